@@ -1,0 +1,35 @@
+/*
+ * heap.h - the allocator as the rest of core sees it. What is inside a heap: heap_layout.h.
+ */
+#ifndef ISO_CORE_HEAP_H
+#define ISO_CORE_HEAP_H
+
+#include "core/hold.h"
+
+/* A heap's address from that of its first slot, and back. */
+iso_heap_t *iso_heap_at_slot(uintptr_t slot_address);
+uintptr_t iso_heap_slot_of(const iso_heap_t *heap);
+
+/* A digest of all that must be equal in two builds for one to read the other's heaps: layout of the
+ * structures in the iso space, size classes, slot and unit size. Ranks compare it when they join. */
+uint64_t iso_heap_layout_digest(void);
+
+/* Before a migration: nothing of the heap is handed out any more (iso_malloc and iso_free on it
+ * abort with a message), pages that hold nothing are known as such, slots that hold no block are
+ * given up (but for the first). thaw takes it back. Both O(slots). */
+void iso_heap_freeze(iso_hold_t *hold);
+void iso_heap_thaw(iso_hold_t *hold);
+
+/* Calls emit for every live run, ascending within an extent; adjacent ones of one extent (and of
+ * extents that adjoin) are merged. Only OS pages that a live block or metadata overlaps are in a
+ * run. The heap is frozen, or used by nobody meanwhile. emit returning false stops. */
+typedef bool (*iso_live_run_fn)(void *address, size_t length, void *arg);
+void iso_heap_live_runs(iso_hold_t *hold, iso_live_run_fn emit, void *arg);
+
+/* At the target, when the pages are here: is this a heap of our layout with this epoch? Touches the
+ * heap's first page only. The heap is frozen still: iso_heap_thaw makes it usable, and sets the
+ * epoch given. ISO_ERR_VERSION, ISO_ERR_INVALID. */
+iso_status_t iso_heap_check_arrived(const iso_heap_t *heap, uint64_t epoch);
+void iso_heap_set_epoch(iso_heap_t *heap, uint64_t epoch);
+
+#endif

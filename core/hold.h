@@ -1,0 +1,63 @@
+/*
+ * hold.h - what this process knows of a heap that is here, leaving or arriving.
+ *
+ * A heap itself holds nothing process-local. Its hold does: state, extents, request under way,
+ * grants that peers gave for it. A hold exists for every heap that is in the slot table, found in
+ * O(1) from the index of the heap's first slot.
+ */
+#ifndef ISO_CORE_HOLD_H
+#define ISO_CORE_HOLD_H
+
+#include "core/slots.h"
+
+struct iso_request;
+
+/* A standing grant that another rank gave for this heap's slots: it keeps its pages of them as they
+ * are until it has revoked the grant here. */
+typedef struct iso_grant {
+    uint32_t rank;       /* that gave it; valid only if generation != 0 */
+    uint32_t generation; /* its number there */
+    uint64_t extents_version; /* of the hold when it was given: the slots that it speaks of */
+} iso_grant_t;
+
+typedef struct iso_hold {
+    iso_job_t *job;
+    iso_heap_t *heap;
+    iso_heap_state_t state;
+    uint64_t epoch; /* changes of owner so far; the heap's header has the same number */
+
+    iso_extent_t *extents; /* from malloc; adjacent ordinary extents are merged */
+    uint32_t extent_count, extent_room;
+    uint32_t slot_count;
+    uint64_t extents_version; /* counts the changes of `extents` */
+
+    struct iso_request *request; /* the migration under way from here, or NULL */
+    void *arrival;               /* the arrival under way to here, or NULL */
+    iso_grant_t grant;           /* the last rank that the heap came from may give one */
+    struct iso_hold *next, *prev; /* all holds of the job */
+} iso_hold_t;
+
+/* The hold of the heap at this address, or NULL when it is not here. job NULL: found by address. */
+iso_hold_t *iso_hold_find(iso_job_t *job, const iso_heap_t *heap);
+
+/* For a new heap: takes its first slot (borrowing from other ranks if need be) and enters it.
+ * *slot_p is the slot's address; its contents are unknown. State ISO_HEAP_OWNED. ISO_ERR_NO_SPACE,
+ * ISO_ERR_NO_MEMORY. Takes the job's lock. */
+iso_status_t iso_hold_create(iso_job_t *job, iso_hold_t **hold_p, char **slot_p);
+
+/* For a heap of another rank: enters the extents given (which must be unknown here) under `heap`.
+ * State ISO_HEAP_MOVING. The caller holds the lock. */
+iso_status_t iso_hold_adopt(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents,
+                            uint32_t count, iso_hold_t **hold_p);
+
+/* Forgets the heap: its slots leave the table. free_slots: they become this rank's free ones (and
+ * their pages may stay warm), else they belong to another rank now. The caller holds the lock. */
+void iso_hold_drop(iso_hold_t *hold, bool free_slots);
+
+/* More slots for a heap that is here: `count` adjacent ones, entered as a run if count > 1. Their
+ * contents are unknown. Takes the job's lock; may make progress while it borrows. */
+iso_status_t iso_hold_grow(iso_hold_t *hold, uint32_t count, char **address_p);
+/* Gives back slots that hold nothing any more: one ordinary slot, or a whole run. Takes the lock. */
+void iso_hold_shrink(iso_hold_t *hold, char *address, uint32_t count);
+
+#endif

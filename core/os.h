@@ -1,0 +1,68 @@
+/*
+ * os.h - every call into the operating system that is not plain C: porting touches only this pair
+ * of files. Constants that Debian's headers do not have yet are defined in os.c and detected at run
+ * time.
+ */
+#ifndef ISO_CORE_OS_H
+#define ISO_CORE_OS_H
+
+#include <isomalloc/isomalloc.h>
+
+/* Bytes of an OS page (4, 16 or 64 KiB). */
+size_t iso_os_page_size(void);
+
+/* Monotonic time in seconds. */
+double iso_os_now(void);
+
+/* len random bytes. */
+iso_status_t iso_os_random(void *buf, size_t len);
+
+/* Memory that reads as zero and costs nothing until touched; NULL when there is no room for the
+ * addresses. For tables with a word per slot, of which few are ever used. */
+void *iso_os_table_map(size_t bytes);
+void iso_os_table_unmap(void *table, size_t bytes);
+
+/* Takes the addresses [address, address+size) without memory, only if all are free. Returns 0 or
+ * the errno: EEXIST when something is there. */
+int iso_os_reserve(void *address, size_t size);
+
+/* A sparse memory object of `size` bytes (close-on-exec, no name in any file system). 0 or errno. */
+int iso_os_memfd_create(const char *name, uint64_t size, int *fd_p);
+/* The memory object open as descriptor fd in process pid: a descriptor of our own. 0 or errno. */
+int iso_os_memfd_open_of(int32_t pid, int fd, int *fd_p);
+
+/* Maps the object over a range that was reserved by us (fixed != NULL), or anywhere. 0 or errno. */
+int iso_os_memfd_map(int fd, uint64_t offset, size_t size, void *fixed, void **address_p);
+void iso_os_unmap(void *address, size_t size);
+/* Keep the range out of core files. */
+void iso_os_no_dump(void *address, size_t size);
+
+/* Gives the pages of a range of the object back; they read as zero after. 0 or errno. */
+int iso_os_memfd_punch(int fd, uint64_t offset, uint64_t size);
+
+/* Maps the pages of a range in one go where touching them would fault one by one. Best effort: does
+ * nothing where the kernel (before 5.14) cannot. */
+void iso_os_populate(void *address, size_t size);
+
+/* The free ranges of this process's addresses that are at least min_size long after alignment to
+ * `alignment`, inside [low, high): fills up to max, largest first; returns how many. */
+typedef struct iso_os_hole {
+    uint64_t start, size;
+} iso_os_hole_t;
+size_t iso_os_holes(uint64_t low, uint64_t high, uint64_t min_size, uint64_t alignment,
+                    iso_os_hole_t *holes, size_t max);
+
+/* Identifies the host as far as shared memory and process ids reach: equal for two processes iff
+ * they share kernel, PID namespace and network namespace. */
+uint64_t iso_os_host_key(void);
+
+/* A descriptor that becomes readable when the process ends (even if nobody reaps it); *dead_p when
+ * it has already. start is its start time as iso_os_start_time gave it there, 0: not checked. */
+int iso_os_process_watch(int32_t pid, uint64_t start, int *fd_p, bool *dead_p);
+uint64_t iso_os_start_time(int32_t pid);
+bool iso_os_process_ended(int pidfd);
+
+/* Bytes of address space that this process may still map (RLIMIT_AS), UINT64_MAX when unlimited. */
+uint64_t iso_os_address_limit(void);
+
+#endif
