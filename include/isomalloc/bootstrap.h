@@ -29,9 +29,9 @@ typedef struct iso_bootstrap {
     /* Collective, blocking: len bytes of each rank to all, in rank order. */
     iso_status_t (*allgather)(void *ctx, const void *mine, void *all, size_t len);
 
-    /* Optional pair (both or neither): a rank publishes one blob, before the first allgather;
-     * any rank looks it up at any time after that, blocking. *len_p: room on entry, length on
-     * return. Without the pair, the library exchanges the blobs by allgather and keeps them all. */
+    /* Optional pair (both or neither): a rank publishes one blob (up to 4 KiB); any rank looks it up
+     * at any time after the next collective, blocking. *len_p: room on entry, length on return.
+     * Without the pair, the library exchanges the blobs by allgather and keeps them all. */
     iso_status_t (*publish)(void *ctx, const void *blob, size_t len);
     iso_status_t (*lookup)(void *ctx, uint32_t rank, void *blob, size_t *len_p);
 
