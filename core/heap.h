@@ -26,6 +26,10 @@ void iso_heap_thaw(iso_hold_t *hold);
 typedef bool (*iso_live_run_fn)(void *address, size_t length, void *arg);
 void iso_heap_live_runs(iso_hold_t *hold, iso_live_run_fn emit, void *arg);
 
+/* Units of an ordinary slot (of a heap that is here, given by its first address) that no span uses:
+ * what retain.c may give back. Bit 0, the header's unit, is never set. */
+uint32_t iso_heap_slot_free_units(const void *slot);
+
 /* At the target, when the pages are here: is this a heap of our layout with this epoch? Touches the
  * heap's first page only. The heap is frozen still: iso_heap_thaw makes it usable, and sets the
  * epoch given. ISO_ERR_VERSION, ISO_ERR_INVALID. */

@@ -2,10 +2,16 @@
  * retain.h - pages that hold nothing but stay resident, up to ISO_RETAIN bytes of them.
  *
  * Touching a new page costs far more than copying it, so that pages are kept when what was in them
- * goes: units (64 KiB) of this rank's slots that became free ("dirty"), and the pages that a heap
- * left behind when it migrated ("left", landing pages for its return). Sums are upper bounds: a
- * page that was never touched may be counted. Over the limit the oldest go first, a quarter of the
- * limit at a time; what is left behind under a grant is revoked before it goes.
+ * goes. Two kinds, both counted in units of 64 KiB, one bit each:
+ *   dirty: units of slots that are this rank's (free, or of a heap that is here) and hold nothing;
+ *   left:  units that a heap left behind when it migrated: landing pages for its return. The rank
+ *          that has the heap now may hold a standing grant on them: it may put there without asking.
+ * Sums are upper bounds: a page that was never touched may be counted. Over the limit the oldest
+ * go, dirty before left, down to three quarters of it. What is under a grant is revoked first and
+ * goes when the holder has acknowledged.
+ *
+ * Invariant: the pages of a left slot are touched by nobody here until the slot is claimed, and
+ * never released while a grant on them stands.
  */
 #ifndef ISO_CORE_RETAIN_H
 #define ISO_CORE_RETAIN_H
@@ -16,6 +22,45 @@
 #define ISO_UNIT_SIZE ((size_t)1 << ISO_UNIT_SHIFT)
 #define ISO_UNITS_PER_SLOT ((uint32_t)(ISO_SLOT_SIZE / ISO_UNIT_SIZE)) /* 32 */
 
+typedef enum iso_left_state {
+    ISO_LEFT_IDLE,    /* nobody may put here: can be released at once */
+    ISO_LEFT_GRANTED, /* holder may put here without asking */
+    ISO_LEFT_REVOKING /* holder was asked to stop and has not answered yet */
+} iso_left_state_t;
+
+/* What one heap left behind. */
+typedef struct iso_left {
+    struct iso_left *next, *prev; /* oldest first */
+    iso_heap_t *heap;
+    iso_left_state_t state;
+    uint32_t holder;     /* of the grant; valid unless IDLE */
+    uint32_t generation; /* of the grant */
+    uint32_t units;      /* resident, in all its slots that are still left */
+    uint32_t slots_left; /* slots not claimed since; freed at 0 */
+    bool whole;          /* no slot was claimed: the grant still speaks of the whole heap */
+    uint32_t extent_count;
+    iso_extent_t extents[]; /* as they were when the heap went */
+} iso_left_t;
+
+typedef struct iso_retain {
+    uint64_t limit;
+    uint32_t total_slots;
+    uint32_t *resident;    /* per slot: mask of units that are dirty or left */
+    uint32_t *dirty_next;  /* per slot: the queue of dirty slots; 0: not in it */
+    uint32_t dirty_head, dirty_tail; /* slot + 1, 0: empty */
+    uint64_t dirty_units, left_units, revoking_units;
+    iso_left_t **left_of;  /* per slot */
+    iso_left_t *oldest, *newest;
+    uint32_t generation;
+} iso_retain_t;
+
+iso_status_t iso_retain_open(iso_retain_t *retain, uint64_t limit, uint32_t total_slots);
+void iso_retain_close(iso_retain_t *retain);
+static inline uint64_t iso_retain_bytes(const iso_retain_t *retain)
+{
+    return (retain->dirty_units + retain->left_units) << ISO_UNIT_SHIFT;
+}
+
 /* Units of one slot of a heap that is here, as a bit mask (bit 0: the first 64 KiB). free: they
  * hold nothing any more; the pages that are needed still (the slot's header page in unit 0) must not
  * be in it, hence unit 0 is never passed unless the whole slot is free. use: they are about to be
@@ -23,5 +68,46 @@
  * the others). Both take the job's lock; call them when a unit changes hands, never per block. */
 void iso_retain_units_free(iso_job_t *job, const void *slot, uint32_t mask);
 uint32_t iso_retain_units_use(iso_job_t *job, const void *slot, uint32_t mask);
+
+/* The functions below want the job's lock held. */
+
+/* Slots that became free here: all their units are dirty from now on. */
+void iso_retain_slots_free(iso_job_t *job, uint32_t first, uint32_t count);
+
+/* These slots are about to be this rank's again (a heap arrives, slots come back): what was left in
+ * them becomes dirty, grants on them are void. The new owner of the slots is the only rank that can
+ * have a grant on them, and it has given it up: see core/README.md. */
+void iso_retain_claim(iso_job_t *job, const iso_extent_t *extents, uint32_t count);
+
+/* Live runs as a migration has them. */
+typedef struct iso_run {
+    uintptr_t address;
+    size_t length;
+} iso_run_t;
+
+/* The heap has gone to rank `holder` and left these runs (runs NULL: unknown, all of the slots).
+ * Returns the generation of a standing grant for the holder, or 0 when the pages were or will be
+ * released. grant false: none is wanted. */
+uint32_t iso_retain_leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents,
+                          uint32_t count, const iso_run_t *runs, size_t run_count, uint32_t holder,
+                          bool grant);
+
+/* The whole heap's left pages under a grant to `holder` of this generation, or NULL. */
+iso_left_t *iso_retain_granted(iso_job_t *job, const iso_heap_t *heap, uint32_t holder,
+                               uint32_t generation);
+/* The holder has given the grant up, on its own account or because it was revoked. */
+void iso_retain_ungrant(iso_job_t *job, const iso_heap_t *heap, uint32_t holder,
+                        uint32_t generation);
+/* A rank is dead: its grants are void. */
+void iso_retain_holder_dead(iso_job_t *job, uint32_t holder);
+
+/* Releases the pages of slots that are this rank's and free, because they go to another rank. */
+void iso_retain_slots_leave(iso_job_t *job, uint32_t first, uint32_t count);
+/* Releases the units in `mask` that are dirty in the slots of a heap that is handed over: the next
+ * owner does not know of them. */
+void iso_retain_handover(iso_job_t *job, const iso_extent_t *extents, uint32_t count);
+
+/* Releases the oldest until the sum is within the limit. */
+void iso_retain_trim(iso_job_t *job);
 
 #endif

@@ -1,0 +1,263 @@
+/* os.c - Linux. See os.h. */
+#include "core/os.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434 /* Linux 5.3 */
+#endif
+
+size_t iso_os_page_size(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+double iso_os_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+iso_status_t iso_os_random(void *buf, size_t len)
+{
+    for (size_t done = 0; done < len;) {
+        ssize_t n = getrandom((char *)buf + done, len - done, 0);
+        if (n < 0 && errno != EINTR)
+            return ISO_ERR_SYSTEM;
+        done += n > 0 ? (size_t)n : 0;
+    }
+    return ISO_OK;
+}
+
+void *iso_os_table_map(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+void iso_os_table_unmap(void *table, size_t bytes)
+{
+    if (table)
+        munmap(table, bytes);
+}
+
+int iso_os_reserve(void *address, size_t size)
+{
+    void *p = mmap(address, size, PROT_NONE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    if (p == MAP_FAILED)
+        return errno;
+    if (p != address) { /* a kernel before 4.17 takes the address for a hint */
+        munmap(p, size);
+        return EEXIST;
+    }
+    return 0;
+}
+
+int iso_os_memfd_create(const char *name, uint64_t size, int *fd_p)
+{
+    int fd = memfd_create(name, MFD_CLOEXEC);
+    if (fd < 0)
+        return errno;
+    if (ftruncate(fd, (off_t)size) != 0) {
+        int error = errno;
+        close(fd);
+        return error;
+    }
+    *fd_p = fd;
+    return 0;
+}
+
+int iso_os_memfd_open_of(int32_t pid, int fd, int *fd_p)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%" PRId32 "/fd/%d", pid, fd);
+    int opened = open(path, O_RDWR | O_CLOEXEC);
+    if (opened < 0)
+        return errno;
+    *fd_p = opened;
+    return 0;
+}
+
+int iso_os_memfd_map(int fd, uint64_t offset, size_t size, void *fixed, void **address_p)
+{
+    void *p = mmap(fixed, size, PROT_READ | PROT_WRITE,
+                   MAP_SHARED | MAP_NORESERVE | (fixed ? MAP_FIXED : 0), fd, (off_t)offset);
+    if (p == MAP_FAILED)
+        return errno;
+    *address_p = p;
+    return 0;
+}
+
+void iso_os_unmap(void *address, size_t size)
+{
+    munmap(address, size);
+}
+
+void iso_os_no_dump(void *address, size_t size)
+{
+    madvise(address, size, MADV_DONTDUMP);
+}
+
+int iso_os_memfd_punch(int fd, uint64_t offset, uint64_t size)
+{
+    while (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size))
+        if (errno != EINTR)
+            return errno;
+    return 0;
+}
+
+void iso_os_populate(void *address, size_t size)
+{
+    size_t page = iso_os_page_size();
+    uintptr_t first = (uintptr_t)address & ~(page - 1);
+    uintptr_t end = ((uintptr_t)address + size + page - 1) & ~(page - 1);
+    int saved = errno; /* EINVAL on kernels without it: touches fault one by one as ever */
+    madvise((void *)first, end - first, MADV_POPULATE_WRITE);
+    errno = saved;
+}
+
+static void hole_offer(uint64_t start, uint64_t end, uint64_t min_size, uint64_t alignment,
+                       iso_os_hole_t *holes, size_t max, size_t *count)
+{
+    start = (start + alignment - 1) / alignment * alignment;
+    end = end / alignment * alignment;
+    if (start >= end || end - start < min_size)
+        return;
+    iso_os_hole_t hole = {start, end - start};
+    size_t at = *count;
+    while (at > 0 && holes[at - 1].size < hole.size)
+        at--;
+    if (at >= max)
+        return;
+    size_t last = *count < max ? (*count)++ : max - 1;
+    memmove(&holes[at + 1], &holes[at], (last - at) * sizeof *holes);
+    holes[at] = hole;
+}
+
+size_t iso_os_holes(uint64_t low, uint64_t high, uint64_t min_size, uint64_t alignment,
+                    iso_os_hole_t *holes, size_t max)
+{
+    FILE *maps = fopen("/proc/self/maps", "re");
+    if (!maps)
+        return 0;
+    char line[512];
+    uint64_t at = low;
+    size_t count = 0;
+    while (fgets(line, sizeof line, maps)) {
+        uint64_t start, end;
+        if (sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end) != 2)
+            continue; /* the rest of a line with a long path */
+        if (start > at)
+            hole_offer(at, start < high ? start : high, min_size, alignment, holes, max, &count);
+        if (end > at)
+            at = end;
+        if (at >= high)
+            break;
+    }
+    if (at < high)
+        hole_offer(at, high, min_size, alignment, holes, max, &count);
+    fclose(maps);
+    return count;
+}
+
+static uint64_t mix(uint64_t hash, const void *data, size_t len)
+{
+    for (size_t i = 0; i < len; i++) /* FNV-1a */
+        hash = (hash ^ ((const unsigned char *)data)[i]) * 0x100000001b3u;
+    return hash;
+}
+
+uint64_t iso_os_host_key(void)
+{
+    uint64_t hash = 0xcbf29ce484222325u;
+    char boot_id[64] = "";
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        ssize_t n = read(fd, boot_id, sizeof boot_id);
+        hash = mix(hash, boot_id, n > 0 ? (size_t)n : 0);
+        close(fd);
+    }
+    static const char *const namespaces[] = {"/proc/self/ns/pid", "/proc/self/ns/net"};
+    for (size_t i = 0; i < sizeof namespaces / sizeof *namespaces; i++) {
+        struct stat st;
+        if (stat(namespaces[i], &st) == 0)
+            hash = mix(hash, &st.st_ino, sizeof st.st_ino);
+    }
+    return hash;
+}
+
+uint64_t iso_os_start_time(int32_t pid)
+{
+    char path[64], text[1024];
+    snprintf(path, sizeof path, "/proc/%" PRId32 "/stat", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0)
+        return 0;
+    text[n] = 0;
+    char *field = strrchr(text, ')'); /* the name may hold anything; field 3 follows it */
+    for (int i = 2; field && i < 22; i++)
+        field = strchr(field + 1, ' ');
+    return field ? strtoull(field + 1, NULL, 10) : 0;
+}
+
+int iso_os_process_watch(int32_t pid, uint64_t start, int *fd_p, bool *dead_p)
+{
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (fd < 0 && errno != ESRCH)
+        return errno;
+    if (fd < 0 || (start && iso_os_start_time(pid) != start)) {
+        if (fd >= 0)
+            close(fd);
+        *dead_p = true;
+        *fd_p = -1;
+        return 0;
+    }
+    *dead_p = iso_os_process_ended(fd);
+    *fd_p = fd;
+    return 0;
+}
+
+bool iso_os_process_ended(int pidfd)
+{
+    struct pollfd p = {.fd = pidfd, .events = POLLIN};
+    return poll(&p, 1, 0) > 0 && (p.revents & POLLIN);
+}
+
+uint64_t iso_os_address_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+        return UINT64_MAX;
+    uint64_t used_pages = 0;
+    FILE *statm = fopen("/proc/self/statm", "re");
+    if (statm) {
+        if (fscanf(statm, "%" SCNu64, &used_pages) != 1)
+            used_pages = 0;
+        fclose(statm);
+    }
+    uint64_t used = used_pages * iso_os_page_size();
+    return used < limit.rlim_cur ? limit.rlim_cur - used : 0;
+}

@@ -1,0 +1,225 @@
+/* slots.c - the free set and the slot table. See slots.h. The caller holds the job's lock. */
+#include "core/slots.h"
+#include "core/os.h"
+#include <string.h>
+
+#define WORD_BITS 64u
+
+static size_t table_bytes(uint32_t total)
+{
+    return (size_t)total * sizeof(uintptr_t);
+}
+
+static size_t bitmap_bytes(uint32_t total)
+{
+    return (total + WORD_BITS - 1) / WORD_BITS * sizeof(uint64_t);
+}
+
+iso_status_t iso_slots_open(iso_slots_t *slots, uint32_t total, uint32_t rank, uint32_t size)
+{
+    memset(slots, 0, sizeof *slots);
+    slots->table = iso_os_table_map(table_bytes(total));
+    if (!slots->table)
+        return ISO_ERR_NO_MEMORY;
+    slots->free = iso_os_table_map(bitmap_bytes(total));
+    if (!slots->free) {
+        iso_os_table_unmap((void *)slots->table, table_bytes(total));
+        return ISO_ERR_NO_MEMORY;
+    }
+    slots->total = total;
+    iso_slots_strip(total, rank, size, &slots->strip_first, &slots->strip_count);
+    slots->search_from = slots->strip_first;
+    slots->low = slots->high = slots->strip_first;
+    if (slots->strip_count > 0)
+        iso_slots_put(slots, slots->strip_first, slots->strip_count);
+    return ISO_OK;
+}
+
+void iso_slots_close(iso_slots_t *slots)
+{
+    iso_os_table_unmap(slots->free, bitmap_bytes(slots->total));
+    iso_os_table_unmap((void *)slots->table, table_bytes(slots->total));
+    memset(slots, 0, sizeof *slots);
+}
+
+void iso_slots_strip(uint32_t total, uint32_t rank, uint32_t size, uint32_t *first_p,
+                     uint32_t *count_p)
+{
+    uint32_t first = (uint32_t)((uint64_t)total * rank / size);
+    *first_p = first;
+    *count_p = (uint32_t)((uint64_t)total * (rank + 1) / size) - first;
+}
+
+uint32_t iso_slots_home(uint32_t total, uint32_t size, uint32_t slot)
+{
+    /* the largest rank with total * rank / size <= slot */
+    return (uint32_t)((((uint64_t)slot + 1) * size - 1) / total);
+}
+
+static bool is_foreign(const iso_slots_t *slots, uint32_t slot)
+{
+    return slot - slots->strip_first >= slots->strip_count;
+}
+
+static bool bit_get(const uint64_t *bits, uint32_t i)
+{
+    return bits[i / WORD_BITS] >> (i % WORD_BITS) & 1;
+}
+
+/* Sets or clears [first, first+count), a word at a time. */
+static void bits_fill(uint64_t *bits, uint32_t first, uint32_t count, bool value)
+{
+    while (count > 0) {
+        uint32_t shift = first % WORD_BITS;
+        uint32_t n = WORD_BITS - shift < count ? WORD_BITS - shift : count;
+        uint64_t mask = (n == WORD_BITS ? UINT64_MAX : (UINT64_C(1) << n) - 1) << shift;
+        if (value)
+            bits[first / WORD_BITS] |= mask;
+        else
+            bits[first / WORD_BITS] &= ~mask;
+        first += n;
+        count -= n;
+    }
+}
+
+/* The first index in [from, to) whose bit is `value`, or `to`. */
+static uint32_t bits_find(const uint64_t *bits, uint32_t from, uint32_t to, bool value)
+{
+    while (from < to) {
+        uint64_t word = bits[from / WORD_BITS];
+        if (!value)
+            word = ~word;
+        word >>= from % WORD_BITS;
+        if (word) {
+            uint32_t at = from + (uint32_t)__builtin_ctzll(word);
+            return at < to ? at : to;
+        }
+        from = (from / WORD_BITS + 1) * WORD_BITS;
+    }
+    return to;
+}
+
+static uint32_t foreign_in(const iso_slots_t *slots, uint32_t first, uint32_t count)
+{
+    uint32_t low = first > slots->strip_first ? first : slots->strip_first;
+    uint32_t end = first + count, strip_end = slots->strip_first + slots->strip_count;
+    uint32_t high = end < strip_end ? end : strip_end;
+    return high > low ? count - (high - low) : count;
+}
+
+static bool find_run(const iso_slots_t *slots, uint32_t from, uint32_t to, uint32_t count,
+                     uint32_t *first_p)
+{
+    while ((from = bits_find(slots->free, from, to, true)) < to) {
+        uint32_t limit = to - from < count ? to : from + count;
+        uint32_t end = bits_find(slots->free, from, limit, false);
+        if (end - from >= count) {
+            *first_p = from;
+            return true;
+        }
+        from = end;
+    }
+    return false;
+}
+
+iso_status_t iso_slots_take(iso_slots_t *slots, uint32_t count, uint32_t *first_p)
+{
+    uint32_t first, hint = slots->search_from;
+    if (count == 0 || slots->free_count < count)
+        return ISO_ERR_NO_SPACE;
+    if (hint < slots->low || hint >= slots->high)
+        hint = slots->low;
+    /* a run may straddle the hint: the second search starts over from the low end, to the top */
+    if (!find_run(slots, hint, slots->high, count, &first) &&
+        !find_run(slots, slots->low, slots->high, count, &first))
+        return ISO_ERR_NO_SPACE;
+    bits_fill(slots->free, first, count, false);
+    slots->free_count -= count;
+    slots->foreign_free -= foreign_in(slots, first, count);
+    slots->search_from = first + count;
+    *first_p = first;
+    return ISO_OK;
+}
+
+void iso_slots_put(iso_slots_t *slots, uint32_t first, uint32_t count)
+{
+    bits_fill(slots->free, first, count, true);
+    if (slots->free_count == 0 || first < slots->low)
+        slots->low = first;
+    if (slots->free_count == 0 || first + count > slots->high)
+        slots->high = first + count;
+    slots->free_count += count;
+    slots->foreign_free += foreign_in(slots, first, count);
+    if (first < slots->search_from)
+        slots->search_from = first; /* warm slots again before untouched ones */
+}
+
+bool iso_slots_take_exact(iso_slots_t *slots, uint32_t first, uint32_t count)
+{
+    if (bits_find(slots->free, first, first + count, false) != first + count)
+        return false;
+    bits_fill(slots->free, first, count, false);
+    slots->free_count -= count;
+    slots->foreign_free -= foreign_in(slots, first, count);
+    return true;
+}
+
+bool iso_slots_is_free(const iso_slots_t *slots, uint32_t slot)
+{
+    return bit_get(slots->free, slot);
+}
+
+bool iso_slots_next_foreign(const iso_slots_t *slots, uint32_t from, uint32_t *first_p,
+                            uint32_t *count_p)
+{
+    uint32_t strip_end = slots->strip_first + slots->strip_count;
+    if (slots->foreign_free == 0)
+        return false;
+    if (from < slots->low)
+        from = slots->low;
+    for (;;) {
+        if (!is_foreign(slots, from) && slots->strip_count > 0)
+            from = strip_end;
+        uint32_t to = from < slots->strip_first ? slots->strip_first : slots->high;
+        if (from >= slots->high)
+            return false;
+        if (to > slots->high)
+            to = slots->high;
+        uint32_t first = bits_find(slots->free, from, to, true);
+        if (first < to) {
+            *first_p = first;
+            *count_p = bits_find(slots->free, first, to, false) - first;
+            return true;
+        }
+        from = to;
+    }
+}
+
+void iso_slots_enter(iso_slots_t *slots, const iso_extent_t *extent, uintptr_t heap_slot)
+{
+    bool run = extent->count & ISO_EXTENT_RUN;
+    uint32_t count = iso_extent_slots(extent);
+    for (uint32_t i = 0; i < count; i++)
+        atomic_store_explicit(&slots->table[extent->first + i], heap_slot + (run ? i : 0),
+                              memory_order_release);
+}
+
+void iso_slots_clear(iso_slots_t *slots, const iso_extent_t *extent)
+{
+    uint32_t count = iso_extent_slots(extent);
+    for (uint32_t i = 0; i < count; i++)
+        atomic_store_explicit(&slots->table[extent->first + i], 0, memory_order_release);
+}
+
+bool iso_slots_unknown(const iso_slots_t *slots, const iso_extent_t *extent)
+{
+    uint32_t count = iso_extent_slots(extent), end = extent->first + count;
+    if (count == 0 || end < extent->first || end > slots->total)
+        return false;
+    if (bits_find(slots->free, extent->first, end, true) != end)
+        return false;
+    for (uint32_t i = extent->first; i < end; i++)
+        if (atomic_load_explicit(&slots->table[i], memory_order_relaxed))
+            return false;
+    return true;
+}
