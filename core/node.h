@@ -1,0 +1,61 @@
+/*
+ * node.h - the memory that the ranks of a node share for their arbitration: one word a slot.
+ *
+ * For the first slot of a heap the word decides, inside the node, who owns it: a migration is
+ * MOVING(source -> target) and becomes OWNED(target) or, given up, OWNED(source) by one
+ * compare-and-swap. No timeout and no message decides; a rank that dies cannot leave it undecided.
+ *
+ * With shared backing the node's pages are one set, and the word of any slot that no heap of the
+ * node has says who answers for pages left in it: LEFT(rank), RELEASING(rank) while that rank gives
+ * them back, or NONE. Claiming a slot for an arrival waits for a RELEASING to end or its rank to die.
+ *
+ * A node of one rank has no segment: `words` is NULL and nobody asks.
+ */
+#ifndef ISO_CORE_NODE_H
+#define ISO_CORE_NODE_H
+
+#include "core/log.h"
+#include "core/slots.h"
+
+typedef struct iso_node {
+    uint32_t self;       /* this rank */
+    uint32_t leader;     /* lowest rank of the node */
+    uint32_t rank_count;
+    uint32_t *ranks;     /* ascending, from malloc */
+    int32_t *pids;       /* of them */
+    bool shared_pages;   /* shared backing */
+    int fd;              /* of the segment; -1: none */
+    void *segment;
+    size_t segment_size;
+    _Atomic(uint64_t) *words; /* one per slot */
+} iso_node_t;
+
+bool iso_node_has(const iso_node_t *node, uint32_t rank);
+int32_t iso_node_pid(const iso_node_t *node, uint32_t rank);
+
+/* The leader makes the segment; the others open it through the leader's process and check that it
+ * is this job's. `slots` is the number of the space. */
+iso_status_t iso_node_create(iso_node_t *node, const iso_logger_t *logger,
+                             const uint8_t cookie[16], uint32_t slots);
+iso_status_t iso_node_attach(iso_node_t *node, const iso_logger_t *logger,
+                             const uint8_t cookie[16], uint32_t slots, int leader_fd);
+void iso_node_close(iso_node_t *node);
+
+/* Ownership, inside the node. `slot` is the heap's first, epoch the one the migration leads to. */
+void iso_node_offer(iso_node_t *node, uint32_t slot, uint32_t target, uint64_t epoch);
+bool iso_node_take(iso_node_t *node, uint32_t slot, uint32_t source, uint64_t epoch);
+/* true: the heap stays with the source, whether the target refuses it or the source gives up. */
+bool iso_node_decline(iso_node_t *node, uint32_t slot, uint32_t source, uint32_t target,
+                      uint64_t epoch);
+bool iso_node_taken(const iso_node_t *node, uint32_t slot, uint32_t source, uint32_t target,
+                    uint64_t epoch);
+/* A heap that came from beyond the node, is new, or left the node: no offer stands. */
+void iso_node_clear(iso_node_t *node, uint32_t slot);
+
+/* Pages, with shared backing (no-ops otherwise). */
+void iso_node_leave(iso_node_t *node, uint32_t slot);
+bool iso_node_release_begin(iso_node_t *node, uint32_t slot); /* false: claimed by another rank */
+void iso_node_release_end(iso_node_t *node, uint32_t slot);
+void iso_node_claim(iso_node_t *node, uint32_t slot);
+
+#endif

@@ -1,0 +1,226 @@
+/* wire.c - see wire.h. Which fields each type has stands once, in fields_of: encoding and decoding
+ * both follow it. */
+#include "core/wire.h"
+#include <assert.h>
+#include <string.h>
+
+enum {
+    HAS_HEAP = 1u << 0,
+    HAS_EPOCH = 1u << 1,
+    HAS_GENERATION = 1u << 2,
+    HAS_FLAGS = 1u << 3,
+    HAS_BYTES = 1u << 4,
+    HAS_PART = 1u << 5, /* part, parts, slots */
+    HAS_TOKEN = 1u << 6,
+    HAS_SLOTS = 1u << 7,
+    HAS_REASON = 1u << 8, /* reason, about */
+    HAS_COOKIE = 1u << 9,
+    HAS_DATA = 1u << 10,
+    HAS_EXTENTS = 1u << 11
+};
+
+#define HEADER_BYTES 20
+
+static unsigned fields_of(unsigned type)
+{
+    switch (type) {
+    case ISO_MSG_HELLO:
+        return HAS_COOKIE | HAS_DATA;
+    case ISO_MSG_RESERVE:
+        return HAS_HEAP | HAS_EPOCH | HAS_FLAGS | HAS_BYTES | HAS_PART | HAS_EXTENTS;
+    case ISO_MSG_GRANT:
+        return HAS_HEAP | HAS_EPOCH;
+    case ISO_MSG_COMMIT:
+        return HAS_HEAP | HAS_EPOCH | HAS_GENERATION | HAS_BYTES | HAS_DATA;
+    case ISO_MSG_ACK:
+    case ISO_MSG_CANCEL:
+        return HAS_HEAP | HAS_EPOCH;
+    case ISO_MSG_NACK:
+        return HAS_HEAP | HAS_EPOCH | HAS_REASON;
+    case ISO_MSG_DONE:
+        return HAS_HEAP | HAS_EPOCH | HAS_GENERATION;
+    case ISO_MSG_REVOKE:
+    case ISO_MSG_UNGRANT:
+        return HAS_HEAP | HAS_GENERATION;
+    case ISO_MSG_SLOT_REQUEST:
+        return HAS_TOKEN | HAS_SLOTS;
+    case ISO_MSG_SLOT_GIVE:
+        return HAS_TOKEN | HAS_EXTENTS;
+    default:
+        return 0;
+    }
+}
+
+const char *iso_msg_name(iso_msg_type_t type)
+{
+    static const char *const names[] = {"?",    "HELLO",  "RESERVE", "GRANT",   "COMMIT",
+                                        "ACK",  "NACK",   "DONE",    "CANCEL",  "REVOKE",
+                                        "UNGRANT", "SLOT_REQUEST", "SLOT_GIVE"};
+    return names[type <= ISO_MSG_SLOT_GIVE ? type : 0];
+}
+
+typedef struct out {
+    uint8_t *at;
+} out_t;
+
+static void put_int(out_t *out, uint64_t value, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        *out->at++ = (uint8_t)(value >> (8 * i));
+}
+
+static void put_bytes(out_t *out, const void *data, size_t len)
+{
+    if (len > 0)
+        memcpy(out->at, data, len);
+    out->at += len;
+}
+
+size_t iso_wire_encode(const iso_msg_t *msg, const uint8_t cookie[16], void *buf)
+{
+    unsigned fields = fields_of(msg->type);
+    assert(fields != 0 && msg->extent_count <= ISO_WIRE_EXTENTS_MAX);
+    assert(!(fields & HAS_DATA) || msg->data_len <= ISO_HEADER_MAX);
+    out_t out = {buf};
+    put_bytes(&out, "IS", 2);
+    put_int(&out, ISO_WIRE_VERSION, 1);
+    put_int(&out, msg->type, 1);
+    uint8_t *length_at = out.at;
+    put_int(&out, 0, 4);
+    put_int(&out, msg->source, 4);
+    put_bytes(&out, cookie, 8);
+    if (fields & HAS_HEAP)
+        put_int(&out, msg->heap, 8);
+    if (fields & HAS_EPOCH)
+        put_int(&out, msg->epoch, 8);
+    if (fields & HAS_GENERATION)
+        put_int(&out, msg->generation, 4);
+    if (fields & HAS_FLAGS)
+        put_int(&out, msg->flags, 4);
+    if (fields & HAS_BYTES)
+        put_int(&out, msg->bytes, 8);
+    if (fields & HAS_PART) {
+        put_int(&out, msg->part, 4);
+        put_int(&out, msg->parts, 4);
+        put_int(&out, msg->slots, 4);
+    }
+    if (fields & HAS_TOKEN)
+        put_int(&out, msg->token, 4);
+    if (fields & HAS_SLOTS)
+        put_int(&out, msg->slots, 4);
+    if (fields & HAS_REASON) {
+        put_int(&out, (uint32_t)msg->reason, 4);
+        put_int(&out, msg->about, 1);
+    }
+    if (fields & HAS_COOKIE)
+        put_bytes(&out, msg->cookie, sizeof msg->cookie);
+    if (fields & HAS_DATA) {
+        put_int(&out, msg->data_len, 2);
+        put_bytes(&out, msg->data, msg->data_len);
+    }
+    if (fields & HAS_EXTENTS) {
+        put_int(&out, msg->extent_count, 2);
+        for (uint32_t i = 0; i < msg->extent_count; i++) {
+            put_int(&out, msg->extents[i].first, 4);
+            put_int(&out, msg->extents[i].count, 4);
+        }
+    }
+    size_t length = (size_t)(out.at - (uint8_t *)buf);
+    out.at = length_at;
+    put_int(&out, length, 4);
+    return length;
+}
+
+typedef struct in {
+    const uint8_t *at, *end;
+    bool cut; /* something was asked for that is not there; all that follows reads as 0 */
+} in_t;
+
+static uint64_t get_int(in_t *in, size_t bytes)
+{
+    if (in->cut || (size_t)(in->end - in->at) < bytes) {
+        in->cut = true;
+        return 0;
+    }
+    uint64_t value = 0;
+    for (size_t i = 0; i < bytes; i++)
+        value |= (uint64_t)*in->at++ << (8 * i);
+    return value;
+}
+
+static const uint8_t *get_bytes(in_t *in, size_t len)
+{
+    if (in->cut || (size_t)(in->end - in->at) < len) {
+        in->cut = true;
+        return NULL;
+    }
+    const uint8_t *at = in->at;
+    in->at += len;
+    return at;
+}
+
+iso_status_t iso_wire_decode(const void *buf, size_t len, const uint8_t cookie[16],
+                             iso_msg_t *msg_p)
+{
+    iso_msg_t *msg = msg_p;
+    in_t in = {buf, (const uint8_t *)buf + len, false};
+    if (len < HEADER_BYTES || len > ISO_WIRE_MAX || memcmp(get_bytes(&in, 2), "IS", 2) != 0)
+        return ISO_ERR_INVALID;
+    if (get_int(&in, 1) != ISO_WIRE_VERSION)
+        return ISO_ERR_VERSION;
+    unsigned type = (unsigned)get_int(&in, 1);
+    unsigned fields = fields_of(type);
+    if (fields == 0 || get_int(&in, 4) != len)
+        return ISO_ERR_INVALID;
+    memset(msg, 0, offsetof(iso_msg_t, extents));
+    msg->type = (iso_msg_type_t)type;
+    msg->source = (uint32_t)get_int(&in, 4);
+    if (memcmp(get_bytes(&in, 8), cookie, 8) != 0)
+        return ISO_ERR_INVALID;
+    if (fields & HAS_HEAP)
+        msg->heap = get_int(&in, 8);
+    if (fields & HAS_EPOCH)
+        msg->epoch = get_int(&in, 8);
+    if (fields & HAS_GENERATION)
+        msg->generation = (uint32_t)get_int(&in, 4);
+    if (fields & HAS_FLAGS)
+        msg->flags = (uint32_t)get_int(&in, 4);
+    if (fields & HAS_BYTES)
+        msg->bytes = get_int(&in, 8);
+    if (fields & HAS_PART) {
+        msg->part = (uint32_t)get_int(&in, 4);
+        msg->parts = (uint32_t)get_int(&in, 4);
+        msg->slots = (uint32_t)get_int(&in, 4);
+        if (msg->part >= msg->parts)
+            return ISO_ERR_INVALID;
+    }
+    if (fields & HAS_TOKEN)
+        msg->token = (uint32_t)get_int(&in, 4);
+    if (fields & HAS_SLOTS)
+        msg->slots = (uint32_t)get_int(&in, 4);
+    if (fields & HAS_REASON) {
+        msg->reason = (int32_t)(uint32_t)get_int(&in, 4);
+        msg->about = (iso_msg_type_t)get_int(&in, 1);
+    }
+    if (fields & HAS_COOKIE) {
+        const uint8_t *bytes = get_bytes(&in, sizeof msg->cookie);
+        if (bytes)
+            memcpy(msg->cookie, bytes, sizeof msg->cookie);
+    }
+    if (fields & HAS_DATA) {
+        msg->data_len = (uint32_t)get_int(&in, 2);
+        if (msg->data_len > ISO_HEADER_MAX)
+            return ISO_ERR_INVALID;
+        msg->data = get_bytes(&in, msg->data_len);
+    }
+    if (fields & HAS_EXTENTS) {
+        msg->extent_count = (uint32_t)get_int(&in, 2);
+        if (msg->extent_count > ISO_WIRE_EXTENTS_MAX)
+            return ISO_ERR_INVALID;
+        for (uint32_t i = 0; i < msg->extent_count; i++) {
+            msg->extents[i].first = (uint32_t)get_int(&in, 4);
+            msg->extents[i].count = (uint32_t)get_int(&in, 4);
+        }
+    }
+    return in.cut || in.at != in.end ? ISO_ERR_INVALID : ISO_OK;
+}
