@@ -5,6 +5,7 @@ include(CMakePackageConfigHelpers)
 install(DIRECTORY include/isomalloc DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 
 file(RELATIVE_PATH iso_pc_prefix ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
+string(REGEX REPLACE "/$" "" iso_pc_prefix ${iso_pc_prefix})
 configure_file(cmake/isomalloc.pc.in isomalloc.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/isomalloc.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 

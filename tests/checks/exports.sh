@@ -1,0 +1,45 @@
+#!/bin/bash
+# libisomalloc.so exports exactly the functions that the headers declare with ISO_API, needs nothing
+# but libc, and the archive defines no global name that could clash with a program's.
+#   exports.sh <C compiler> <include folder> <libisomalloc.so> <libisomalloc.a>
+set -euo pipefail
+
+cc=$1 include=$2 shared=$3 static=$4
+failures=0
+
+# Preprocessed, a public declaration starts with the attribute that ISO_API stands for; its name is
+# the word before the first parenthesis.
+declared=$(for header in "$include"/isomalloc/*.h; do echo "#include \"$header\""; done |
+    "$cc" -E -P -I "$include" -x c - | tr '\n' ' ' |
+    grep -oE '__attribute__\(\(visibility\("default"\)\)\)[^;{]*' |
+    sed -E 's/^__attribute__\(\(visibility\("default"\)\)\)//; s/^[^(]*\b([A-Za-z_][A-Za-z_0-9]*) *\(.*$/\1/' |
+    sort -u)
+exported=$(nm -D --defined-only "$shared" | awk '$2 != "A" { sub(/@.*/, "", $3); print $3 }' | sort -u)
+
+if (($(wc -l <<<"$declared") < 10)); then
+    echo "FAIL: found no public declarations in $include/isomalloc: $declared"
+    exit 1
+fi
+if [[ $declared != "$exported" ]]; then
+    echo "FAIL: declared with ISO_API (<) and exported (>) differ:"
+    diff <(echo "$declared") <(echo "$exported") | grep '^[<>]'
+    failures=1
+fi
+if grep -v '^iso_' <<<"$exported"; then
+    echo "FAIL: exported names above do not start with iso_"
+    failures=1
+fi
+if nm -g --defined-only "$static" | awk 'NF == 3 { print $3 }' | grep -v '^iso_'; then
+    echo "FAIL: global names above of $static do not start with iso_"
+    failures=1
+fi
+if nm -D "$shared" | grep -E '@@?ISOMALLOC' | grep -vE ' [TAi] '; then
+    echo "FAIL: the exports above are not functions"
+    failures=1
+fi
+needed=$(readelf -d "$shared" | sed -nE 's/.*\(NEEDED\).*\[(.*)\]$/\1/p')
+if [[ -z $needed ]] || grep -vE '^(libc|ld-linux.*|libdl|libpthread)\.so\.[0-9]+$' <<<"$needed"; then
+    echo "FAIL: $shared needs more than libc"
+    failures=1
+fi
+exit $failures
