@@ -1,0 +1,470 @@
+/*
+ * params.c - the table of settings, and everything that follows from it: defaults, what the
+ * environment says, the list that iso_info prints, validation.
+ *
+ * A setting is one row of SETTINGS. Its default is parsed from the same text that people read, by
+ * the same parser as the environment's, so that the two cannot differ.
+ */
+#include "core/params.h"
+#include <inttypes.h>
+#include <math.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+static const char *const backing_names[] = {"auto", "shared", "private", NULL};
+static const char *const thread_level_names[] = {"single", "serialized", "multiple", NULL};
+
+/* NAME, field, kind, names of an enum's values, default, help */
+#define SETTINGS(ROW)                                                                           \
+    ROW(SPACE_SIZE, space_size, SLOTS, NULL, "0",                                               \
+        "bytes of the iso space, a multiple of 2M; 0: 16T, less under sanitizers or where "     \
+        "addresses are fewer")                                                                  \
+    ROW(SPACE_BASE, space_base, SLOTS, NULL, "0",                                               \
+        "its address, a multiple of 2M; 0: the preferred base, or another that all ranks have " \
+        "free")                                                                                 \
+    ROW(BACKING, backing, ENUM, backing_names, "auto",                                          \
+        "memory behind the space: shared (one object a node: migrations inside it move no "     \
+        "bytes), private (one a rank), auto (shared where a node has several ranks)")           \
+    ROW(NODE_SIZE, node_size, COUNT, NULL, "0",                                                 \
+        "ranks of a pretended node, for tests on one machine; 0: nodes as they are")            \
+    ROW(TRANSPORT, transport, NAME, NULL, "auto", "transport between nodes: auto or a module")  \
+    ROW(BOOTSTRAP, bootstrap, NAME, NULL, "auto",                                               \
+        "how ranks find each other: auto (by the launcher) or a module")                        \
+    ROW(MODULE_PATH, module_path, STRING, NULL, "",                                             \
+        "folders with modules, ':' between; empty: the install's own")                          \
+    ROW(RETAIN, retain, SIZE, NULL, "256M",                                                     \
+        "bytes of unused pages that a rank keeps resident for what comes next")                 \
+    ROW(TIMEOUT, timeout, SECONDS, NULL, "10",                                                  \
+        "seconds to wait for an answer before a migration is given up or in doubt")             \
+    ROW(LOG_LEVEL, log_level, ENUM, iso_log_level_names, "warn",                                \
+        "what goes to stderr: error, warn, info or debug")                                      \
+    ROW(THREAD_LEVEL, thread_level, ENUM, thread_level_names, "multiple",                       \
+        "threads that may call: single, serialized (any, one at a time) or multiple")           \
+    ROW(CORE_DUMP, core_dump, BOOL, NULL, "n",                                                  \
+        "iso space in core files: y or n (slow: the range is large)")
+
+typedef enum kind {
+    SLOTS,   /* uint64_t: bytes, a multiple of a slot */
+    SIZE,    /* uint64_t: bytes */
+    COUNT,   /* uint32_t */
+    SECONDS, /* double, more than 0 */
+    BOOL,    /* bool */
+    ENUM,    /* an enum whose values index names */
+    NAME,    /* const char *: becomes part of a module's file name */
+    STRING   /* const char * */
+} kind_t;
+
+typedef struct field {
+    kind_t kind;
+    size_t offset, size; /* in iso_params_t */
+    const char *const *names;
+} field_t;
+
+#define PUBLIC_ROW(name, field, kind, names, default_text, help) {#name, default_text, help},
+#define FIELD_ROW(name, field, kind, names, default_text, help) \
+    {kind, offsetof(iso_params_t, field), sizeof((iso_params_t *)0)->field, names},
+
+static const iso_setting_t settings[] = {SETTINGS(PUBLIC_ROW)};
+static const field_t fields[] = {SETTINGS(FIELD_ROW)};
+
+#define SETTING_COUNT (sizeof settings / sizeof settings[0])
+
+typedef union value {
+    uint64_t size;
+    uint32_t count;
+    double seconds;
+    bool flag;
+    unsigned index; /* of an enum */
+    const char *text;
+} value_t;
+
+_Static_assert(sizeof(iso_backing_t) == sizeof(unsigned) &&
+                   sizeof(iso_log_level_t) == sizeof(unsigned) &&
+                   sizeof(iso_thread_level_t) == sizeof(unsigned),
+               "enum fields are copied through value_t.index");
+
+/* What a value of the row may be, for messages. */
+static const char *accepted(const field_t *field, char *buf, size_t len)
+{
+    size_t used = 0;
+
+    switch (field->kind) {
+    case SLOTS:
+        return "0 or a multiple of 2M: a number of bytes, decimal or 0x..., with K, M, G, T or P";
+    case SIZE:
+        return "a number of bytes, decimal or 0x..., with K, M, G, T or P";
+    case COUNT:
+        return "a number from 0 to 4294967295";
+    case SECONDS:
+        return "seconds, more than 0, such as 10 or 0.5";
+    case BOOL:
+        return "y, yes, on, 1, n, no, off or 0";
+    case NAME:
+        return "auto or a module's name (letters, digits, '-' and '_')";
+    case STRING:
+        return "any text";
+    case ENUM:
+        buf[0] = '\0';
+        for (size_t i = 0; field->names[i] != NULL && used < len; i++)
+            used += (size_t)snprintf(buf + used, len - used, "%s%s", i == 0 ? "" : ", ",
+                                     field->names[i]);
+        return buf;
+    }
+    return "";
+}
+
+/* "0x1f", "256M": all of the text, no sign, no blanks, no overflow. */
+static bool parse_size(const char *text, uint64_t *size_p)
+{
+    static const char suffixes[] = "kmgtp";
+    const unsigned base = text[0] == '0' && (text[1] | 0x20) == 'x' ? 16 : 10;
+    const char *at = base == 16 ? text + 2 : text;
+    const char *const digits = at;
+    uint64_t size = 0;
+
+    for (;; at++) {
+        const char c = (char)(*at | 0x20);
+        unsigned digit;
+        if (*at >= '0' && *at <= '9')
+            digit = (unsigned)(*at - '0');
+        else if (base == 16 && c >= 'a' && c <= 'f')
+            digit = (unsigned)(c - 'a' + 10);
+        else
+            break;
+        if (__builtin_mul_overflow(size, (uint64_t)base, &size) ||
+            __builtin_add_overflow(size, (uint64_t)digit, &size))
+            return false;
+    }
+    if (at == digits)
+        return false;
+    if (*at != '\0') {
+        const char *suffix = strchr(suffixes, *at | 0x20);
+        if (suffix == NULL || at[1] != '\0' ||
+            __builtin_mul_overflow(size, UINT64_C(1) << 10 * (suffix - suffixes + 1), &size))
+            return false;
+    }
+    *size_p = size;
+    return true;
+}
+
+/* "10", "0.5", ".5": not strtod, whose decimal point depends on the program's locale. */
+static bool parse_seconds(const char *text, double *seconds_p)
+{
+    double seconds = 0, scale = 1;
+    bool fraction = false, any = false;
+
+    for (; *text != '\0'; text++) {
+        if (*text == '.' && !fraction) {
+            fraction = true;
+        } else if (*text >= '0' && *text <= '9') {
+            any = true;
+            seconds = seconds * 10 + (*text - '0');
+            if (fraction)
+                scale *= 10;
+        } else {
+            return false;
+        }
+    }
+    seconds /= scale;
+    if (!any || !(seconds > 0) || !isfinite(seconds))
+        return false;
+    *seconds_p = seconds;
+    return true;
+}
+
+static bool parse_index(const char *text, const char *const *names, unsigned *index_p)
+{
+    for (unsigned i = 0; names[i] != NULL; i++) {
+        if (strcasecmp(text, names[i]) == 0) {
+            *index_p = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_module_name(const char *text)
+{
+    return text[0] != '\0' && text[strspn(text, "abcdefghijklmnopqrstuvwxyz"
+                                                "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")] == '\0';
+}
+
+static bool parse(const field_t *field, const char *text, value_t *value_p)
+{
+    static const char *const bool_names[] = {"n", "y", "no", "yes", "off", "on", "0", "1", NULL};
+    uint64_t size;
+    unsigned index;
+
+    switch (field->kind) {
+    case SLOTS:
+        return parse_size(text, &value_p->size) && value_p->size % ISO_SLOT_SIZE == 0;
+    case SIZE:
+        return parse_size(text, &value_p->size);
+    case COUNT:
+        if (!parse_size(text, &size) || size > UINT32_MAX)
+            return false;
+        value_p->count = (uint32_t)size;
+        return true;
+    case SECONDS:
+        return parse_seconds(text, &value_p->seconds);
+    case BOOL:
+        if (!parse_index(text, bool_names, &index))
+            return false;
+        value_p->flag = index % 2 != 0;
+        return true;
+    case ENUM:
+        return parse_index(text, field->names, &value_p->index);
+    case NAME:
+        value_p->text = text;
+        return is_module_name(text);
+    case STRING:
+        value_p->text = text;
+        return true;
+    }
+    return false;
+}
+
+static void *field_of(const iso_params_t *params, const field_t *field)
+{
+    return (char *)params + field->offset;
+}
+
+/* ISO_<name> of the environment, or NULL. */
+static const char *environment_value(const iso_setting_t *setting)
+{
+    char name[64];
+
+    snprintf(name, sizeof name, "ISO_%s", setting->name);
+    return getenv(name);
+}
+
+/* The number of letters to insert, delete or replace to make one word the other. */
+static size_t edit_distance(const char *a, const char *b)
+{
+    enum {
+        LONGEST = 63
+    };
+    const size_t a_len = strlen(a), b_len = strlen(b);
+    size_t row[LONGEST + 1];
+
+    if (a_len > LONGEST || b_len > LONGEST)
+        return SIZE_MAX;
+    for (size_t j = 0; j <= b_len; j++)
+        row[j] = j;
+    for (size_t i = 1; i <= a_len; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= b_len; j++) {
+            size_t best = diagonal + (a[i - 1] != b[j - 1]);
+            if (row[j] + 1 < best)
+                best = row[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = best;
+        }
+    }
+    return row[b_len];
+}
+
+static const char *nearest_setting(const char *name)
+{
+    const size_t far = strlen(name) / 2 + 1;
+    size_t best_distance = far;
+    const char *best = NULL;
+
+    for (size_t i = 0; i < SETTING_COUNT; i++) {
+        const size_t distance = edit_distance(name, settings[i].name);
+        if (distance < best_distance) {
+            best_distance = distance;
+            best = settings[i].name;
+        }
+    }
+    return best;
+}
+
+static bool is_known(const char *name)
+{
+    static const char *const others[] = {"TEST_", "LOCAL_", "JOB_"}; /* of tests and the launcher */
+
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (strncmp(name, others[i], strlen(others[i])) == 0)
+            return true;
+    for (size_t i = 0; i < SETTING_COUNT; i++)
+        if (strcmp(name, settings[i].name) == 0)
+            return true;
+    return false;
+}
+
+/* A misspelt setting would otherwise be a setting that silently does nothing. */
+static void warn_of_unknown_names(const iso_logger_t *logger)
+{
+    static atomic_flag warned = ATOMIC_FLAG_INIT; /* once a process, however many jobs it joins */
+
+    if (atomic_flag_test_and_set(&warned))
+        return;
+    for (char **entry = environ; entry != NULL && *entry != NULL; entry++) {
+        const char *const equals = strchr(*entry, '=');
+        char name[64];
+        const char *nearest;
+
+        if (strncmp(*entry, "ISO_", 4) != 0 || equals == NULL)
+            continue;
+        snprintf(name, sizeof name, "%.*s", (int)(equals - *entry - 4), *entry + 4);
+        if (is_known(name))
+            continue;
+        nearest = nearest_setting(name);
+        if (nearest != NULL)
+            iso_log(logger, ISO_LOG_WARN, "ISO_%s is no setting: did you mean ISO_%s?", name,
+                    nearest);
+        else
+            iso_log(logger, ISO_LOG_WARN, "ISO_%s is no setting: `iso_info -c` lists them", name);
+    }
+}
+
+iso_status_t iso_params_init_sized(iso_params_t *params, size_t struct_size)
+{
+    const iso_logger_t logger = iso_logger_default();
+    iso_params_t complete = {.struct_size = struct_size};
+    const size_t known_size = struct_size < sizeof complete ? struct_size : sizeof complete;
+    iso_status_t status = ISO_OK;
+    char buf[128];
+
+    if (params == NULL || struct_size < sizeof params->struct_size) {
+        iso_log(&logger, ISO_LOG_ERROR,
+                "iso_params_init_sized: params %p of %zu bytes: no struct to fill", (void *)params,
+                struct_size);
+        return ISO_ERR_INVALID;
+    }
+
+    warn_of_unknown_names(&logger);
+    for (size_t i = 0; i < SETTING_COUNT; i++) {
+        const char *text = environment_value(&settings[i]);
+        value_t value;
+
+        if (text == NULL)
+            text = settings[i].default_value;
+        if (parse(&fields[i], text, &value)) {
+            memcpy(field_of(&complete, &fields[i]), &value, fields[i].size);
+        } else {
+            iso_log(&logger, ISO_LOG_ERROR, "ISO_%s='%s' cannot be used: give %s", settings[i].name,
+                    text, accepted(&fields[i], buf, sizeof buf));
+            status = ISO_ERR_INVALID;
+        }
+    }
+    if (status != ISO_OK)
+        return status;
+
+    /* A program built with an older header has a shorter struct: its fields are all there is. One
+     * built with a newer header has a longer one, of which nothing is known but that 0 is neutral.
+     * A field that the shorter struct cuts in two does not exist: fields are only ever appended. */
+    if (struct_size > sizeof complete)
+        memset((char *)params + sizeof complete, 0, struct_size - sizeof complete);
+    memcpy(params, &complete, known_size);
+    return ISO_OK;
+}
+
+const iso_setting_t *iso_settings(size_t *count_p)
+{
+    *count_p = SETTING_COUNT;
+    return settings;
+}
+
+/* What a program assigned, as text; NULL: fine. */
+static const char *find_fault(const field_t *field, const value_t *value, char *buf, size_t len)
+{
+    switch (field->kind) {
+    case SLOTS:
+        if (value->size % ISO_SLOT_SIZE == 0)
+            return NULL;
+        snprintf(buf, len, "%" PRIu64, value->size);
+        return buf;
+    case SECONDS:
+        if (value->seconds > 0 && isfinite(value->seconds))
+            return NULL;
+        snprintf(buf, len, "%g", value->seconds);
+        return buf;
+    case ENUM:
+        for (unsigned i = 0; field->names[i] != NULL; i++)
+            if (value->index == i)
+                return NULL;
+        snprintf(buf, len, "%d", (int)value->index);
+        return buf;
+    case NAME:
+        return value->text == NULL || is_module_name(value->text) ? NULL : value->text;
+    case SIZE:
+    case COUNT:
+    case BOOL:
+    case STRING:
+        return NULL;
+    }
+    return NULL;
+}
+
+iso_status_t iso_params_validate(const iso_logger_t *logger, const iso_params_t *params)
+{
+    iso_status_t status = ISO_OK;
+    char fault_buf[64], accepted_buf[128];
+    uint64_t end;
+
+    for (size_t i = 0; i < SETTING_COUNT; i++) {
+        const char *fault;
+        value_t value;
+
+        memcpy(&value, field_of(params, &fields[i]), fields[i].size);
+        fault = find_fault(&fields[i], &value, fault_buf, sizeof fault_buf);
+        if (fault != NULL) {
+            iso_log(logger, ISO_LOG_ERROR,
+                    "ISO_%s (in iso_params_t) is %s, cannot be used: give %s", settings[i].name,
+                    fault, accepted(&fields[i], accepted_buf, sizeof accepted_buf));
+            status = ISO_ERR_INVALID;
+        }
+    }
+    if (__builtin_add_overflow(params->space_base, params->space_size, &end)) {
+        iso_log(logger, ISO_LOG_ERROR,
+                "ISO_SPACE_BASE 0x%" PRIx64 " and ISO_SPACE_SIZE 0x%" PRIx64
+                " reach beyond the last address: lower one of them",
+                params->space_base, params->space_size);
+        status = ISO_ERR_INVALID;
+    }
+    return status;
+}
+
+iso_status_t iso_params_import(const iso_logger_t *logger, const iso_params_t *given,
+                               iso_params_t *params_p)
+{
+    iso_params_t complete;
+    iso_status_t status;
+
+    if (given != NULL && given->struct_size < sizeof given->struct_size) {
+        iso_log(logger, ISO_LOG_ERROR,
+                "params have a struct_size of %zu: call iso_params_init first", given->struct_size);
+        return ISO_ERR_INVALID;
+    }
+    if (given == NULL || given->struct_size < sizeof complete) {
+        status = iso_params_init_sized(&complete, sizeof complete);
+        if (status != ISO_OK)
+            return status;
+    }
+    if (given != NULL) {
+        memcpy(&complete, given,
+               given->struct_size < sizeof complete ? given->struct_size : sizeof complete);
+        complete.struct_size = sizeof complete;
+    }
+
+    for (size_t i = 0; i < SETTING_COUNT; i++) {
+        const char *text = settings[i].default_value;
+        if (fields[i].kind != NAME && fields[i].kind != STRING)
+            continue;
+        if (*(const char **)field_of(&complete, &fields[i]) == NULL)
+            memcpy(field_of(&complete, &fields[i]), &text, sizeof text);
+    }
+    status = iso_params_validate(logger, &complete);
+    if (status == ISO_OK)
+        *params_p = complete;
+    return status;
+}
