@@ -26,8 +26,10 @@ void iso_heap_thaw(iso_hold_t *hold);
 typedef bool (*iso_live_run_fn)(void *address, size_t length, void *arg);
 void iso_heap_live_runs(iso_hold_t *hold, iso_live_run_fn emit, void *arg);
 
-/* Units of an ordinary slot (of a heap that is here, given by its first address) that no span uses:
- * what retain.c may give back. Bit 0, the header's unit, is never set. */
+/* Units of a slot with a header (of a heap that is here, given by the slot's address) that no span
+ * uses: what retain.c may give back. Bit 0, the header's unit, is never set; the head of a run (a
+ * large block) has none. May be asked by another thread than the heap's, under the job's lock: a
+ * unit that iso_retain_units_use has not been called for yet may be reported free. */
 uint32_t iso_heap_slot_free_units(const void *slot);
 
 /* At the target, when the pages are here: is this a heap of our layout with this epoch? Touches the

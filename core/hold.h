@@ -15,8 +15,8 @@ struct iso_request;
 /* A standing grant that another rank gave for this heap's slots: it keeps its pages of them as they
  * are until it has revoked the grant here. */
 typedef struct iso_grant {
-    uint32_t rank;       /* that gave it; valid only if generation != 0 */
-    uint32_t generation; /* its number there */
+    uint32_t rank;            /* that gave it; valid only if generation != 0 */
+    uint32_t generation;      /* its number there */
     uint64_t extents_version; /* of the hold when it was given: the slots that it speaks of */
 } iso_grant_t;
 
@@ -30,10 +30,12 @@ typedef struct iso_hold {
     uint32_t extent_count, extent_room;
     uint32_t slot_count;
     uint64_t extents_version; /* counts the changes of `extents` */
+    uint64_t arrived_version; /* what it was when the heap came here */
 
-    struct iso_request *request; /* the migration under way from here, or NULL */
-    void *arrival;               /* the arrival under way to here, or NULL */
-    iso_grant_t grant;           /* the last rank that the heap came from may give one */
+    bool counted;                 /* in the statistics' number of heaps: it was owned here */
+    struct iso_request *request;  /* the migration under way from here, or NULL */
+    void *arrival;                /* the arrival under way to here, or NULL */
+    iso_grant_t grant;            /* the last rank that the heap came from may give one */
     struct iso_hold *next, *prev; /* all holds of the job */
 } iso_hold_t;
 
@@ -45,8 +47,9 @@ iso_hold_t *iso_hold_find(iso_job_t *job, const iso_heap_t *heap);
  * ISO_ERR_NO_MEMORY. Takes the job's lock. */
 iso_status_t iso_hold_create(iso_job_t *job, iso_hold_t **hold_p, char **slot_p);
 
-/* For a heap of another rank: enters the extents given (which must be unknown here) under `heap`.
- * State ISO_HEAP_MOVING. The caller holds the lock. */
+/* For a heap of another rank: enters the extents given under `heap`. State ISO_HEAP_MOVING.
+ * ISO_ERR_INVALID, with nothing changed: they overlap, are known here already, or do not hold the
+ * heap's first slot. The caller holds the lock. */
 iso_status_t iso_hold_adopt(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents,
                             uint32_t count, iso_hold_t **hold_p);
 
@@ -59,5 +62,9 @@ void iso_hold_drop(iso_hold_t *hold, bool free_slots);
 iso_status_t iso_hold_grow(iso_hold_t *hold, uint32_t count, char **address_p);
 /* Gives back slots that hold nothing any more: one ordinary slot, or a whole run. Takes the lock. */
 void iso_hold_shrink(iso_hold_t *hold, char *address, uint32_t count);
+
+/* Which units of a slot in the table (its word is `word`) hold nothing: none while the heap is on
+ * its way here. The caller holds the lock. */
+uint32_t iso_hold_free_units(iso_job_t *job, uintptr_t word, uint32_t slot);
 
 #endif

@@ -3,21 +3,30 @@
  *
  * The job table is the only global state of the library: it answers which job an address belongs
  * to. A process may be in several jobs (a library in a program may have its own).
+ *
+ * One recursive lock a job guards everything of it but the insides of heaps, which their users
+ * serialise, and the slot table's words, which are read without. Callbacks run without it.
  */
 #ifndef ISO_CORE_JOB_H
 #define ISO_CORE_JOB_H
 
+#include "core/hold.h"
 #include "core/log.h"
+#include "core/module.h"
+#include "core/node.h"
+#include "core/peer.h"
+#include "core/retain.h"
 #include "core/slots.h"
+#include "core/space.h"
 #include <pthread.h>
 
 #define ISO_JOBS_MAX 8
 
 /* One row of the job table: all that the paths by address (iso_free and its like) need. */
 typedef struct iso_job_row {
-    uintptr_t base;               /* of the iso space; 0: the row is free */
-    size_t size;                  /* 0 in a free row: no address lies in it */
-    _Atomic(uintptr_t) *table;    /* the slot table, see slots.h */
+    uintptr_t base;            /* of the iso space; 0: the row is free */
+    size_t size;               /* 0 in a free row: no address lies in it */
+    _Atomic(uintptr_t) *table; /* the slot table, see slots.h */
     iso_job_t *job;
 } iso_job_row_t;
 extern iso_job_row_t iso_job_table[ISO_JOBS_MAX];
@@ -31,7 +40,71 @@ static inline const iso_job_row_t *iso_job_row_of(const void *address)
     return NULL;
 }
 
+/* An arrival that its callback has not been called for yet. */
+typedef struct iso_delivery {
+    struct iso_delivery *next;
+    iso_heap_t *heap;
+    uint32_t source;
+    uint64_t bytes;
+    size_t header_len;
+    char header[];
+} iso_delivery_t;
+
+struct iso_job {
+    iso_logger_t logger;
+    iso_params_t params;
+    uint32_t rank, size;
+    uint8_t cookie[16];
+    pthread_mutex_t lock;
+
+    iso_module_t bootstrap_module;
+    const iso_bootstrap_t *bootstrap; /* NULL: a job of one rank without a launcher */
+    unsigned char *blobs; /* what all ranks published, where the bootstrap cannot look up */
+
+    iso_node_t node;
+    iso_space_t space;
+    iso_slots_t slots;
+    iso_hold_t **hold_of; /* per slot: the hold of the heap whose first slot it is */
+    iso_hold_t *holds;
+    iso_retain_t retain;
+
+    iso_link_t *node_link; /* the transport inside the node; NULL in a job of one rank */
+    iso_link_t *net_link;  /* between nodes; may be the same */
+    iso_peers_t peers;
+    struct iso_request *requests;  /* under way, oldest first */
+    struct iso_incoming *incoming; /* arrivals under way */
+    iso_delivery_t *deliveries, **deliveries_end;
+    struct iso_borrow *borrow; /* the request for slots under way, or NULL */
+    uint32_t borrow_token;     /* of the last request */
+    bool slots_going_home;     /* enough foreign slots to send a batch */
+
+    int event_fd; /* epoll over links, bootstrap and the timer */
+    int timer_fd;
+    iso_stats_t stats;
+};
+
 /* What the allocator needs of a job. */
 const iso_logger_t *iso_job_logger(const iso_job_t *job);
+
+static inline void iso_job_lock(iso_job_t *job)
+{
+    if (job->params.thread_level != ISO_THREAD_SINGLE)
+        pthread_mutex_lock(&job->lock);
+}
+static inline void iso_job_unlock(iso_job_t *job)
+{
+    if (job->params.thread_level != ISO_THREAD_SINGLE)
+        pthread_mutex_unlock(&job->lock);
+}
+
+/* Progress without callbacks to the user; the lock is held. */
+unsigned iso_job_advance(iso_job_t *job);
+/* Sleeps until something may have happened, at most until `until` (iso_os_now's clock). The lock is
+ * not held. idle counts the calls in a row that found nothing: the first ones only yield. */
+void iso_job_sleep(iso_job_t *job, double until, unsigned idle);
+/* An arrival callback to come: made in one step, queued in another that cannot fail. */
+iso_delivery_t *iso_delivery_new(iso_heap_t *heap, uint32_t source, uint64_t bytes,
+                                 const void *header, size_t header_len);
+void iso_job_deliver(iso_job_t *job, iso_delivery_t *delivery);
 
 #endif

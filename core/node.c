@@ -21,7 +21,13 @@ typedef struct segment_header {
 
 /* word: state 4 | epoch 20 | source 20 | target 20. 20 bits of epoch tell apart what can be
  * outstanding at once by far; 20 bits of rank are a million ranks. */
-enum { WORD_NONE = 0, WORD_OWNED = 1, WORD_MOVING = 2, WORD_LEFT = 3, WORD_RELEASING = 4 };
+enum {
+    WORD_NONE = 0,
+    WORD_OWNED = 1,
+    WORD_MOVING = 2,
+    WORD_LEFT = 3,
+    WORD_RELEASING = 4
+};
 
 static uint64_t word_make(uint64_t state, uint64_t epoch, uint64_t source, uint64_t target)
 {
@@ -81,8 +87,8 @@ static iso_status_t segment_map(iso_node_t *node, const iso_logger_t *logger, in
     return ISO_OK;
 }
 
-iso_status_t iso_node_create(iso_node_t *node, const iso_logger_t *logger,
-                             const uint8_t cookie[16], uint32_t slots)
+iso_status_t iso_node_create(iso_node_t *node, const iso_logger_t *logger, const uint8_t cookie[16],
+                             uint32_t slots)
 {
     int fd, error = iso_os_memfd_create("iso-node", segment_size(slots), &fd);
     if (error) {
@@ -103,8 +109,8 @@ iso_status_t iso_node_create(iso_node_t *node, const iso_logger_t *logger,
     return ISO_OK;
 }
 
-iso_status_t iso_node_attach(iso_node_t *node, const iso_logger_t *logger,
-                             const uint8_t cookie[16], uint32_t slots, int leader_fd)
+iso_status_t iso_node_attach(iso_node_t *node, const iso_logger_t *logger, const uint8_t cookie[16],
+                             uint32_t slots, int leader_fd)
 {
     int32_t pid = iso_node_pid(node, node->leader);
     int fd, error = iso_os_memfd_open_of(pid, leader_fd, &fd);

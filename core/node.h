@@ -18,13 +18,13 @@
 #include "core/slots.h"
 
 typedef struct iso_node {
-    uint32_t self;       /* this rank */
-    uint32_t leader;     /* lowest rank of the node */
+    uint32_t self;   /* this rank */
+    uint32_t leader; /* lowest rank of the node */
     uint32_t rank_count;
-    uint32_t *ranks;     /* ascending, from malloc */
-    int32_t *pids;       /* of them */
-    bool shared_pages;   /* shared backing */
-    int fd;              /* of the segment; -1: none */
+    uint32_t *ranks;   /* ascending, from malloc */
+    int32_t *pids;     /* of them */
+    bool shared_pages; /* shared backing */
+    int fd;            /* of the segment; -1: none */
     void *segment;
     size_t segment_size;
     _Atomic(uint64_t) *words; /* one per slot */
@@ -35,10 +35,10 @@ int32_t iso_node_pid(const iso_node_t *node, uint32_t rank);
 
 /* The leader makes the segment; the others open it through the leader's process and check that it
  * is this job's. `slots` is the number of the space. */
-iso_status_t iso_node_create(iso_node_t *node, const iso_logger_t *logger,
-                             const uint8_t cookie[16], uint32_t slots);
-iso_status_t iso_node_attach(iso_node_t *node, const iso_logger_t *logger,
-                             const uint8_t cookie[16], uint32_t slots, int leader_fd);
+iso_status_t iso_node_create(iso_node_t *node, const iso_logger_t *logger, const uint8_t cookie[16],
+                             uint32_t slots);
+iso_status_t iso_node_attach(iso_node_t *node, const iso_logger_t *logger, const uint8_t cookie[16],
+                             uint32_t slots, int leader_fd);
 void iso_node_close(iso_node_t *node);
 
 /* Ownership, inside the node. `slot` is the heap's first, epoch the one the migration leads to. */

@@ -45,11 +45,11 @@ typedef struct iso_left {
 typedef struct iso_retain {
     uint64_t limit;
     uint32_t total_slots;
-    uint32_t *resident;    /* per slot: mask of units that are dirty or left */
-    uint32_t *dirty_next;  /* per slot: the queue of dirty slots; 0: not in it */
+    uint32_t *resident;              /* per slot: mask of units that are dirty or left */
+    uint32_t *dirty_next;            /* per slot: the queue of dirty slots; 0: not in it */
     uint32_t dirty_head, dirty_tail; /* slot + 1, 0: empty */
     uint64_t dirty_units, left_units, revoking_units;
-    iso_left_t **left_of;  /* per slot */
+    iso_left_t **left_of; /* per slot */
     iso_left_t *oldest, *newest;
     uint32_t generation;
 } iso_retain_t;
@@ -76,8 +76,9 @@ void iso_retain_slots_free(iso_job_t *job, uint32_t first, uint32_t count);
 
 /* These slots are about to be this rank's again (a heap arrives, slots come back): what was left in
  * them becomes dirty, grants on them are void. The new owner of the slots is the only rank that can
- * have a grant on them, and it has given it up: see core/README.md. */
-void iso_retain_claim(iso_job_t *job, const iso_extent_t *extents, uint32_t count);
+ * have a grant on them, and it has given it up: see core/README.md. handover: the pages come with
+ * the slots, from another rank of the node, who had claimed them. */
+void iso_retain_claim(iso_job_t *job, const iso_extent_t *extents, uint32_t count, bool handover);
 
 /* Live runs as a migration has them. */
 typedef struct iso_run {

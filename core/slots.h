@@ -40,7 +40,7 @@ typedef struct iso_slots {
      * without: a reader owns the heap, or asks about an address of its own. */
     _Atomic(uintptr_t) *table;
 
-    uint64_t *free;        /* bitmap of the free set */
+    uint64_t *free; /* bitmap of the free set */
     uint32_t free_count;
     uint32_t foreign_free; /* of those: not of this rank's strip */
     uint32_t search_from;  /* where the next search starts (next fit) */

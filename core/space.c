@@ -48,7 +48,8 @@ iso_status_t iso_space_reserve(iso_space_t *space, const iso_logger_t *logger, u
     if (size > limit) {
         iso_log(logger, ISO_LOG_ERROR,
                 "an iso space of %" PRIu64 " MiB does not fit RLIMIT_AS, which leaves %" PRIu64
-                " MiB: raise it (ulimit -v unlimited) or set ISO_SPACE_SIZE to at most %" PRIu64 "M",
+                " MiB: raise it (ulimit -v unlimited) or set ISO_SPACE_SIZE to at most %" PRIu64
+                "M",
                 size >> 20, limit >> 20, (limit / 2 & ~(uint64_t)ISO_SLOT_MASK) >> 20);
         return ISO_ERR_LIMIT;
     }

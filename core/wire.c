@@ -53,8 +53,8 @@ static unsigned fields_of(unsigned type)
 
 const char *iso_msg_name(iso_msg_type_t type)
 {
-    static const char *const names[] = {"?",    "HELLO",  "RESERVE", "GRANT",   "COMMIT",
-                                        "ACK",  "NACK",   "DONE",    "CANCEL",  "REVOKE",
+    static const char *const names[] = {"?",       "HELLO",        "RESERVE",  "GRANT",  "COMMIT",
+                                        "ACK",     "NACK",         "DONE",     "CANCEL", "REVOKE",
                                         "UNGRANT", "SLOT_REQUEST", "SLOT_GIVE"};
     return names[type <= ISO_MSG_SLOT_GIVE ? type : 0];
 }

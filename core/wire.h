@@ -17,18 +17,18 @@
 #define ISO_WIRE_EXTENTS_MAX 512 /* in one message; lists that are longer go in parts */
 
 typedef enum iso_msg_type {
-    ISO_MSG_HELLO = 1,     /* first message to a peer: cookie, rkey of the sender's space */
-    ISO_MSG_RESERVE = 2,   /* source: this heap, these slots, may it come? (in parts) */
-    ISO_MSG_GRANT = 3,     /* target: put it */
-    ISO_MSG_COMMIT = 4,    /* source: all of it is there */
-    ISO_MSG_ACK = 5,       /* target: it is here */
-    ISO_MSG_NACK = 6,      /* target: it is not, and will not be */
-    ISO_MSG_DONE = 7,      /* source: it is yours; a grant for its way back */
-    ISO_MSG_CANCEL = 8,    /* source: it will not come */
-    ISO_MSG_REVOKE = 9,    /* giver of a standing grant: stop using it */
-    ISO_MSG_UNGRANT = 10,  /* holder: I have stopped (asked or not) */
+    ISO_MSG_HELLO = 1,         /* first message to a peer: cookie, rkey of the sender's space */
+    ISO_MSG_RESERVE = 2,       /* source: this heap, these slots, may it come? (in parts) */
+    ISO_MSG_GRANT = 3,         /* target: put it */
+    ISO_MSG_COMMIT = 4,        /* source: all of it is there */
+    ISO_MSG_ACK = 5,           /* target: it is here */
+    ISO_MSG_NACK = 6,          /* target: it is not, and will not be */
+    ISO_MSG_DONE = 7,          /* source: it is yours; a grant for its way back */
+    ISO_MSG_CANCEL = 8,        /* source: it will not come */
+    ISO_MSG_REVOKE = 9,        /* giver of a standing grant: stop using it */
+    ISO_MSG_UNGRANT = 10,      /* holder: I have stopped (asked or not) */
     ISO_MSG_SLOT_REQUEST = 11, /* who has a run of free slots? */
-    ISO_MSG_SLOT_GIVE = 12 /* free slots: an answer, or on their way home */
+    ISO_MSG_SLOT_GIVE = 12     /* free slots: an answer, or on their way home */
 } iso_msg_type_t;
 
 #define ISO_RESERVE_HANDOVER 1u /* no bytes follow and no GRANT is wanted */
@@ -36,18 +36,18 @@ typedef enum iso_msg_type {
 typedef struct iso_msg {
     iso_msg_type_t type;
     uint32_t source;
-    uint64_t heap;  /* its address; 0 where none is meant */
-    uint64_t epoch; /* that the migration leads to */
+    uint64_t heap;       /* its address; 0 where none is meant */
+    uint64_t epoch;      /* that the migration leads to */
     uint32_t generation; /* GRANT and COMMIT without one: 0 */
     uint32_t flags;
-    uint64_t bytes;    /* RESERVE, COMMIT: live bytes */
+    uint64_t bytes;       /* RESERVE, COMMIT: live bytes */
     uint32_t part, parts; /* RESERVE: extents come in parts 0..parts-1 */
-    uint32_t slots;    /* RESERVE: slots of all parts; SLOT_REQUEST: adjacent ones wanted */
-    uint32_t token;    /* SLOT_REQUEST; SLOT_GIVE: that of the request, 0: on their way home */
-    int32_t reason;    /* NACK: an iso_status_t */
+    uint32_t slots;       /* RESERVE: slots of all parts; SLOT_REQUEST: adjacent ones wanted */
+    uint32_t token;       /* SLOT_REQUEST; SLOT_GIVE: that of the request, 0: on their way home */
+    int32_t reason;       /* NACK: an iso_status_t */
     iso_msg_type_t about; /* NACK: which message is answered */
     uint8_t cookie[16];   /* HELLO */
-    const void *data;  /* HELLO: rkey; COMMIT: user header. Points into the bytes decoded */
+    const void *data;     /* HELLO: rkey; COMMIT: user header. Points into the bytes decoded */
     uint32_t data_len;
     uint32_t extent_count;
     iso_extent_t extents[ISO_WIRE_EXTENTS_MAX];

@@ -220,7 +220,7 @@ typedef struct iso_heap_stats {
     uint64_t block_bytes; /* usable bytes in them */
     uint64_t live_bytes;  /* bytes of the live runs: pages of live blocks and of metadata */
     uint64_t live_runs;   /* their number: a migration puts that many ranges */
-    uint64_t epoch;       /* how often the heap has changed hands */
+    uint64_t epoch;       /* grows with every migration of the heap, also with one that failed */
 } iso_heap_stats_t;
 
 /* Counts by a walk of the metadata, O(slots). ISO_ERR_NOT_OWNER. */
@@ -280,8 +280,8 @@ ISO_API iso_status_t iso_test(iso_request_t *request);
 ISO_API iso_status_t iso_wait(iso_request_t *request);
 
 /* Gives up a migration: possible until its commit is sent (inside a node: until the target has
- * taken it). ISO_OK: the heap is here again and the request, still the caller's, will end in
- * ISO_ERR_CANCELED. ISO_ERR_BUSY: too late, it will be decided by the target. */
+ * taken it). ISO_OK: the request, still the caller's, will end in ISO_ERR_CANCELED, and the heap is
+ * usable here then. ISO_ERR_BUSY: too late, the target decides. */
 ISO_API iso_status_t iso_cancel(iso_request_t *request);
 
 typedef enum iso_migration_path {

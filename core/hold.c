@@ -1,0 +1,216 @@
+/* hold.c - see hold.h. */
+#include "core/hold.h"
+#include "core/borrow.h"
+#include "core/heap.h"
+#include "core/job.h"
+#include "core/migrate.h"
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+iso_hold_t *iso_hold_find(iso_job_t *job, const iso_heap_t *heap)
+{
+    if (!job) {
+        const iso_job_row_t *row = iso_job_row_of(heap);
+        if (!row)
+            return NULL;
+        job = row->job;
+    } else if (iso_space_offset(&job->space, heap) >= job->space.size) {
+        return NULL;
+    }
+    iso_hold_t *hold = job->hold_of[iso_space_slot(&job->space, heap)];
+    return hold && hold->heap == heap ? hold : NULL;
+}
+
+static iso_status_t extent_room(iso_hold_t *hold)
+{
+    if (hold->extent_count < hold->extent_room)
+        return ISO_OK;
+    uint32_t room = hold->extent_room ? hold->extent_room * 2 : 4;
+    iso_extent_t *extents = realloc(hold->extents, room * sizeof *extents);
+    if (!extents)
+        return ISO_ERR_NO_MEMORY;
+    hold->extents = extents;
+    hold->extent_room = room;
+    return ISO_OK;
+}
+
+/* Heaps mostly grow upwards slot by slot: the newest extent is the one to extend. */
+static void extent_add(iso_hold_t *hold, uint32_t first, uint32_t count)
+{
+    iso_extent_t *last = hold->extent_count ? &hold->extents[hold->extent_count - 1] : NULL;
+    if (last && !((last->count | count) & ISO_EXTENT_RUN) && last->first + last->count == first)
+        last->count += count;
+    else
+        hold->extents[hold->extent_count++] = (iso_extent_t){first, count};
+    hold->slot_count += count & ~ISO_EXTENT_RUN;
+    hold->extents_version++;
+}
+
+static iso_status_t hold_new(iso_job_t *job, uint32_t heap_slot, uint32_t extent_room,
+                             iso_hold_t **hold_p)
+{
+    iso_hold_t *hold = calloc(1, sizeof *hold);
+    iso_extent_t *extents = malloc(extent_room * sizeof *extents);
+    if (!hold || !extents) {
+        free(hold);
+        free(extents);
+        iso_log(&job->logger, ISO_LOG_ERROR, "no memory for the description of a heap");
+        return ISO_ERR_NO_MEMORY;
+    }
+    hold->job = job;
+    hold->state = ISO_HEAP_MOVING;
+    hold->heap = iso_heap_at_slot((uintptr_t)iso_space_slot_address(&job->space, heap_slot));
+    hold->extents = extents;
+    hold->extent_room = extent_room;
+    hold->next = job->holds;
+    if (hold->next)
+        hold->next->prev = hold;
+    job->holds = hold;
+    job->hold_of[heap_slot] = hold;
+    *hold_p = hold;
+    return ISO_OK;
+}
+
+static uintptr_t heap_slot_address(const iso_hold_t *hold)
+{
+    return iso_heap_slot_of(hold->heap);
+}
+
+iso_status_t iso_hold_create(iso_job_t *job, iso_hold_t **hold_p, char **slot_p)
+{
+    uint32_t slot;
+    iso_job_lock(job);
+    iso_status_t status = iso_borrow_take(job, 1, &slot);
+    if (status == ISO_OK) {
+        iso_hold_t *hold;
+        status = hold_new(job, slot, 4, &hold);
+        if (status == ISO_OK) {
+            extent_add(hold, slot, 1);
+            iso_slots_enter(&job->slots, &hold->extents[0], heap_slot_address(hold));
+            iso_node_clear(&job->node, slot);
+            hold->state = ISO_HEAP_OWNED;
+            hold->counted = true;
+            job->stats.heaps++;
+            *hold_p = hold;
+            *slot_p = iso_space_slot_address(&job->space, slot);
+        } else {
+            iso_slots_put(&job->slots, slot, 1);
+        }
+    }
+    iso_job_unlock(job);
+    return status;
+}
+
+iso_status_t iso_hold_adopt(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents,
+                            uint32_t count, iso_hold_t **hold_p)
+{
+    iso_hold_t *hold;
+    iso_status_t status = hold_new(job, iso_space_slot(&job->space, heap), count, &hold);
+    if (status != ISO_OK)
+        return status;
+    bool sound = true;
+    for (uint32_t i = 0; sound && i < count; i++) {
+        bool run = extents[i].count & ISO_EXTENT_RUN;
+        sound = iso_extent_slots(&extents[i]) > (run ? 1 : 0) &&
+                iso_slots_unknown(&job->slots, &extents[i]);
+        if (!sound)
+            break;
+        extent_add(hold, extents[i].first, extents[i].count);
+        iso_slots_enter(&job->slots, &extents[i], heap_slot_address(hold));
+    }
+    uint32_t heap_slot = iso_space_slot(&job->space, heap);
+    if (!sound || atomic_load(&job->slots.table[heap_slot]) != heap_slot_address(hold)) {
+        iso_hold_drop(hold, false);
+        return ISO_ERR_INVALID;
+    }
+    hold->state = ISO_HEAP_MOVING;
+    *hold_p = hold;
+    return ISO_OK;
+}
+
+void iso_hold_drop(iso_hold_t *hold, bool free_slots)
+{
+    iso_job_t *job = hold->job;
+    iso_migrate_drop_grant(hold);
+    if (hold->counted)
+        job->stats.heaps--;
+    job->hold_of[iso_space_slot(&job->space, hold->heap)] = NULL;
+    for (uint32_t i = 0; i < hold->extent_count; i++) {
+        iso_slots_clear(&job->slots, &hold->extents[i]);
+        if (free_slots) {
+            iso_retain_slots_free(job, hold->extents[i].first, iso_extent_slots(&hold->extents[i]));
+            iso_borrow_put(job, hold->extents[i].first, iso_extent_slots(&hold->extents[i]));
+        }
+    }
+    if (hold->next)
+        hold->next->prev = hold->prev;
+    if (hold->prev)
+        hold->prev->next = hold->next;
+    else
+        job->holds = hold->next;
+    free(hold->extents);
+    free(hold);
+}
+
+iso_status_t iso_hold_grow(iso_hold_t *hold, uint32_t count, char **address_p)
+{
+    iso_job_t *job = hold->job;
+    uint32_t first;
+    iso_job_lock(job);
+    iso_status_t status = extent_room(hold);
+    if (status == ISO_OK)
+        status = iso_borrow_take(job, count, &first);
+    if (status == ISO_OK) {
+        iso_extent_t extent = {first, count > 1 ? count | ISO_EXTENT_RUN : count};
+        extent_add(hold, extent.first, extent.count);
+        iso_slots_enter(&job->slots, &extent, heap_slot_address(hold));
+        *address_p = iso_space_slot_address(&job->space, first);
+    }
+    iso_job_unlock(job);
+    return status;
+}
+
+void iso_hold_shrink(iso_hold_t *hold, char *address, uint32_t count)
+{
+    iso_job_t *job = hold->job;
+    uint32_t first = iso_space_slot(&job->space, address), i = 0;
+    iso_job_lock(job);
+    while (i < hold->extent_count &&
+           first - hold->extents[i].first >= iso_extent_slots(&hold->extents[i]))
+        i++;
+    /* splitting needs an entry more; without memory for it the slot stays with the heap, which is
+     * no loss: it is empty, and the next shrink or the heap's end frees it */
+    if (i < hold->extent_count && extent_room(hold) == ISO_OK) {
+        iso_extent_t *extent = &hold->extents[i], gone = {first, count};
+        if (count > 1 || extent->count & ISO_EXTENT_RUN)
+            gone.count |= ISO_EXTENT_RUN;
+        iso_slots_clear(&job->slots, &gone);
+        uint32_t before = first - extent->first;
+        uint32_t after = iso_extent_slots(extent) - before - count;
+        if (before > 0 && after > 0) {
+            hold->extents[hold->extent_count++] = (iso_extent_t){first + count, after};
+            hold->extents[i].count = before;
+        } else if (before > 0) {
+            extent->count = before;
+        } else if (after > 0) {
+            *extent = (iso_extent_t){first + count, after};
+        } else {
+            *extent = hold->extents[--hold->extent_count];
+        }
+        hold->slot_count -= count;
+        hold->extents_version++;
+        iso_retain_slots_free(job, first, count);
+        iso_borrow_put(job, first, count);
+    }
+    iso_job_unlock(job);
+}
+
+uint32_t iso_hold_free_units(iso_job_t *job, uintptr_t word, uint32_t slot)
+{
+    uint32_t heap_slot = iso_space_slot(&job->space, (void *)iso_slots_word_heap_slot(word));
+    const iso_hold_t *hold = job->hold_of[heap_slot];
+    if (!hold || hold->arrival || iso_slots_word_distance(word) > 0)
+        return 0;
+    return iso_heap_slot_free_units(iso_space_slot_address(&job->space, slot));
+}

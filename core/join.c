@@ -1,0 +1,657 @@
+/*
+ * join.c - how a job begins and ends.
+ *
+ * Joining is three exchanges among all ranks. After each, all ranks see the same records and decide
+ * alike, so that one rank's failure is everyone's, said once and without waiting:
+ *   1. who is where (host, pid), of which version, with which settings; rank 0's cookie and proposal
+ *      for the space;
+ *   2. are the addresses free everywhere, which descriptors does a node's leader share; if an address
+ *      is taken somewhere, up to three rounds of holes offered, intersected and tried;
+ *   3. is everything mapped and registered.
+ * What is exchanged is freed at the end of iso_init: nothing of the size of the job stays, except
+ * where a caller's bootstrap cannot look up a rank's card.
+ */
+#include "core/arrive.h"
+#include "core/heap.h"
+#include "core/job.h"
+#include "core/launch.h"
+#include "core/migrate.h"
+#include "core/os.h"
+#include "core/params.h"
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#define HELLO_MAGIC UINT32_C(0x69736f31)
+#define SPACE_ROUNDS 3
+
+typedef struct hello {
+    uint32_t magic; /* 0: the rank is dead */
+    int32_t status; /* an iso_status_t: what the rank has met so far */
+    uint32_t version, page_size;
+    uint64_t layout, host;
+    uint64_t base, size; /* proposed */
+    uint64_t wish_base, wish_size;
+    uint32_t backing, node_size;
+    int32_t pid;
+    uint8_t cookie[16];
+    char transport[32];
+} hello_t;
+
+typedef struct place {
+    uint32_t magic;
+    int32_t status;
+    int32_t reserve;                /* ISO_OK, ISO_ERR_NO_SPACE */
+    int32_t segment_fd, backing_fd; /* of a node's leader */
+    uint32_t backing;
+} place_t;
+
+typedef struct offer {
+    uint32_t magic;
+    uint32_t count;
+    iso_os_hole_t holes[ISO_SPACE_HOLES];
+} offer_t;
+
+typedef struct ready {
+    uint32_t magic;
+    int32_t status;
+} ready_t;
+
+/* ---- exchanges ---- */
+
+static iso_status_t gather(iso_job_t *job, const void *mine, size_t len, void **all_p)
+{
+    void *all = malloc(len * job->size);
+    if (!all)
+        return ISO_ERR_NO_MEMORY;
+    iso_status_t status = ISO_OK;
+    if (job->bootstrap)
+        status = job->bootstrap->allgather(job->bootstrap->ctx, mine, all, len);
+    else
+        memcpy(all, mine, len);
+    if (status != ISO_OK) {
+        free(all);
+        return status;
+    }
+    *all_p = all;
+    return ISO_OK;
+}
+
+/* Every record begins with magic and status. The first failure decides for all; the rank that met it
+ * has logged it, rank 0 says whose it was. */
+static iso_status_t all_well(iso_job_t *job, const void *all, size_t len)
+{
+    for (uint32_t r = 0; r < job->size; r++) {
+        ready_t head;
+        memcpy(&head, (const char *)all + r * len, sizeof head);
+        iso_status_t status =
+            head.magic == HELLO_MAGIC ? (iso_status_t)head.status : ISO_ERR_PEER_DEAD;
+        if (status == ISO_OK)
+            continue;
+        if (job->rank == 0 && r != 0)
+            iso_log(&job->logger, ISO_LOG_ERROR, "rank %" PRIu32 " cannot join the job: %s", r,
+                    iso_status_string(status));
+        return status;
+    }
+    return ISO_OK;
+}
+
+/* ---- 1: who ---- */
+
+static iso_status_t differ(iso_job_t *job, uint32_t rank, const char *what, uint64_t theirs,
+                           uint64_t ours, iso_status_t status)
+{
+    if (job->rank == 0)
+        iso_log(&job->logger, ISO_LOG_ERROR,
+                "rank %" PRIu32 " has %s %#" PRIx64 ", rank 0 has %#" PRIx64
+                ": all ranks of a job must have the same",
+                rank, what, theirs, ours);
+    return status;
+}
+
+static iso_status_t compare(iso_job_t *job, const hello_t *hellos)
+{
+    const hello_t *first = &hellos[0];
+    for (uint32_t r = 1; r < job->size; r++) {
+        const hello_t *h = &hellos[r];
+        if (h->version != first->version)
+            return differ(job, r, "library version (major, minor, patch a byte each)", h->version,
+                          first->version, ISO_ERR_VERSION);
+        if (h->page_size != first->page_size)
+            return differ(job, r, "OS page size", h->page_size, first->page_size, ISO_ERR_VERSION);
+        if (h->layout != first->layout)
+            return differ(job, r, "heap layout (another build of the library)", h->layout,
+                          first->layout, ISO_ERR_VERSION);
+        if (h->wish_size != first->wish_size)
+            return differ(job, r, "ISO_SPACE_SIZE", h->wish_size, first->wish_size,
+                          ISO_ERR_INVALID);
+        if (h->wish_base != first->wish_base)
+            return differ(job, r, "ISO_SPACE_BASE", h->wish_base, first->wish_base,
+                          ISO_ERR_INVALID);
+        if (h->backing != first->backing)
+            return differ(job, r, "ISO_BACKING (by number)", h->backing, first->backing,
+                          ISO_ERR_INVALID);
+        if (h->node_size != first->node_size)
+            return differ(job, r, "ISO_NODE_SIZE", h->node_size, first->node_size, ISO_ERR_INVALID);
+        if (strncmp(h->transport, first->transport, sizeof h->transport) != 0)
+            return differ(job, r, "another ISO_TRANSPORT (first letter)",
+                          (unsigned char)h->transport[0], (unsigned char)first->transport[0],
+                          ISO_ERR_INVALID);
+    }
+    return ISO_OK;
+}
+
+static bool same_node(const hello_t *a, uint32_t rank_a, const hello_t *b, uint32_t rank_b,
+                      uint32_t node_size)
+{
+    return a->host == b->host && (node_size == 0 || rank_a / node_size == rank_b / node_size);
+}
+
+/* Which ranks are this one's node; whether any is elsewhere, and whether any is on another host. */
+static iso_status_t find_node(iso_job_t *job, const hello_t *hellos, bool *beyond_p,
+                              bool *other_hosts_p)
+{
+    iso_node_t *node = &job->node;
+    const hello_t *mine = &hellos[job->rank];
+    uint32_t count = 0;
+    for (uint32_t r = 0; r < job->size; r++)
+        count += same_node(mine, job->rank, &hellos[r], r, job->params.node_size);
+    node->self = job->rank;
+    node->ranks = malloc(count * sizeof *node->ranks);
+    node->pids = malloc(count * sizeof *node->pids);
+    if (!node->ranks || !node->pids)
+        return ISO_ERR_NO_MEMORY;
+    *other_hosts_p = false;
+    for (uint32_t r = 0; r < job->size; r++) {
+        if (hellos[r].host != mine->host)
+            *other_hosts_p = true;
+        if (!same_node(mine, job->rank, &hellos[r], r, job->params.node_size))
+            continue;
+        node->ranks[node->rank_count] = r;
+        node->pids[node->rank_count++] = hellos[r].pid;
+    }
+    node->leader = node->ranks[0];
+    *beyond_p = count < job->size;
+    return ISO_OK;
+}
+
+static iso_status_t meet(iso_job_t *job, hello_t *first_p, bool *beyond_p, bool *other_hosts_p)
+{
+    unsigned major, minor, patch;
+    iso_version(&major, &minor, &patch);
+    hello_t mine = {.magic = HELLO_MAGIC,
+                    .status = ISO_OK,
+                    .version = major << 16 | minor << 8 | patch,
+                    .page_size = (uint32_t)iso_os_page_size(),
+                    .layout = iso_heap_layout_digest(),
+                    .host = iso_os_host_key(),
+                    .wish_base = job->params.space_base,
+                    .wish_size = job->params.space_size,
+                    .backing = job->params.backing,
+                    .node_size = job->params.node_size,
+                    .pid = (int32_t)getpid()};
+    strncpy(mine.transport, job->params.transport, sizeof mine.transport - 1);
+    iso_space_propose(&job->params, &mine.base, &mine.size);
+    mine.status = iso_os_random(mine.cookie, sizeof mine.cookie);
+    void *all;
+    iso_status_t status = gather(job, &mine, sizeof mine, &all);
+    if (status != ISO_OK)
+        return status;
+    const hello_t *hellos = all;
+    status = all_well(job, all, sizeof mine);
+    if (status == ISO_OK)
+        status = compare(job, hellos);
+    if (status == ISO_OK) {
+        memcpy(job->cookie, hellos[0].cookie, sizeof job->cookie);
+        *first_p = hellos[0];
+        status = find_node(job, hellos, beyond_p, other_hosts_p);
+    }
+    free(all);
+    return status;
+}
+
+/* ---- links ---- */
+
+/* Transports that `auto` prefers between nodes, the best first. */
+static const char *const network_transports[] = {"ucx", "ofi"};
+
+static const char *choose_transport(const iso_job_t *job)
+{
+    if (strcmp(job->params.transport, "auto") != 0)
+        return job->params.transport;
+    for (size_t i = 0; i < sizeof network_transports / sizeof *network_transports; i++)
+        if (iso_module_present(&job->params, network_transports[i]))
+            return network_transports[i];
+    return "loopback";
+}
+
+static iso_status_t open_links(iso_job_t *job, bool beyond, bool other_hosts)
+{
+    const char *name = choose_transport(job);
+    iso_status_t status = ISO_OK;
+    if (job->node.rank_count > 1)
+        status = iso_link_open(job, "loopback", &job->node_link);
+    if (status != ISO_OK)
+        return status;
+    if (!beyond) {
+        iso_module_t module; /* a transport that is named must be there, needed or not */
+        if (strcmp(job->params.transport, "auto") == 0)
+            return ISO_OK;
+        status = iso_module_open_transport(&job->logger, &job->params, name, &module);
+        if (status == ISO_OK)
+            iso_module_close(&module);
+        return status;
+    }
+    if (job->node_link && strcmp(name, "loopback") == 0)
+        job->net_link = job->node_link;
+    else
+        status = iso_link_open(job, name, &job->net_link);
+    if (status == ISO_OK && other_hosts && job->net_link->caps.shares_host) {
+        iso_log(&job->logger, ISO_LOG_ERROR,
+                "ranks of this job are on several hosts, and transport %s reaches only its own: "
+                "install a network transport's module (ISO_MODULE_PATH) and name it in "
+                "ISO_TRANSPORT",
+                name);
+        return ISO_ERR_UNREACHABLE;
+    }
+    return status;
+}
+
+static void fill_card(const iso_job_t *job, iso_card_t *card)
+{
+    const iso_link_t *links[2] = {job->node_link, job->net_link};
+    memset(card, 0, sizeof *card);
+    for (int i = 0; i < 2; i++)
+        if (links[i]) {
+            card->lengths[i] = (uint32_t)links[i]->address_len;
+            memcpy(card->addresses[i], links[i]->address, links[i]->address_len);
+        }
+    if (job->net_link)
+        strncpy(card->transport, job->net_link->ops->name, sizeof card->transport - 1);
+}
+
+static iso_status_t publish(iso_job_t *job)
+{
+    iso_card_t card;
+    void *all;
+    fill_card(job, &card);
+    if (!job->bootstrap)
+        return ISO_OK;
+    if (job->bootstrap->publish)
+        return job->bootstrap->publish(job->bootstrap->ctx, &card, sizeof card);
+    iso_status_t status = gather(job, &card, sizeof card, &all);
+    if (status == ISO_OK)
+        job->blobs = all;
+    return status;
+}
+
+/* ---- 2: where ---- */
+
+static iso_status_t try_holes(iso_job_t *job, uint64_t size)
+{
+    for (int round = 0; round < SPACE_ROUNDS; round++) {
+        offer_t mine = {.magic = HELLO_MAGIC};
+        void *all;
+        mine.count = (uint32_t)iso_space_holes(size, mine.holes);
+        iso_status_t status = gather(job, &mine, sizeof mine, &all);
+        if (status != ISO_OK)
+            return status;
+        const offer_t *offers = all;
+        uint32_t *counts = malloc(job->size * sizeof *counts);
+        iso_os_hole_t *holes = malloc(job->size * sizeof mine.holes);
+        uint64_t base = 0;
+        if (counts && holes) {
+            for (uint32_t r = 0; r < job->size; r++) {
+                counts[r] = offers[r].count;
+                memcpy(&holes[r * ISO_SPACE_HOLES], offers[r].holes, sizeof mine.holes);
+            }
+            base = iso_space_intersect(holes, counts, ISO_SPACE_HOLES, job->size, size);
+        }
+        free(holes);
+        free(counts);
+        free(all);
+        place_t place = {.magic = HELLO_MAGIC, .status = ISO_OK, .reserve = ISO_ERR_NO_SPACE};
+        if (base) {
+            place.reserve = iso_space_reserve(&job->space, &job->logger, base, size);
+            if (place.reserve != ISO_OK && place.reserve != ISO_ERR_NO_SPACE)
+                place.status = place.reserve;
+        }
+        status = gather(job, &place, sizeof place, &all);
+        if (status != ISO_OK)
+            return status;
+        status = all_well(job, all, sizeof place);
+        bool everywhere = true;
+        for (uint32_t r = 0; r < job->size; r++)
+            everywhere = everywhere && ((const place_t *)all)[r].reserve == ISO_OK;
+        free(all);
+        if (status != ISO_OK || everywhere)
+            return status;
+        iso_space_release(&job->space);
+    }
+    if (job->rank == 0)
+        iso_log(&job->logger, ISO_LOG_ERROR,
+                "no range of %" PRIu64 " MiB is free at the same addresses in all %" PRIu32
+                " ranks: set ISO_SPACE_SIZE to less",
+                size >> 20, job->size);
+    return ISO_ERR_NO_SPACE;
+}
+
+/* The leader makes what the node shares. */
+static iso_status_t make_shared(iso_job_t *job, uint64_t size, place_t *place)
+{
+    int fd, error;
+    if (job->node.rank_count > 1) {
+        iso_status_t status = iso_node_create(&job->node, &job->logger, job->cookie,
+                                              (uint32_t)(size >> ISO_SLOT_SHIFT));
+        if (status != ISO_OK)
+            return status;
+        place->segment_fd = job->node.fd;
+    }
+    if (place->backing != ISO_BACKING_SHARED)
+        return ISO_OK;
+    error = iso_os_memfd_create("iso-space", size, &fd);
+    if (error) {
+        iso_log(&job->logger, ISO_LOG_ERROR,
+                "cannot create the memory object of the iso space (%" PRIu64
+                " MiB): memfd_create: %s; set ISO_SPACE_SIZE to less",
+                size >> 20, strerror(error));
+        return ISO_ERR_LIMIT;
+    }
+    place->backing_fd = fd;
+    return ISO_OK;
+}
+
+static iso_status_t open_backing(iso_job_t *job, uint64_t size, const place_t *leader, int *fd_p)
+{
+    int error;
+    if (leader->backing != ISO_BACKING_SHARED) {
+        error = iso_os_memfd_create("iso-space", size, fd_p);
+    } else if (job->node.leader == job->rank) {
+        *fd_p = leader->backing_fd;
+        return ISO_OK;
+    } else {
+        error = iso_os_memfd_open_of(iso_node_pid(&job->node, job->node.leader), leader->backing_fd,
+                                     fd_p);
+    }
+    if (error) {
+        iso_log(&job->logger, ISO_LOG_ERROR, "cannot open the memory object of the iso space: %s",
+                strerror(error));
+        return ISO_ERR_SYSTEM;
+    }
+    return ISO_OK;
+}
+
+static iso_backing_t choose_backing(const iso_job_t *job)
+{
+    if (job->params.backing != ISO_BACKING_AUTO)
+        return job->params.backing;
+    return job->node.rank_count > 1 ? ISO_BACKING_SHARED : ISO_BACKING_PRIVATE;
+}
+
+static iso_status_t settle_space(iso_job_t *job, const hello_t *first, iso_status_t so_far)
+{
+    uint64_t size = first->size;
+    place_t mine = {.magic = HELLO_MAGIC,
+                    .status = so_far,
+                    .reserve = ISO_OK,
+                    .segment_fd = -1,
+                    .backing_fd = -1,
+                    .backing = choose_backing(job)};
+    if (mine.status == ISO_OK) {
+        mine.reserve = iso_space_reserve(&job->space, &job->logger, first->base, size);
+        if (mine.reserve == ISO_ERR_NO_SPACE && job->params.space_base)
+            iso_space_explain(&job->logger, first->base, size);
+        if (mine.reserve != ISO_OK && (mine.reserve != ISO_ERR_NO_SPACE || job->params.space_base))
+            mine.status = mine.reserve;
+    }
+    if (mine.status == ISO_OK && job->node.leader == job->rank)
+        mine.status = make_shared(job, size, &mine);
+    void *all;
+    iso_status_t status = gather(job, &mine, sizeof mine, &all);
+    if (status != ISO_OK) {
+        if (mine.backing_fd >= 0)
+            close(mine.backing_fd);
+        return status;
+    }
+    place_t leader = ((const place_t *)all)[job->node.leader];
+    bool everywhere = true;
+    for (uint32_t r = 0; r < job->size; r++)
+        everywhere = everywhere && ((const place_t *)all)[r].reserve == ISO_OK;
+    status = all_well(job, all, sizeof mine);
+    free(all);
+    if (status == ISO_OK && !everywhere) {
+        iso_space_release(&job->space);
+        status = try_holes(job, size);
+    }
+    int fd = mine.backing_fd;
+    if (status == ISO_OK)
+        status = open_backing(job, size, &leader, &fd);
+    if (status == ISO_OK) {
+        job->space.backing = (iso_backing_t)leader.backing;
+        job->node.shared_pages = leader.backing == ISO_BACKING_SHARED;
+        status = iso_space_map(&job->space, &job->logger, fd, job->params.core_dump);
+    }
+    if (status != ISO_OK && fd >= 0)
+        close(fd);
+    if (status == ISO_OK && job->node.rank_count > 1 && job->node.leader != job->rank)
+        status = iso_node_attach(&job->node, &job->logger, job->cookie,
+                                 iso_space_slots(&job->space), leader.segment_fd);
+    return status;
+}
+
+/* ---- 3: ready ---- */
+
+static iso_status_t open_tables(iso_job_t *job)
+{
+    uint32_t slots = iso_space_slots(&job->space);
+    job->hold_of = iso_os_table_map(slots * sizeof *job->hold_of);
+    iso_status_t status = job->hold_of ? ISO_OK : ISO_ERR_NO_MEMORY;
+    if (status == ISO_OK)
+        status = iso_slots_open(&job->slots, slots, job->rank, job->size);
+    if (status == ISO_OK)
+        status = iso_retain_open(&job->retain, job->params.retain, slots);
+    if (status != ISO_OK)
+        iso_log(&job->logger, ISO_LOG_ERROR,
+                "no room for the tables of an iso space of %" PRIu32
+                " slots: set ISO_SPACE_SIZE to less",
+                slots);
+    return status;
+}
+
+static iso_status_t watch(iso_job_t *job, int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    if (fd >= 0 && epoll_ctl(job->event_fd, EPOLL_CTL_ADD, fd, &event) != 0 && errno != EEXIST)
+        return ISO_ERR_SYSTEM;
+    return ISO_OK;
+}
+
+static iso_status_t open_events(iso_job_t *job)
+{
+    iso_status_t status = ISO_ERR_SYSTEM;
+    job->event_fd = epoll_create1(EPOLL_CLOEXEC);
+    job->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (job->event_fd >= 0 && job->timer_fd >= 0)
+        status = watch(job, job->timer_fd);
+    if (status == ISO_OK && job->bootstrap)
+        status = watch(job, job->bootstrap->event_fd);
+    if (status == ISO_OK && job->node_link)
+        status = watch(job, job->node_link->ops->event_fd(job->node_link->tp));
+    if (status == ISO_OK && job->net_link && job->net_link != job->node_link)
+        status = watch(job, job->net_link->ops->event_fd(job->net_link->tp));
+    if (status != ISO_OK)
+        iso_log(&job->logger, ISO_LOG_ERROR, "cannot set up the event descriptors: %s",
+                strerror(errno));
+    return status;
+}
+
+static iso_status_t register_space(iso_job_t *job)
+{
+    iso_status_t status = job->node_link ? iso_link_register(job->node_link) : ISO_OK;
+    if (status == ISO_OK && job->net_link && job->net_link != job->node_link)
+        status = iso_link_register(job->net_link);
+    return status;
+}
+
+static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static iso_status_t enter_table(iso_job_t *job)
+{
+    iso_status_t status = ISO_ERR_LIMIT;
+    pthread_mutex_lock(&table_lock);
+    for (int i = 0; i < ISO_JOBS_MAX && status != ISO_OK; i++)
+        if (!iso_job_table[i].job) {
+            iso_job_table[i] = (iso_job_row_t){(uintptr_t)job->space.base, (size_t)job->space.size,
+                                               job->slots.table, job};
+            status = ISO_OK;
+        }
+    pthread_mutex_unlock(&table_lock);
+    if (status != ISO_OK)
+        iso_log(&job->logger, ISO_LOG_ERROR,
+                "this process is in %d jobs already: finalize one of them first", ISO_JOBS_MAX);
+    return status;
+}
+
+static void leave_table(iso_job_t *job)
+{
+    pthread_mutex_lock(&table_lock);
+    for (int i = 0; i < ISO_JOBS_MAX; i++)
+        if (iso_job_table[i].job == job)
+            iso_job_table[i] = (iso_job_row_t){0};
+    pthread_mutex_unlock(&table_lock);
+}
+
+static void destroy(iso_job_t *job)
+{
+    leave_table(job);
+    iso_migrate_close(job);
+    iso_arrive_close(job);
+    iso_peers_close(job);
+    for (iso_delivery_t *delivery = job->deliveries, *next; delivery; delivery = next) {
+        next = delivery->next;
+        free(delivery);
+    }
+    for (iso_hold_t *hold = job->holds, *next; hold; hold = next) {
+        next = hold->next;
+        free(hold->extents);
+        free(hold);
+    }
+    if (job->event_fd >= 0)
+        close(job->event_fd);
+    if (job->timer_fd >= 0)
+        close(job->timer_fd);
+    if (job->net_link != job->node_link)
+        iso_link_close(job->net_link);
+    iso_link_close(job->node_link);
+    iso_retain_close(&job->retain);
+    iso_slots_close(&job->slots);
+    iso_os_table_unmap(job->hold_of, iso_space_slots(&job->space) * sizeof *job->hold_of);
+    iso_space_release(&job->space);
+    iso_node_close(&job->node);
+    free(job->blobs);
+    if (job->bootstrap && job->bootstrap->close)
+        job->bootstrap->close(job->bootstrap->ctx);
+    iso_module_close(&job->bootstrap_module);
+    pthread_mutex_destroy(&job->lock);
+    free(job);
+}
+
+static iso_status_t join(iso_job_t *job)
+{
+    hello_t first;
+    bool beyond = false, other_hosts = false;
+    iso_status_t status = meet(job, &first, &beyond, &other_hosts);
+    if (status != ISO_OK)
+        return status;
+    /* from here on a failure is told to the others in the next exchange */
+    status = open_links(job, beyond, other_hosts);
+    iso_status_t published = publish(job);
+    status = settle_space(job, &first, status == ISO_OK ? published : status);
+    if (status == ISO_OK)
+        status = open_tables(job);
+    if (status == ISO_OK)
+        status = register_space(job);
+    if (status == ISO_OK)
+        status = open_events(job);
+    if (status == ISO_OK)
+        status = enter_table(job);
+    ready_t mine = {HELLO_MAGIC, status};
+    void *all;
+    iso_status_t gathered = gather(job, &mine, sizeof mine, &all);
+    if (gathered != ISO_OK)
+        return gathered;
+    status = all_well(job, all, sizeof mine);
+    free(all);
+    return status;
+}
+
+iso_status_t iso_init(const iso_params_t *params, iso_job_t **job_p)
+{
+    iso_params_t imported;
+    iso_logger_t logger = iso_logger_default();
+    iso_status_t status = iso_params_import(&logger, params, &imported);
+    if (status != ISO_OK)
+        return status;
+    iso_job_t *job = calloc(1, sizeof *job);
+    if (!job)
+        return ISO_ERR_NO_MEMORY;
+    job->params = imported;
+    logger.level = job->params.log_level;
+    job->logger = logger;
+    job->event_fd = job->timer_fd = job->space.fd = job->node.fd = -1;
+    job->deliveries_end = &job->deliveries;
+    pthread_mutexattr_t recursive;
+    pthread_mutexattr_init(&recursive);
+    pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(&job->lock, &recursive);
+    pthread_mutexattr_destroy(&recursive);
+    status = iso_launch_open(&logger, &job->params, &job->bootstrap_module, &job->bootstrap);
+    if (status != ISO_OK)
+        goto fail;
+    job->rank = job->bootstrap ? job->bootstrap->rank : 0;
+    job->size = job->bootstrap ? job->bootstrap->size : 1;
+    job->logger.rank = job->size > 1 ? (int32_t)job->rank : -1;
+    status = join(job);
+    if (status != ISO_OK)
+        goto fail;
+    iso_log(&job->logger, ISO_LOG_INFO,
+            "rank %" PRIu32 " of %" PRIu32 ", iso space %p + %" PRIu64 " MiB, backing %s, node of "
+            "%" PRIu32 ", transport between nodes %s",
+            job->rank, job->size, (void *)job->space.base, job->space.size >> 20,
+            iso_backing_name(job), job->node.rank_count, iso_transport_name(job));
+    *job_p = job;
+    return ISO_OK;
+fail:
+    destroy(job);
+    return status;
+}
+
+/* Is a migration under way that will be settled within the timeout? One in doubt may never be. */
+static bool migrating(iso_job_t *job)
+{
+    bool any = false;
+    iso_job_lock(job);
+    for (const iso_request_t *request = job->requests; request; request = request->next)
+        any = any || request->step != ISO_STEP_DOUBT;
+    iso_job_unlock(job);
+    return any;
+}
+
+iso_status_t iso_finalize(iso_job_t *job)
+{
+    for (unsigned idle = 0; migrating(job); idle++) {
+        if (iso_progress(job) > 0)
+            idle = 0;
+        iso_job_sleep(job, iso_os_now() + 0.1, idle);
+    }
+    iso_status_t status = iso_barrier(job);
+    if (status != ISO_OK)
+        iso_log(&job->logger, ISO_LOG_WARN, "not all ranks came to the end of the job: %s",
+                iso_status_string(status));
+    destroy(job);
+    return status;
+}

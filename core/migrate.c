@@ -1,0 +1,744 @@
+/* migrate.c - a migration seen from its source. See migrate.h and core/README.md. */
+#include "core/migrate.h"
+#include "core/heap.h"
+#include "core/job.h"
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Puts issued by one request before others have a turn. */
+#define PUT_TURN_BYTES ((size_t)4 << 20)
+
+static const char *const step_names[] = {"FROZEN",    "RESERVING", "PUTTING", "FLUSHING",
+                                         "COMMITTED", "STOPPING",  "DOUBT",   "ENDED"};
+
+static void send_about(iso_request_t *request, iso_msg_type_t type)
+{
+    iso_msg_t msg = {.type = type,
+                     .heap = (uintptr_t)request->heap,
+                     .epoch = request->epoch,
+                     .generation = request->grant};
+    iso_peer_send(request->job, request->peer, &msg);
+}
+
+static void send_ungrant(iso_job_t *job, iso_heap_t *heap, uint32_t rank, uint32_t generation)
+{
+    iso_peer_t *peer = iso_peer_find(job, rank);
+    iso_msg_t msg = {.type = ISO_MSG_UNGRANT, .heap = (uintptr_t)heap, .generation = generation};
+    if (peer)
+        iso_peer_send(job, peer, &msg);
+}
+
+/* ---- endings ---- */
+
+static void extend_deadline(iso_request_t *request)
+{
+    request->deadline = iso_os_now() + request->job->params.timeout;
+}
+
+static void unlink_request(iso_request_t *request)
+{
+    iso_request_t **at = &request->job->requests;
+    while (*at != request)
+        at = &(*at)->next;
+    *at = request->next;
+}
+
+static void request_free(iso_request_t *request)
+{
+    free(request->runs);
+    free(request);
+}
+
+static void end(iso_request_t *request, iso_status_t status)
+{
+    if (request->step == ISO_STEP_DOUBT)
+        request->job->stats.migrations_in_doubt--;
+    else
+        request->status = status;
+    request->step = ISO_STEP_ENDED;
+    request->hold = NULL;
+    free(request->runs);
+    request->runs = NULL;
+    unlink_request(request);
+    if (request->detached)
+        request_free(request);
+}
+
+/* The standing grant that the request used will not be used any more. */
+static void answer_revoke(iso_request_t *request)
+{
+    if (!request->revoke_answer)
+        return;
+    request->revoke_answer = false;
+    send_ungrant(request->job, request->heap, request->dest, request->grant);
+    if (request->hold && request->hold->grant.generation == request->grant)
+        request->hold->grant.generation = 0;
+}
+
+/* The heap stays here. */
+static void end_here(iso_request_t *request, iso_status_t status)
+{
+    iso_hold_t *hold = request->hold;
+    answer_revoke(request);
+    hold->epoch = request->epoch; /* not used again: late answers to this attempt are stale */
+    hold->request = NULL;
+    iso_heap_thaw(hold);
+    hold->state = ISO_HEAP_OWNED;
+    request->job->stats.migrations_failed++;
+    if (status != ISO_ERR_CANCELED)
+        iso_log(&request->job->logger, ISO_LOG_WARN,
+                "heap %p stays here: its migration to rank %" PRIu32 " ended at step %s: %s",
+                (void *)request->heap, request->dest, step_names[request->step],
+                iso_status_string(status));
+    end(request, status);
+}
+
+/* The heap is the target's. */
+static void end_gone(iso_request_t *request)
+{
+    iso_job_t *job = request->job;
+    iso_hold_t *hold = request->hold;
+    job->stats.migrations_out++;
+    hold->request = NULL;
+    if (request->path == ISO_PATH_PUT) {
+        uint32_t generation =
+            iso_retain_leave(job, request->heap, hold->extents, hold->extent_count, request->runs,
+                             request->run_count, request->dest, true);
+        if (generation || !request->decided_by_node) {
+            iso_msg_t done = {.type = ISO_MSG_DONE,
+                              .heap = (uintptr_t)request->heap,
+                              .epoch = request->epoch,
+                              .generation = generation};
+            iso_peer_send(job, request->peer, &done);
+        }
+    } else {
+        job->stats.handovers_out++;
+    }
+    iso_hold_drop(hold, false);
+    end(request, ISO_OK);
+    iso_retain_trim(job);
+}
+
+/* Before COMMIT: the source may give up at any time, but what it still puts must have ended. */
+static void stop(iso_request_t *request, iso_status_t status)
+{
+    request->stop_status = status;
+    if (request->ops_busy > 0) {
+        request->step = ISO_STEP_STOPPING;
+        return;
+    }
+    if (request->step > ISO_STEP_FROZEN && !request->grant)
+        send_about(request, ISO_MSG_CANCEL);
+    end_here(request, status);
+}
+
+/* After COMMIT, inside a node: whoever swaps the word first has decided. */
+static void decide_by_node(iso_request_t *request, iso_status_t status)
+{
+    iso_job_t *job = request->job;
+    uint32_t slot = iso_space_slot(&job->space, request->heap);
+    if (iso_node_decline(&job->node, slot, job->rank, request->dest, request->epoch)) {
+        send_about(request, ISO_MSG_CANCEL);
+        end_here(request, status);
+    } else if (iso_node_taken(&job->node, slot, job->rank, request->dest, request->epoch)) {
+        end_gone(request);
+    } else {
+        end_here(request, status); /* the target had declined */
+    }
+}
+
+static void give_up(iso_request_t *request, iso_status_t status)
+{
+    if (request->step < ISO_STEP_COMMITTED)
+        stop(request, status);
+    else if (request->step == ISO_STEP_COMMITTED && request->decided_by_node)
+        decide_by_node(request, status);
+}
+
+/* ---- steps forward ---- */
+
+static void send_reserve(iso_request_t *request, uint32_t flags)
+{
+    const iso_hold_t *hold = request->hold;
+    uint32_t parts = (hold->extent_count + ISO_WIRE_EXTENTS_MAX - 1) / ISO_WIRE_EXTENTS_MAX;
+    iso_msg_t msg = {.type = ISO_MSG_RESERVE,
+                     .heap = (uintptr_t)request->heap,
+                     .epoch = request->epoch,
+                     .flags = flags,
+                     .bytes = request->live_bytes,
+                     .parts = parts,
+                     .slots = hold->slot_count};
+    for (msg.part = 0; msg.part < parts; msg.part++) {
+        uint32_t from = msg.part * ISO_WIRE_EXTENTS_MAX;
+        uint32_t count = hold->extent_count - from;
+        msg.extent_count = count < ISO_WIRE_EXTENTS_MAX ? count : ISO_WIRE_EXTENTS_MAX;
+        memcpy(msg.extents, &hold->extents[from], msg.extent_count * sizeof *msg.extents);
+        iso_peer_send(request->job, request->peer, &msg);
+    }
+}
+
+static void send_commit(iso_request_t *request)
+{
+    iso_job_t *job = request->job;
+    iso_msg_t msg = {.type = ISO_MSG_COMMIT,
+                     .heap = (uintptr_t)request->heap,
+                     .epoch = request->epoch,
+                     .generation = request->grant,
+                     .bytes = request->live_bytes,
+                     .data = request->header,
+                     .data_len = (uint32_t)request->header_len};
+    if (request->decided_by_node)
+        iso_node_offer(&job->node, iso_space_slot(&job->space, request->heap), request->dest,
+                       request->epoch);
+    iso_peer_send(job, request->peer, &msg);
+    request->step = ISO_STEP_COMMITTED;
+    answer_revoke(request);
+    request->hold->grant.generation = 0; /* used up */
+    extend_deadline(request);
+}
+
+static void begin(iso_request_t *request)
+{
+    iso_hold_t *hold = request->hold;
+    iso_grant_t *grant = &hold->grant;
+    if (request->path == ISO_PATH_HANDOVER) {
+        iso_retain_handover(request->job, hold->extents, hold->extent_count);
+        iso_migrate_drop_grant(hold);
+        send_reserve(request, ISO_RESERVE_HANDOVER);
+        send_commit(request);
+        return;
+    }
+    if (grant->generation && grant->rank == request->dest &&
+        grant->extents_version == hold->extents_version && request->peer->rkey) {
+        request->grant = grant->generation;
+        request->job->stats.grants_used++;
+        request->step = ISO_STEP_PUTTING;
+        return;
+    }
+    iso_migrate_drop_grant(hold);
+    request->job->stats.reservations++;
+    send_reserve(request, 0);
+    request->step = ISO_STEP_RESERVING;
+}
+
+static void on_put_end(iso_completion_t *completion, iso_status_t status)
+{
+    iso_put_op_t *op = (iso_put_op_t *)completion;
+    iso_request_t *request = op->request;
+    op->busy = false;
+    request->ops_busy--;
+    if (status != ISO_OK) {
+        if (request->put_status == ISO_OK)
+            request->put_status = status;
+    } else if (op->length > 0) {
+        request->bytes_put += op->length;
+        request->job->stats.bytes_put += op->length;
+        extend_deadline(request);
+    } else {
+        request->flush_done = true;
+    }
+}
+
+static iso_put_op_t *free_op(iso_request_t *request)
+{
+    for (int i = 0; i < ISO_PUTS_IN_FLIGHT; i++)
+        if (!request->ops[i].busy)
+            return &request->ops[i];
+    return NULL;
+}
+
+/* Accounts for an operation that the transport has accepted. */
+static void op_started(iso_put_op_t *op, iso_status_t status)
+{
+    op->busy = true;
+    op->request->ops_busy++;
+    if (status == ISO_OK)
+        on_put_end(&op->completion, ISO_OK);
+}
+
+static unsigned put_turn(iso_request_t *request)
+{
+    iso_peer_t *peer = request->peer;
+    iso_link_t *link = peer->link;
+    size_t limit = ISO_PUT_PIECE < link->caps.max_put ? ISO_PUT_PIECE : link->caps.max_put;
+    size_t turn = 0;
+    while (request->run_at < request->run_count && turn < PUT_TURN_BYTES) {
+        const iso_run_t *run = &request->runs[request->run_at];
+        size_t left = run->length - request->run_done, length = left < limit ? left : limit;
+        uintptr_t address = run->address + request->run_done;
+        iso_put_op_t *op = free_op(request);
+        if (!op)
+            break;
+        *op = (iso_put_op_t){.completion = {on_put_end}, .request = request, .length = length};
+        iso_status_t status = link->ops->put(peer->ep, (const void *)address, length, link->region,
+                                             address, peer->rkey, &op->completion);
+        if (status == ISO_ERR_AGAIN)
+            break;
+        if (status < 0) {
+            request->put_status = status;
+            break;
+        }
+        op_started(op, status);
+        turn += length;
+        request->puts++;
+        request->job->stats.puts++;
+        request->run_done += length;
+        if (request->run_done == run->length) {
+            request->run_at++;
+            request->run_done = 0;
+        }
+    }
+    return turn > 0;
+}
+
+static unsigned flush_turn(iso_request_t *request)
+{
+    iso_put_op_t *op = free_op(request);
+    if (!op)
+        return 0;
+    *op = (iso_put_op_t){.completion = {on_put_end}, .request = request, .length = 0};
+    iso_status_t status = request->peer->link->ops->flush(request->peer->ep, &op->completion);
+    if (status == ISO_ERR_AGAIN)
+        return 0;
+    request->step = ISO_STEP_FLUSHING;
+    if (status < 0)
+        request->put_status = status;
+    else
+        op_started(op, status);
+    return 1;
+}
+
+static unsigned advance_puts(iso_request_t *request)
+{
+    unsigned events = 0;
+    if (request->step == ISO_STEP_PUTTING && request->put_status == ISO_OK)
+        events += put_turn(request);
+    if (request->put_status == ISO_OK && request->step == ISO_STEP_PUTTING &&
+        request->run_at == request->run_count)
+        events += flush_turn(request);
+    if (request->put_status != ISO_OK) {
+        stop(request, request->put_status);
+        return events + 1;
+    }
+    if (request->step == ISO_STEP_FLUSHING && request->flush_done) {
+        send_commit(request);
+        events++;
+    }
+    return events;
+}
+
+static unsigned advance(iso_request_t *request, double now)
+{
+    iso_job_t *job = request->job;
+    switch (request->step) {
+    case ISO_STEP_FROZEN:
+        begin(request);
+        return 1;
+    case ISO_STEP_PUTTING:
+    case ISO_STEP_FLUSHING: {
+        unsigned events = advance_puts(request);
+        if (events > 0)
+            return events;
+        break;
+    }
+    case ISO_STEP_STOPPING:
+        if (request->ops_busy > 0)
+            return 0;
+        stop(request, request->stop_status);
+        return 1;
+    case ISO_STEP_COMMITTED:
+        if (request->decided_by_node &&
+            iso_node_taken(&job->node, iso_space_slot(&job->space, request->heap), job->rank,
+                           request->dest, request->epoch)) {
+            end_gone(request);
+            return 1;
+        }
+        break;
+    default:
+        return 0;
+    }
+    if (now < request->deadline)
+        return 0;
+    if (request->step == ISO_STEP_COMMITTED && !request->decided_by_node) {
+        iso_log(&job->logger, ISO_LOG_ERROR,
+                "heap %p is in doubt: rank %" PRIu32 " has not answered the commit for %g s "
+                "(ISO_TIMEOUT); it stays frozen here until that rank answers or "
+                "iso_peer_declare_dead says that it is gone",
+                (void *)request->heap, request->dest, job->params.timeout);
+        request->status = ISO_ERR_IN_DOUBT;
+        request->step = ISO_STEP_DOUBT;
+        request->hold->state = ISO_HEAP_IN_DOUBT;
+        job->stats.migrations_in_doubt++;
+    } else {
+        give_up(request, ISO_ERR_TIMED_OUT);
+    }
+    return 1;
+}
+
+unsigned iso_migrate_advance(iso_job_t *job)
+{
+    unsigned events = 0;
+    double now = job->requests ? iso_os_now() : 0;
+    for (iso_request_t *request = job->requests, *next; request; request = next) {
+        next = request->next; /* advance ends this request, or none */
+        events += advance(request, now);
+    }
+    return events;
+}
+
+double iso_migrate_deadline(const iso_job_t *job)
+{
+    double earliest = INFINITY;
+    for (const iso_request_t *request = job->requests; request; request = request->next)
+        if (request->step < ISO_STEP_STOPPING && request->deadline < earliest)
+            earliest = request->deadline;
+    return earliest;
+}
+
+/* ---- messages ---- */
+
+static iso_request_t *find(iso_job_t *job, const iso_peer_t *peer, const iso_msg_t *msg)
+{
+    iso_hold_t *hold = iso_hold_find(job, (iso_heap_t *)(uintptr_t)msg->heap);
+    iso_request_t *request = hold ? hold->request : NULL;
+    return request && request->peer == peer && request->epoch == msg->epoch ? request : NULL;
+}
+
+iso_status_t iso_migrate_on_grant(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg)
+{
+    iso_request_t *request = find(job, peer, msg);
+    if (!request || request->step != ISO_STEP_RESERVING || !peer->rkey)
+        return ISO_ERR_INVALID;
+    request->step = ISO_STEP_PUTTING;
+    extend_deadline(request);
+    return ISO_OK;
+}
+
+iso_status_t iso_migrate_on_ack(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg)
+{
+    iso_request_t *request = find(job, peer, msg);
+    if (peer->same_node) /* a wake-up: the node's word has decided, and may have been seen first */
+        return ISO_OK;
+    if (!request || (request->step != ISO_STEP_COMMITTED && request->step != ISO_STEP_DOUBT))
+        return ISO_ERR_INVALID;
+    end_gone(request);
+    return ISO_OK;
+}
+
+iso_status_t iso_migrate_on_nack(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg)
+{
+    iso_request_t *request = find(job, peer, msg);
+    if (!request || msg->reason >= 0)
+        return ISO_ERR_INVALID;
+    if (msg->about == ISO_MSG_RESERVE && request->step == ISO_STEP_RESERVING) {
+        request->step = ISO_STEP_FROZEN; /* the target has nothing to cancel */
+        stop(request, (iso_status_t)msg->reason);
+        return ISO_OK;
+    }
+    if (request->step != ISO_STEP_COMMITTED && request->step != ISO_STEP_DOUBT)
+        return ISO_ERR_INVALID;
+    if (request->decided_by_node) {
+        decide_by_node(request, (iso_status_t)msg->reason);
+        return ISO_OK;
+    }
+    if (msg->reason == ISO_ERR_AGAIN && request->grant && request->step == ISO_STEP_COMMITTED) {
+        /* the grant no longer stood: once more, with a reservation */
+        request->grant = 0;
+        request->epoch++;
+        iso_heap_set_epoch(request->heap, request->epoch);
+        request->run_at = request->run_done = 0;
+        request->bytes_put = 0;
+        request->flush_done = false;
+        request->step = ISO_STEP_FROZEN;
+        extend_deadline(request);
+        return ISO_OK;
+    }
+    end_here(request, (iso_status_t)msg->reason);
+    return ISO_OK;
+}
+
+void iso_migrate_on_death(iso_job_t *job, iso_peer_t *peer)
+{
+    for (iso_request_t *request = job->requests, *next; request; request = next) {
+        next = request->next;
+        if (request->peer != peer)
+            continue;
+        /* everything that the peer sent has been handled: without an ACK it never got a DONE, and
+         * without that it never owned the heap */
+        if (request->step >= ISO_STEP_COMMITTED && !request->decided_by_node &&
+            request->step != ISO_STEP_STOPPING)
+            end_here(request, ISO_ERR_PEER_DEAD);
+        else
+            give_up(request, ISO_ERR_PEER_DEAD);
+    }
+}
+
+void iso_migrate_on_unreachable(iso_job_t *job, iso_peer_t *peer)
+{
+    for (iso_request_t *request = job->requests, *next; request; request = next) {
+        next = request->next;
+        if (request->peer == peer && request->step < ISO_STEP_COMMITTED)
+            give_up(request, ISO_ERR_UNREACHABLE);
+    }
+}
+
+bool iso_migrate_settle(iso_hold_t *hold)
+{
+    iso_request_t *request = hold->request;
+    iso_job_t *job = hold->job;
+    if (!request || request->step != ISO_STEP_COMMITTED || !request->decided_by_node ||
+        !iso_node_taken(&job->node, iso_space_slot(&job->space, request->heap), job->rank,
+                        request->dest, request->epoch))
+        return false;
+    end_gone(request);
+    return true;
+}
+
+/* ---- standing grants ---- */
+
+void iso_migrate_revoke(iso_job_t *job, iso_heap_t *heap, uint32_t holder, uint32_t generation)
+{
+    iso_peer_t *peer = iso_peer_find(job, holder);
+    iso_msg_t msg = {.type = ISO_MSG_REVOKE, .heap = (uintptr_t)heap, .generation = generation};
+    if (peer)
+        iso_peer_send(job, peer, &msg);
+}
+
+iso_status_t iso_migrate_on_revoke(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg)
+{
+    iso_heap_t *heap = (iso_heap_t *)(uintptr_t)msg->heap;
+    iso_hold_t *hold = iso_hold_find(job, heap);
+    if (hold && hold->grant.rank == peer->rank && hold->grant.generation == msg->generation) {
+        iso_request_t *request = hold->request;
+        if (request && request->grant == msg->generation && request->dest == peer->rank) {
+            request->revoke_answer = true; /* when its puts have ended and it has committed */
+            return ISO_OK;
+        }
+        hold->grant.generation = 0;
+    }
+    send_ungrant(job, heap, peer->rank, msg->generation);
+    return ISO_OK;
+}
+
+iso_status_t iso_migrate_on_ungrant(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg)
+{
+    if (msg->heap - (uintptr_t)job->space.base >= job->space.size)
+        return ISO_ERR_INVALID;
+    iso_retain_ungrant(job, (iso_heap_t *)(uintptr_t)msg->heap, peer->rank, msg->generation);
+    return ISO_OK;
+}
+
+void iso_migrate_drop_grant(iso_hold_t *hold)
+{
+    if (hold->grant.generation)
+        send_ungrant(hold->job, hold->heap, hold->grant.rank, hold->grant.generation);
+    hold->grant.generation = 0;
+}
+
+/* ---- the caller's side ---- */
+
+static bool collect_run(void *address, size_t length, void *arg)
+{
+    iso_request_t *request = arg;
+    if (request->run_count == request->run_room) {
+        size_t room = request->run_room ? request->run_room * 2 : 16;
+        iso_run_t *runs = realloc(request->runs, room * sizeof *runs);
+        if (!runs) {
+            request->status = ISO_ERR_NO_MEMORY;
+            return false;
+        }
+        request->runs = runs;
+        request->run_room = room;
+    }
+    request->runs[request->run_count++] = (iso_run_t){(uintptr_t)address, length};
+    request->live_bytes += length;
+    return true;
+}
+
+static iso_status_t refuse(iso_job_t *job, iso_status_t status, const iso_heap_t *heap,
+                           uint32_t dest, const char *why)
+{
+    iso_log(&job->logger, ISO_LOG_ERROR, "iso_migrate of heap %p to rank %" PRIu32 ": %s",
+            (const void *)heap, dest, why);
+    return status;
+}
+
+static iso_status_t request_new(iso_hold_t *hold, uint32_t dest, iso_peer_t *peer,
+                                const void *header, size_t header_len, iso_request_t **request_p)
+{
+    iso_job_t *job = hold->job;
+    iso_request_t *request = calloc(1, sizeof *request + header_len);
+    if (!request)
+        return ISO_ERR_NO_MEMORY;
+    request->job = job;
+    request->hold = hold;
+    request->heap = hold->heap;
+    request->peer = peer;
+    request->dest = dest;
+    request->epoch = hold->epoch + 1;
+    request->step = ISO_STEP_FROZEN;
+    request->path = ISO_PATH_PUT;
+    if (!peer)
+        request->path = ISO_PATH_SELF;
+    else if (peer->same_node && job->space.backing == ISO_BACKING_SHARED)
+        request->path = ISO_PATH_HANDOVER;
+    request->decided_by_node = peer && peer->same_node;
+    request->header_len = header_len;
+    if (header_len > 0)
+        memcpy(request->header, header, header_len);
+    *request_p = request;
+    return ISO_OK;
+}
+
+static iso_status_t migrate(iso_job_t *job, iso_heap_t *heap, uint32_t dest, const void *header,
+                            size_t header_len, iso_request_t **request_p)
+{
+    iso_peer_t *peer = NULL;
+    iso_request_t *request;
+    iso_hold_t *hold = iso_hold_find(job, heap);
+    if (!hold)
+        return refuse(job, ISO_ERR_NOT_OWNER, heap, dest, "the heap is not at this rank");
+    if (hold->state != ISO_HEAP_OWNED)
+        return refuse(job, ISO_ERR_BUSY, heap, dest, "a migration of it is under way already");
+    if (dest >= job->size)
+        return refuse(job, ISO_ERR_RANK, heap, dest, "the job has no such rank");
+    if (header_len > ISO_HEADER_MAX)
+        return refuse(job, ISO_ERR_INVALID, heap, dest, "the header is longer than ISO_HEADER_MAX");
+    iso_status_t status = dest == job->rank ? ISO_OK : iso_peer_get(job, dest, &peer);
+    if (status == ISO_OK)
+        status = request_new(hold, dest, peer, header, header_len, &request);
+    if (status != ISO_OK)
+        return status;
+    if (!peer) {
+        iso_delivery_t *delivery = iso_delivery_new(heap, dest, 0, header, header_len);
+        if (!delivery) {
+            request_free(request);
+            return ISO_ERR_NO_MEMORY;
+        }
+        iso_job_deliver(job, delivery);
+        request->step = ISO_STEP_ENDED;
+        request->status = ISO_OK;
+        job->stats.migrations_out++;
+        job->stats.migrations_in++;
+        *request_p = request;
+        return ISO_OK;
+    }
+    iso_heap_freeze(hold);
+    iso_heap_set_epoch(heap, request->epoch);
+    if (request->path == ISO_PATH_PUT)
+        iso_heap_live_runs(hold, collect_run, request);
+    if (request->status != ISO_OK) {
+        iso_heap_thaw(hold);
+        request_free(request);
+        return ISO_ERR_NO_MEMORY;
+    }
+    hold->state = ISO_HEAP_MOVING;
+    hold->request = request;
+    extend_deadline(request);
+    iso_request_t **at = &job->requests;
+    while (*at)
+        at = &(*at)->next;
+    *at = request;
+    *request_p = request;
+    advance(request, iso_os_now()); /* the first message leaves at once */
+    return ISO_OK;
+}
+
+iso_status_t iso_migrate(iso_heap_t *heap, uint32_t dest, const void *header, size_t header_len,
+                         iso_request_t **request_p)
+{
+    const iso_job_row_t *row = iso_job_row_of(heap);
+    if (!row) {
+        iso_logger_t logger = iso_logger_default();
+        iso_log(&logger, ISO_LOG_ERROR, "iso_migrate of %p: no heap of a job of this process",
+                (void *)heap);
+        return ISO_ERR_NOT_OWNER;
+    }
+    iso_job_lock(row->job);
+    iso_status_t status = migrate(row->job, heap, dest, header, header_len, request_p);
+    iso_job_unlock(row->job);
+    return status;
+}
+
+/* The end of a request as its caller sees it; lets go of it. */
+static iso_status_t take_end(iso_request_t *request)
+{
+    iso_job_t *job = request->job;
+    iso_job_lock(job);
+    iso_status_t status = ISO_INPROGRESS;
+    if (request->step == ISO_STEP_ENDED) {
+        status = request->status;
+        request_free(request);
+    } else if (request->step == ISO_STEP_DOUBT) {
+        status = request->status;
+        request->detached = true; /* freed when the doubt is settled */
+    }
+    iso_job_unlock(job);
+    return status;
+}
+
+iso_status_t iso_test(iso_request_t *request)
+{
+    iso_progress(request->job);
+    return take_end(request);
+}
+
+iso_status_t iso_wait(iso_request_t *request)
+{
+    iso_job_t *job = request->job;
+    for (unsigned idle = 0;; idle++) {
+        if (iso_progress(job) > 0)
+            idle = 0;
+        iso_status_t status = take_end(request);
+        if (status != ISO_INPROGRESS)
+            return status;
+        iso_job_sleep(job, INFINITY, idle);
+    }
+}
+
+iso_status_t iso_cancel(iso_request_t *request)
+{
+    iso_job_t *job = request->job;
+    iso_status_t status = ISO_ERR_BUSY;
+    iso_job_lock(job);
+    if (request->step < ISO_STEP_COMMITTED ||
+        (request->step == ISO_STEP_COMMITTED && request->decided_by_node)) {
+        give_up(request, ISO_ERR_CANCELED);
+        if (request->step == ISO_STEP_STOPPING || request->status == ISO_ERR_CANCELED)
+            status = ISO_OK;
+    }
+    iso_job_unlock(job);
+    return status;
+}
+
+void iso_request_query(const iso_request_t *request, iso_request_info_t *info_p)
+{
+    iso_job_lock(request->job);
+    *info_p = (iso_request_info_t){
+        .step = step_names[request->step],
+        .path = request->path,
+        .granted_before = request->grant != 0,
+        .live_bytes = request->live_bytes,
+        .bytes_put = request->bytes_put,
+        .puts = request->puts,
+        .puts_complete = request->flush_done,
+    };
+    iso_job_unlock(request->job);
+}
+
+void iso_migrate_close(iso_job_t *job)
+{
+    for (iso_request_t *request = job->requests, *next; request; request = next) {
+        next = request->next;
+        if (request->detached) {
+            request_free(request);
+        } else {
+            request->step = ISO_STEP_ENDED;
+            free(request->runs);
+            request->runs = NULL;
+        }
+    }
+    job->requests = NULL;
+}

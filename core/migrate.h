@@ -1,0 +1,94 @@
+/*
+ * migrate.h - the source's side of a migration: requests.
+ *
+ * The protocol, its steps and who owns a heap when stand in core/README.md; the steps are named
+ * here and nowhere else.
+ */
+#ifndef ISO_CORE_MIGRATE_H
+#define ISO_CORE_MIGRATE_H
+
+#include "core/hold.h"
+#include "core/peer.h"
+#include "core/retain.h"
+
+/* Source's steps, in order; a request is in the step that it has reached. */
+typedef enum iso_step {
+    ISO_STEP_FROZEN,    /* live runs listed; nothing sent */
+    ISO_STEP_RESERVING, /* RESERVE sent, no answer yet */
+    ISO_STEP_PUTTING,   /* granted: puts under way */
+    ISO_STEP_FLUSHING,  /* all puts issued, remote completion awaited */
+    ISO_STEP_COMMITTED, /* COMMIT sent: from here the target's answer, or its death, decides */
+    ISO_STEP_STOPPING,  /* given up before COMMIT; puts in flight are awaited */
+    ISO_STEP_DOUBT,     /* the caller's request has ended in doubt; late answers still settle it */
+    ISO_STEP_ENDED
+} iso_step_t;
+
+#define ISO_PUTS_IN_FLIGHT 8            /* of one request */
+#define ISO_PUT_PIECE ((size_t)1 << 20) /* longest single put: more only delays others */
+
+typedef struct iso_put_op {
+    iso_completion_t completion; /* first: the transport gives it back */
+    struct iso_request *request;
+    size_t length; /* 0: a flush */
+    bool busy;
+} iso_put_op_t;
+
+struct iso_request {
+    struct iso_request *next; /* of the job, oldest first */
+    iso_job_t *job;
+    iso_hold_t *hold; /* NULL once the heap is not here */
+    iso_heap_t *heap;
+    iso_peer_t *peer; /* NULL: to oneself */
+    uint32_t dest;
+    uint64_t epoch; /* that the migration leads to */
+    iso_step_t step;
+    iso_migration_path_t path;
+    bool decided_by_node;     /* ownership is the node's word */
+    bool detached;            /* the caller has let go of it: freed when it ends */
+    iso_status_t status;      /* when ENDED */
+    iso_status_t stop_status; /* STOPPING: what it will end in */
+    uint32_t grant;           /* generation of the standing grant that is used; 0: reserved */
+    bool revoke_answer; /* the grant was revoked meanwhile: answer when it is not used any more */
+    double deadline;
+
+    iso_run_t *runs; /* from malloc */
+    size_t run_count, run_room, run_at;
+    size_t run_done; /* bytes of runs[run_at] that have been issued */
+    uint64_t live_bytes, bytes_put, puts;
+    iso_put_op_t ops[ISO_PUTS_IN_FLIGHT];
+    unsigned ops_busy;
+    bool flush_done;
+    iso_status_t put_status; /* first failure of a put */
+
+    size_t header_len;
+    char header[];
+};
+
+/* Part of progress: moves every request on as far as it goes. Returns what happened. */
+unsigned iso_migrate_advance(iso_job_t *job);
+/* The earliest time at which a request must be looked at; INFINITY: none. */
+double iso_migrate_deadline(const iso_job_t *job);
+
+/* Messages that concern a source. ISO_ERR_INVALID: stale or senseless; nothing was changed. */
+iso_status_t iso_migrate_on_grant(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg);
+iso_status_t iso_migrate_on_ack(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg);
+iso_status_t iso_migrate_on_nack(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg);
+/* A peer is certainly dead and all it sent has been handled. */
+void iso_migrate_on_death(iso_job_t *job, iso_peer_t *peer);
+void iso_migrate_on_unreachable(iso_job_t *job, iso_peer_t *peer);
+
+/* A heap seems to come back that this rank has not seen leave yet: if the node's word says that the
+ * target took it, ends the request (the hold is gone then) and returns true. */
+bool iso_migrate_settle(iso_hold_t *hold);
+
+/* Standing grants. revoke: as giver, ask the holder to stop. on_revoke: as holder, asked to stop.
+ * drop: as holder, give up whatever grant is held for this heap (it goes elsewhere, or ends). */
+void iso_migrate_revoke(iso_job_t *job, iso_heap_t *heap, uint32_t holder, uint32_t generation);
+iso_status_t iso_migrate_on_revoke(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg);
+void iso_migrate_drop_grant(iso_hold_t *hold);
+/* As giver: the holder has stopped. */
+iso_status_t iso_migrate_on_ungrant(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg);
+
+void iso_migrate_close(iso_job_t *job);
+
+#endif

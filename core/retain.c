@@ -1,0 +1,360 @@
+/* retain.c - see retain.h. */
+#include "core/retain.h"
+#include "core/heap.h"
+#include "core/job.h"
+#include "core/migrate.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define ALL_UNITS UINT32_MAX
+#define QUEUE_LAST UINT32_MAX /* dirty_next of the last in the queue */
+
+static uint32_t units_in(uint32_t mask)
+{
+    return (uint32_t)__builtin_popcount(mask);
+}
+
+iso_status_t iso_retain_open(iso_retain_t *retain, uint64_t limit, uint32_t total_slots)
+{
+    memset(retain, 0, sizeof *retain);
+    retain->limit = limit;
+    retain->total_slots = total_slots;
+    retain->resident = iso_os_table_map(total_slots * sizeof *retain->resident);
+    retain->dirty_next = iso_os_table_map(total_slots * sizeof *retain->dirty_next);
+    retain->left_of = iso_os_table_map(total_slots * sizeof *retain->left_of);
+    if (retain->resident && retain->dirty_next && retain->left_of)
+        return ISO_OK;
+    iso_retain_close(retain);
+    return ISO_ERR_NO_MEMORY;
+}
+
+void iso_retain_close(iso_retain_t *retain)
+{
+    for (iso_left_t *left = retain->oldest, *next; left; left = next) {
+        next = left->next;
+        free(left);
+    }
+    iso_os_table_unmap(retain->left_of, retain->total_slots * sizeof *retain->left_of);
+    iso_os_table_unmap(retain->dirty_next, retain->total_slots * sizeof *retain->dirty_next);
+    iso_os_table_unmap(retain->resident, retain->total_slots * sizeof *retain->resident);
+    memset(retain, 0, sizeof *retain);
+}
+
+/* ---- pages of the memory object ---- */
+
+static void punch_units(iso_job_t *job, uint32_t slot, uint32_t mask)
+{
+    while (mask) {
+        uint32_t first = (uint32_t)__builtin_ctz(mask);
+        uint32_t above = ~(mask >> first);
+        uint32_t count = above ? (uint32_t)__builtin_ctz(above) : ISO_UNITS_PER_SLOT;
+        if (count > ISO_UNITS_PER_SLOT - first)
+            count = ISO_UNITS_PER_SLOT - first;
+        uint64_t offset = ((uint64_t)slot << ISO_SLOT_SHIFT) + ((uint64_t)first << ISO_UNIT_SHIFT);
+        uint64_t length = (uint64_t)count << ISO_UNIT_SHIFT;
+        int error = iso_os_memfd_punch(job->space.fd, offset, length);
+        if (error)
+            iso_log(&job->logger, ISO_LOG_WARN, "cannot give pages back: fallocate: %s",
+                    strerror(error));
+        else
+            job->stats.released_bytes += length;
+        mask &= count == ISO_UNITS_PER_SLOT ? 0 : ~(((1u << count) - 1) << first);
+    }
+}
+
+/* ---- dirty ---- */
+
+static void dirty_add(iso_job_t *job, uint32_t slot, uint32_t mask)
+{
+    iso_retain_t *retain = &job->retain;
+    retain->dirty_units += units_in(mask & ~retain->resident[slot]);
+    retain->resident[slot] |= mask;
+    if (retain->dirty_next[slot])
+        return;
+    retain->dirty_next[slot] = QUEUE_LAST;
+    if (retain->dirty_tail)
+        retain->dirty_next[retain->dirty_tail - 1] = slot + 1;
+    else
+        retain->dirty_head = slot + 1;
+    retain->dirty_tail = slot + 1;
+}
+
+static uint32_t dirty_remove(iso_job_t *job, uint32_t slot, uint32_t mask)
+{
+    iso_retain_t *retain = &job->retain;
+    mask &= retain->resident[slot];
+    retain->resident[slot] &= ~mask;
+    retain->dirty_units -= units_in(mask);
+    return mask; /* an empty slot leaves the queue when its turn comes */
+}
+
+void iso_retain_units_free(iso_job_t *job, const void *slot, uint32_t mask)
+{
+    iso_job_lock(job);
+    dirty_add(job, iso_space_slot(&job->space, slot), mask);
+    iso_retain_trim(job);
+    iso_job_unlock(job);
+}
+
+uint32_t iso_retain_units_use(iso_job_t *job, const void *slot, uint32_t mask)
+{
+    iso_job_lock(job);
+    uint32_t warm = dirty_remove(job, iso_space_slot(&job->space, slot), mask);
+    iso_job_unlock(job);
+    return warm;
+}
+
+void iso_retain_slots_free(iso_job_t *job, uint32_t first, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        dirty_add(job, first + i, ALL_UNITS);
+    iso_retain_trim(job);
+}
+
+void iso_retain_slots_leave(iso_job_t *job, uint32_t first, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        punch_units(job, first + i, dirty_remove(job, first + i, ALL_UNITS));
+}
+
+void iso_retain_handover(iso_job_t *job, const iso_extent_t *extents, uint32_t count)
+{
+    for (uint32_t e = 0; e < count; e++)
+        for (uint32_t i = 0; i < iso_extent_slots(&extents[e]); i++) {
+            uint32_t slot = extents[e].first + i;
+            uint32_t dirty = dirty_remove(job, slot, ALL_UNITS);
+            /* a bit may stand for a unit that came into use with an arrival, see claim */
+            if (dirty)
+                punch_units(
+                    job, slot,
+                    dirty & iso_heap_slot_free_units(iso_space_slot_address(&job->space, slot)));
+        }
+}
+
+/* ---- left ---- */
+
+static void left_unlink(iso_retain_t *retain, iso_left_t *left)
+{
+    if (left->prev)
+        left->prev->next = left->next;
+    else
+        retain->oldest = left->next;
+    if (left->next)
+        left->next->prev = left->prev;
+    else
+        retain->newest = left->prev;
+    free(left);
+}
+
+static void left_detach_slot(iso_job_t *job, uint32_t slot)
+{
+    iso_retain_t *retain = &job->retain;
+    iso_left_t *left = retain->left_of[slot];
+    uint32_t units = units_in(retain->resident[slot]);
+    retain->left_of[slot] = NULL;
+    retain->left_units -= units;
+    if (left->state == ISO_LEFT_REVOKING)
+        retain->revoking_units -= units;
+    left->units -= units;
+    left->whole = false;
+    if (--left->slots_left == 0)
+        left_unlink(retain, left);
+}
+
+void iso_retain_claim(iso_job_t *job, const iso_extent_t *extents, uint32_t count, bool handover)
+{
+    iso_retain_t *retain = &job->retain;
+    for (uint32_t e = 0; e < count; e++)
+        for (uint32_t i = 0; i < iso_extent_slots(&extents[e]); i++) {
+            uint32_t slot = extents[e].first + i;
+            if (!handover)
+                iso_node_claim(&job->node, slot);
+            if (!retain->left_of[slot])
+                continue;
+            left_detach_slot(job, slot);
+            /* Which of these units the arriving heap uses is not known without a look at every
+             * slot of it: the look is postponed until trim has a reason for it. */
+            uint32_t mask = retain->resident[slot];
+            retain->resident[slot] = 0;
+            if (!handover)
+                dirty_add(job, slot, mask);
+        }
+}
+
+static uint32_t run_units(const iso_run_t *run, uintptr_t slot_address)
+{
+    uintptr_t end = run->address + run->length, slot_end = slot_address + ISO_SLOT_SIZE;
+    uintptr_t low = run->address > slot_address ? run->address : slot_address;
+    uintptr_t high = end < slot_end ? end : slot_end;
+    uint32_t first = (uint32_t)((low - slot_address) >> ISO_UNIT_SHIFT);
+    uint32_t last = (uint32_t)((high - 1 - slot_address) >> ISO_UNIT_SHIFT);
+    return (uint32_t)((UINT64_C(2) << last) - (UINT64_C(1) << first));
+}
+
+static void mark_runs(iso_job_t *job, const iso_run_t *runs, size_t run_count)
+{
+    for (size_t r = 0; r < run_count; r++) {
+        uint32_t slot = iso_space_slot(&job->space, (void *)runs[r].address);
+        for (;; slot++) {
+            uintptr_t address = (uintptr_t)iso_space_slot_address(&job->space, slot);
+            if (address >= runs[r].address + runs[r].length)
+                break;
+            job->retain.resident[slot] |= run_units(&runs[r], address);
+        }
+    }
+}
+
+static void release_left(iso_job_t *job, iso_left_t *left)
+{
+    iso_retain_t *retain = &job->retain;
+    uint32_t remaining = left->slots_left; /* left itself is freed with its last slot */
+    for (uint32_t e = 0; remaining > 0; e++)
+        for (uint32_t i = 0; remaining > 0 && i < iso_extent_slots(&left->extents[e]); i++) {
+            uint32_t slot = left->extents[e].first + i;
+            if (retain->left_of[slot] != left)
+                continue;
+            if (iso_node_release_begin(&job->node, slot)) {
+                punch_units(job, slot, retain->resident[slot]);
+                iso_node_release_end(&job->node, slot);
+            }
+            remaining--;
+            left_detach_slot(job, slot);
+            retain->resident[slot] = 0;
+        }
+}
+
+uint32_t iso_retain_leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents,
+                          uint32_t count, const iso_run_t *runs, size_t run_count, uint32_t holder,
+                          bool grant)
+{
+    iso_retain_t *retain = &job->retain;
+    iso_left_t *left = malloc(sizeof *left + count * sizeof *extents);
+    if (left) {
+        *left = (iso_left_t){.heap = heap, .holder = holder, .extent_count = count, .whole = true};
+        memcpy(left->extents, extents, count * sizeof *extents);
+    }
+    for (uint32_t e = 0; e < count; e++)
+        for (uint32_t i = 0; i < iso_extent_slots(&extents[e]); i++) {
+            uint32_t slot = extents[e].first + i;
+            retain->dirty_units -= units_in(retain->resident[slot]);
+            if (!runs)
+                retain->resident[slot] = ALL_UNITS;
+        }
+    mark_runs(job, runs, run_count);
+    for (uint32_t e = 0; e < count; e++)
+        for (uint32_t i = 0; i < iso_extent_slots(&extents[e]); i++) {
+            uint32_t slot = extents[e].first + i;
+            if (left) {
+                retain->left_of[slot] = left;
+                left->units += units_in(retain->resident[slot]);
+                left->slots_left++;
+                iso_node_leave(&job->node, slot);
+            } else { /* no memory to remember them by */
+                punch_units(job, slot, retain->resident[slot]);
+                retain->resident[slot] = 0;
+            }
+        }
+    if (!left)
+        return 0;
+    left->prev = retain->newest;
+    if (left->prev)
+        left->prev->next = left;
+    else
+        retain->oldest = left;
+    retain->newest = left;
+    retain->left_units += left->units;
+    if (!grant || (uint64_t)left->units << ISO_UNIT_SHIFT > retain->limit)
+        return 0;
+    left->state = ISO_LEFT_GRANTED;
+    if (++retain->generation == 0)
+        retain->generation = 1;
+    left->generation = retain->generation;
+    return left->generation;
+}
+
+static bool is_grant(const iso_left_t *left, const iso_heap_t *heap, uint32_t holder,
+                     uint32_t generation)
+{
+    return left->heap == heap && left->state != ISO_LEFT_IDLE && left->holder == holder &&
+           left->generation == generation;
+}
+
+iso_left_t *iso_retain_granted(iso_job_t *job, const iso_heap_t *heap, uint32_t holder,
+                               uint32_t generation)
+{
+    iso_left_t *left = job->retain.left_of[iso_space_slot(&job->space, heap)];
+    return left && left->whole && is_grant(left, heap, holder, generation) ? left : NULL;
+}
+
+static void ungrant(iso_job_t *job, iso_left_t *left)
+{
+    if (left->state == ISO_LEFT_REVOKING) {
+        job->retain.revoking_units -= left->units;
+        left->state = ISO_LEFT_IDLE;
+        release_left(job, left);
+    } else {
+        left->state = ISO_LEFT_IDLE;
+    }
+}
+
+void iso_retain_ungrant(iso_job_t *job, const iso_heap_t *heap, uint32_t holder,
+                        uint32_t generation)
+{
+    iso_left_t *left = job->retain.left_of[iso_space_slot(&job->space, heap)];
+    /* the heap's first slot may have been claimed since, and the rest still be left */
+    if (!left || !is_grant(left, heap, holder, generation))
+        for (left = job->retain.newest; left; left = left->prev)
+            if (is_grant(left, heap, holder, generation))
+                break;
+    if (left)
+        ungrant(job, left);
+}
+
+void iso_retain_holder_dead(iso_job_t *job, uint32_t holder)
+{
+    for (iso_left_t *left = job->retain.oldest, *next; left; left = next) {
+        next = left->next;
+        if (left->state != ISO_LEFT_IDLE && left->holder == holder)
+            ungrant(job, left);
+    }
+}
+
+static void revoke(iso_job_t *job, iso_left_t *left)
+{
+    left->state = ISO_LEFT_REVOKING;
+    job->retain.revoking_units += left->units;
+    job->stats.grants_revoked++;
+    iso_migrate_revoke(job, left->heap, left->holder, left->generation);
+}
+
+void iso_retain_trim(iso_job_t *job)
+{
+    iso_retain_t *retain = &job->retain;
+    uint64_t limit = retain->limit >> ISO_UNIT_SHIFT;
+    if (retain->dirty_units + retain->left_units - retain->revoking_units <= limit)
+        return;
+    limit -= limit / 4;
+    while (retain->dirty_head && retain->dirty_units + retain->left_units > limit) {
+        uint32_t slot = retain->dirty_head - 1, next = retain->dirty_next[slot];
+        retain->dirty_next[slot] = 0;
+        retain->dirty_head = next == QUEUE_LAST ? 0 : next;
+        if (next == QUEUE_LAST)
+            retain->dirty_tail = 0;
+        if (retain->left_of[slot])
+            continue; /* was dirty once; its units are counted as left now */
+        uint32_t mask = dirty_remove(job, slot, ALL_UNITS);
+        uintptr_t word = atomic_load_explicit(&job->slots.table[slot], memory_order_relaxed);
+        if (mask && word)
+            mask &= iso_hold_free_units(job, word, slot);
+        punch_units(job, slot, mask);
+    }
+    for (iso_left_t *left = retain->oldest, *next;
+         left && retain->dirty_units + retain->left_units - retain->revoking_units > limit;
+         left = next) {
+        next = left->next;
+        if (left->state == ISO_LEFT_IDLE)
+            release_left(job, left);
+        else if (left->state == ISO_LEFT_GRANTED)
+            revoke(job, left);
+    }
+}
