@@ -11,6 +11,10 @@
 #include "core/hold.h"
 #include "core/peer.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef enum iso_incoming_step {
     ISO_INCOMING_LISTING,  /* parts of RESERVE are still missing; nothing is entered yet */
     ISO_INCOMING_RESERVED, /* slots entered; puts may land */
@@ -40,5 +44,9 @@ iso_status_t iso_arrive_on_cancel(iso_job_t *job, iso_peer_t *peer, const iso_ms
 /* A source is certainly dead and all it sent has been handled: what had arrived is ours. */
 void iso_arrive_on_death(iso_job_t *job, uint32_t source);
 void iso_arrive_close(iso_job_t *job);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

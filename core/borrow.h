@@ -13,6 +13,10 @@
 
 #include "core/peer.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Adjacent free slots of this rank's, borrowed if need be (then progress is made meanwhile).
  * ISO_ERR_NO_SPACE. The job's lock is held. */
 iso_status_t iso_borrow_take(iso_job_t *job, uint32_t count, uint32_t *first_p);
@@ -26,5 +30,9 @@ void iso_borrow_on_request(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *ms
 /* ISO_ERR_INVALID: the slots cannot be the sender's to give; nothing is changed. */
 iso_status_t iso_borrow_on_give(iso_job_t *job, const iso_msg_t *msg);
 void iso_borrow_on_death(iso_job_t *job, uint32_t rank);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

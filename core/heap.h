@@ -6,6 +6,10 @@
 
 #include "core/hold.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* A heap's address from that of its first slot, and back. */
 iso_heap_t *iso_heap_at_slot(uintptr_t slot_address);
 uintptr_t iso_heap_slot_of(const iso_heap_t *heap);
@@ -37,5 +41,9 @@ uint32_t iso_heap_slot_free_units(const void *slot);
  * epoch given. ISO_ERR_VERSION, ISO_ERR_INVALID. */
 iso_status_t iso_heap_check_arrived(const iso_heap_t *heap, uint64_t epoch);
 void iso_heap_set_epoch(iso_heap_t *heap, uint64_t epoch);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -10,6 +10,10 @@
 
 #include "core/slots.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct iso_request;
 
 /* A standing grant that another rank gave for this heap's slots: it keeps its pages of them as they
@@ -66,5 +70,9 @@ void iso_hold_shrink(iso_hold_t *hold, char *address, uint32_t count);
 /* Which units of a slot in the table (its word is `word`) hold nothing: none while the heap is on
  * its way here. The caller holds the lock. */
 uint32_t iso_hold_free_units(iso_job_t *job, uintptr_t word, uint32_t slot);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

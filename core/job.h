@@ -10,6 +10,7 @@
 #ifndef ISO_CORE_JOB_H
 #define ISO_CORE_JOB_H
 
+#include "core/atomic.h"
 #include "core/hold.h"
 #include "core/log.h"
 #include "core/module.h"
@@ -20,13 +21,17 @@
 #include "core/space.h"
 #include <pthread.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define ISO_JOBS_MAX 8
 
 /* One row of the job table: all that the paths by address (iso_free and its like) need. */
 typedef struct iso_job_row {
-    uintptr_t base;            /* of the iso space; 0: the row is free */
-    size_t size;               /* 0 in a free row: no address lies in it */
-    _Atomic(uintptr_t) *table; /* the slot table, see slots.h */
+    uintptr_t base;                /* of the iso space; 0: the row is free */
+    size_t size;                   /* 0 in a free row: no address lies in it */
+    ISO_ATOMIC(uintptr_t) * table; /* the slot table, see slots.h */
     iso_job_t *job;
 } iso_job_row_t;
 extern iso_job_row_t iso_job_table[ISO_JOBS_MAX];
@@ -47,7 +52,7 @@ typedef struct iso_delivery {
     uint32_t source;
     uint64_t bytes;
     size_t header_len;
-    char header[];
+    __extension__ char header[];
 } iso_delivery_t;
 
 struct iso_job {
@@ -106,5 +111,9 @@ void iso_job_sleep(iso_job_t *job, double until, unsigned idle);
 iso_delivery_t *iso_delivery_new(iso_heap_t *heap, uint32_t source, uint64_t bytes,
                                  const void *header, size_t header_len);
 void iso_job_deliver(iso_job_t *job, iso_delivery_t *delivery);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

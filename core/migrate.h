@@ -11,6 +11,10 @@
 #include "core/peer.h"
 #include "core/retain.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Source's steps, in order; a request is in the step that it has reached. */
 typedef enum iso_step {
     ISO_STEP_FROZEN,    /* live runs listed; nothing sent */
@@ -61,7 +65,7 @@ struct iso_request {
     iso_status_t put_status; /* first failure of a put */
 
     size_t header_len;
-    char header[];
+    __extension__ char header[];
 };
 
 /* Part of progress: moves every request on as far as it goes. Returns what happened. */
@@ -90,5 +94,9 @@ void iso_migrate_drop_grant(iso_hold_t *hold);
 iso_status_t iso_migrate_on_ungrant(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg);
 
 void iso_migrate_close(iso_job_t *job);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

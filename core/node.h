@@ -14,8 +14,13 @@
 #ifndef ISO_CORE_NODE_H
 #define ISO_CORE_NODE_H
 
+#include "core/atomic.h"
 #include "core/log.h"
 #include "core/slots.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 typedef struct iso_node {
     uint32_t self;   /* this rank */
@@ -27,7 +32,7 @@ typedef struct iso_node {
     int fd;            /* of the segment; -1: none */
     void *segment;
     size_t segment_size;
-    _Atomic(uint64_t) *words; /* one per slot */
+    ISO_ATOMIC(uint64_t) * words; /* one per slot */
 } iso_node_t;
 
 bool iso_node_has(const iso_node_t *node, uint32_t rank);
@@ -57,5 +62,9 @@ void iso_node_leave(iso_node_t *node, uint32_t slot);
 bool iso_node_release_begin(iso_node_t *node, uint32_t slot); /* false: claimed by another rank */
 void iso_node_release_end(iso_node_t *node, uint32_t slot);
 void iso_node_claim(iso_node_t *node, uint32_t slot);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

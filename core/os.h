@@ -8,6 +8,10 @@
 
 #include <isomalloc/isomalloc.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Bytes of an OS page (4, 16 or 64 KiB). */
 size_t iso_os_page_size(void);
 
@@ -64,5 +68,9 @@ bool iso_os_process_ended(int pidfd);
 
 /* Bytes of address space that this process may still map (RLIMIT_AS), UINT64_MAX when unlimited. */
 uint64_t iso_os_address_limit(void);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -11,6 +11,10 @@
 #include "core/module.h"
 #include "core/wire.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* An open transport instance, with this rank's space registered. */
 typedef struct iso_link {
     iso_job_t *job;
@@ -29,7 +33,7 @@ typedef struct iso_link {
 typedef struct iso_outgoing {
     struct iso_outgoing *next;
     size_t length;
-    unsigned char bytes[];
+    __extension__ unsigned char bytes[];
 } iso_outgoing_t;
 
 typedef struct iso_peer {
@@ -80,5 +84,9 @@ void iso_peers_close(iso_job_t *job);
 /* Called by the links for every message and failure; hands them on (see migrate.h). */
 void iso_peer_on_message(void *link, uint32_t source, const void *data, size_t len);
 void iso_peer_on_failure(void *link, uint32_t rank, iso_failure_t failure);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -18,6 +18,10 @@
 
 #include "core/slots.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define ISO_UNIT_SHIFT 16
 #define ISO_UNIT_SIZE ((size_t)1 << ISO_UNIT_SHIFT)
 #define ISO_UNITS_PER_SLOT ((uint32_t)(ISO_SLOT_SIZE / ISO_UNIT_SIZE)) /* 32 */
@@ -39,7 +43,7 @@ typedef struct iso_left {
     uint32_t slots_left; /* slots not claimed since; freed at 0 */
     bool whole;          /* no slot was claimed: the grant still speaks of the whole heap */
     uint32_t extent_count;
-    iso_extent_t extents[]; /* as they were when the heap went */
+    __extension__ iso_extent_t extents[]; /* as they were when the heap went */
 } iso_left_t;
 
 typedef struct iso_retain {
@@ -110,5 +114,9 @@ void iso_retain_handover(iso_job_t *job, const iso_extent_t *extents, uint32_t c
 
 /* Releases the oldest until the sum is within the limit. */
 void iso_retain_trim(iso_job_t *job);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -12,8 +12,12 @@
 #ifndef ISO_CORE_SLOTS_H
 #define ISO_CORE_SLOTS_H
 
+#include "core/atomic.h"
 #include <isomalloc/isomalloc.h>
-#include <stdatomic.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 #define ISO_SLOT_SHIFT 21
 #define ISO_SLOT_MASK (ISO_SLOT_SIZE - 1)
@@ -38,7 +42,7 @@ typedef struct iso_slots {
     /* Per slot: 0, or the address of the first slot of the heap that has it, plus the distance in
      * slots from the head of its run (0 in ordinary slots). Written under the job's lock, read
      * without: a reader owns the heap, or asks about an address of its own. */
-    _Atomic(uintptr_t) *table;
+    ISO_ATOMIC(uintptr_t) * table;
 
     uint64_t *free; /* bitmap of the free set */
     uint32_t free_count;
@@ -80,5 +84,9 @@ void iso_slots_enter(iso_slots_t *slots, const iso_extent_t *extent, uintptr_t h
 void iso_slots_clear(iso_slots_t *slots, const iso_extent_t *extent);
 /* Is no slot of the extent in the table or in the free set? (May a heap of another rank have it?) */
 bool iso_slots_unknown(const iso_slots_t *slots, const iso_extent_t *extent);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

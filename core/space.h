@@ -8,6 +8,10 @@
 #include "core/os.h"
 #include "core/slots.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct iso_space {
     char *base; /* NULL: nothing reserved */
     uint64_t size;
@@ -55,5 +59,9 @@ static inline char *iso_space_slot_address(const iso_space_t *space, uint32_t sl
 {
     return space->base + ((size_t)slot << ISO_SLOT_SHIFT);
 }
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -12,6 +12,10 @@
 #include "core/slots.h"
 #include <isomalloc/transport.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define ISO_WIRE_VERSION 1
 #define ISO_WIRE_MAX ISO_TRANSPORT_MIN_SEND
 #define ISO_WIRE_EXTENTS_MAX 512 /* in one message; lists that are longer go in parts */
@@ -62,5 +66,9 @@ iso_status_t iso_wire_decode(const void *buf, size_t len, const uint8_t cookie[1
                              iso_msg_t *msg_p);
 
 const char *iso_msg_name(iso_msg_type_t type);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

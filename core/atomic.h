@@ -1,0 +1,15 @@
+/*
+ * atomic.h - atomic types in structures whose headers C++ tests read, too: C++ knows their layout
+ * and leaves the accesses to C.
+ */
+#ifndef ISO_CORE_ATOMIC_H
+#define ISO_CORE_ATOMIC_H
+
+#ifdef __cplusplus
+#define ISO_ATOMIC(type) type
+#else
+#include <stdatomic.h>
+#define ISO_ATOMIC(type) _Atomic(type)
+#endif
+
+#endif
