@@ -12,6 +12,7 @@
  * where a caller's bootstrap cannot look up a rank's card.
  */
 #include "core/arrive.h"
+#include "core/backing.h"
 #include "core/heap.h"
 #include "core/job.h"
 #include "core/launch.h"
@@ -385,13 +386,6 @@ static iso_status_t open_backing(iso_job_t *job, uint64_t size, const place_t *l
     return ISO_OK;
 }
 
-static iso_backing_t choose_backing(const iso_job_t *job)
-{
-    if (job->params.backing != ISO_BACKING_AUTO)
-        return job->params.backing;
-    return job->node.rank_count > 1 ? ISO_BACKING_SHARED : ISO_BACKING_PRIVATE;
-}
-
 static iso_status_t settle_space(iso_job_t *job, const hello_t *first, iso_status_t so_far)
 {
     uint64_t size = first->size;
@@ -399,8 +393,7 @@ static iso_status_t settle_space(iso_job_t *job, const hello_t *first, iso_statu
                     .status = so_far,
                     .reserve = ISO_OK,
                     .segment_fd = -1,
-                    .backing_fd = -1,
-                    .backing = choose_backing(job)};
+                    .backing_fd = -1};
     if (mine.status == ISO_OK) {
         mine.reserve = iso_space_reserve(&job->space, &job->logger, first->base, size);
         if (mine.reserve == ISO_ERR_NO_SPACE && job->params.space_base)
@@ -408,8 +401,10 @@ static iso_status_t settle_space(iso_job_t *job, const hello_t *first, iso_statu
         if (mine.reserve != ISO_OK && (mine.reserve != ISO_ERR_NO_SPACE || job->params.space_base))
             mine.status = mine.reserve;
     }
-    if (mine.status == ISO_OK && job->node.leader == job->rank)
+    if (mine.status == ISO_OK && job->node.leader == job->rank) { /* decides for its node */
+        mine.backing = iso_backing_choose(&job->logger, job->params.backing, job->node.rank_count);
         mine.status = make_shared(job, size, &mine);
+    }
     void *all;
     iso_status_t status = gather(job, &mine, sizeof mine, &all);
     if (status != ISO_OK) {

@@ -1,0 +1,25 @@
+/*
+ * backing.h - which backing ISO_BACKING=auto means on this node.
+ *
+ * A node of one rank has nobody to share with: private. With several ranks, what a heap's first
+ * visit to a rank costs is measured on a few pages: handed over (shared), a page must only be mapped
+ * by a fault; put (private), it is copied to a page that is new, and then faulted as well. The
+ * cheaper one is chosen, and the figures are logged at level info.
+ */
+#ifndef ISO_CORE_BACKING_H
+#define ISO_CORE_BACKING_H
+
+#include "core/log.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Never AUTO. ranks: of the node. Takes a few milliseconds when it measures. */
+iso_backing_t iso_backing_choose(const iso_logger_t *logger, iso_backing_t wish, uint32_t ranks);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
