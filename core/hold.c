@@ -129,6 +129,17 @@ iso_status_t iso_hold_adopt(iso_job_t *job, iso_heap_t *heap, const iso_extent_t
     return ISO_OK;
 }
 
+/* The slots' headers, which are there still, tell what was in use. */
+static void retain_extent(iso_job_t *job, const iso_extent_t *extent)
+{
+    bool run = extent->count & ISO_EXTENT_RUN;
+    for (uint32_t i = 0; i < iso_extent_slots(extent); i++) {
+        const char *slot = iso_space_slot_address(&job->space, extent->first + i);
+        iso_retain_slot_free(job, extent->first + i,
+                             run ? UINT32_MAX : ~iso_heap_slot_free_units(slot));
+    }
+}
+
 void iso_hold_drop(iso_hold_t *hold, bool free_slots)
 {
     iso_job_t *job = hold->job;
@@ -137,10 +148,11 @@ void iso_hold_drop(iso_hold_t *hold, bool free_slots)
         job->stats.heaps--;
     job->hold_of[iso_space_slot(&job->space, hold->heap)] = NULL;
     for (uint32_t i = 0; i < hold->extent_count; i++) {
-        iso_slots_clear(&job->slots, &hold->extents[i]);
+        const iso_extent_t *extent = &hold->extents[i];
+        iso_slots_clear(&job->slots, extent);
         if (free_slots) {
-            iso_retain_slots_free(job, hold->extents[i].first, iso_extent_slots(&hold->extents[i]));
-            iso_borrow_put(job, hold->extents[i].first, iso_extent_slots(&hold->extents[i]));
+            retain_extent(job, extent);
+            iso_borrow_put(job, extent->first, iso_extent_slots(extent));
         }
     }
     if (hold->next)
@@ -200,7 +212,7 @@ void iso_hold_shrink(iso_hold_t *hold, char *address, uint32_t count)
         }
         hold->slot_count -= count;
         hold->extents_version++;
-        iso_retain_slots_free(job, first, count);
+        retain_extent(job, &gone);
         iso_borrow_put(job, first, count);
     }
     iso_job_unlock(job);

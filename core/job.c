@@ -272,8 +272,12 @@ iso_status_t iso_barrier(iso_job_t *job)
         iso_job_lock(job);
         iso_status_t barrier = bootstrap->barrier_test(bootstrap->ctx);
         iso_job_unlock(job);
-        if (barrier != ISO_INPROGRESS)
+        if (barrier != ISO_INPROGRESS) {
+            /* what the others sent before they came here is there: it counts as before, too */
+            while (iso_progress(job) > 0)
+                ;
             return barrier;
+        }
         /* without a descriptor of its own the barrier is polled */
         iso_job_sleep(job, bootstrap->event_fd < 0 ? iso_os_now() + 0.001 : INFINITY, idle);
     }

@@ -104,10 +104,9 @@ uint32_t iso_retain_units_use(iso_job_t *job, const void *slot, uint32_t mask)
     return warm;
 }
 
-void iso_retain_slots_free(iso_job_t *job, uint32_t first, uint32_t count)
+void iso_retain_slot_free(iso_job_t *job, uint32_t slot, uint32_t used)
 {
-    for (uint32_t i = 0; i < count; i++)
-        dirty_add(job, first + i, ALL_UNITS);
+    dirty_add(job, slot, used);
     iso_retain_trim(job);
 }
 

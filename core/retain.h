@@ -75,8 +75,8 @@ uint32_t iso_retain_units_use(iso_job_t *job, const void *slot, uint32_t mask);
 
 /* The functions below want the job's lock held. */
 
-/* Slots that became free here: all their units are dirty from now on. */
-void iso_retain_slots_free(iso_job_t *job, uint32_t first, uint32_t count);
+/* A slot became free here; the units in `used` held something until now. */
+void iso_retain_slot_free(iso_job_t *job, uint32_t slot, uint32_t used);
 
 /* These slots are about to be this rank's again (a heap arrives, slots come back): what was left in
  * them becomes dirty, grants on them are void. The new owner of the slots is the only rank that can

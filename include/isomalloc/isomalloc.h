@@ -109,7 +109,7 @@ struct iso_bootstrap;                     /* bootstrap.h: how ranks find each ot
 typedef struct iso_arrival {
     iso_heap_t *heap;   /* do not look into it from the admission callback: it is not here yet */
     uint32_t source;    /* the rank that it comes from */
-    uint64_t bytes;     /* bytes of live pages that it has */
+    uint64_t bytes;     /* bytes of live pages put here; 0 where none needed to be */
     const void *header; /* the sender's header: valid during the callback only */
     size_t header_len;  /* 0 in an admission that precedes the header */
 } iso_arrival_t;
@@ -189,8 +189,9 @@ ISO_API uint32_t iso_size(const iso_job_t *job);
 /* What a rank is to this one: do they share a (pretended) node? ISO_ERR_RANK. */
 ISO_API iso_status_t iso_same_node(iso_job_t *job, uint32_t rank, bool *same_p);
 
-/* Waits until every living rank has come here; makes progress meanwhile, so heaps may arrive.
- * Collective. Not from a callback. */
+/* Waits until every living rank has come here; makes progress meanwhile, so heaps may arrive. Inside
+ * a host, a migration that ended at its source before the barrier has had its arrival callback after
+ * it. Collective. Not from a callback. */
 ISO_API iso_status_t iso_barrier(iso_job_t *job);
 
 /* The iso space of the job: its first address and its length in bytes, the same in every rank. */
