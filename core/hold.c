@@ -35,6 +35,12 @@ static iso_status_t extent_room(iso_hold_t *hold)
     return ISO_OK;
 }
 
+static void extent_set(iso_hold_t *hold, uint32_t index, iso_extent_t extent)
+{
+    hold->extents[index] = extent;
+    hold->job->extent_at[extent.first] = index + 1;
+}
+
 /* Heaps mostly grow upwards slot by slot: the newest extent is the one to extend. */
 static void extent_add(iso_hold_t *hold, uint32_t first, uint32_t count)
 {
@@ -42,8 +48,34 @@ static void extent_add(iso_hold_t *hold, uint32_t first, uint32_t count)
     if (last && !((last->count | count) & ISO_EXTENT_RUN) && last->first + last->count == first)
         last->count += count;
     else
-        hold->extents[hold->extent_count++] = (iso_extent_t){first, count};
+        extent_set(hold, hold->extent_count++, (iso_extent_t){first, count});
     hold->slot_count += count & ~ISO_EXTENT_RUN;
+    hold->extents_version++;
+}
+
+/* The extent that the slot, which is this heap's, lies in. */
+static uint32_t extent_find(const iso_hold_t *hold, uint32_t slot)
+{
+    while (hold->job->extent_at[slot] == 0)
+        slot--;
+    return hold->job->extent_at[slot] - 1;
+}
+
+/* Takes [first, first + count) out of the extent; there is room for one more. */
+static void extent_cut(iso_hold_t *hold, uint32_t index, uint32_t first, uint32_t count)
+{
+    iso_extent_t whole = hold->extents[index];
+    uint32_t before = first - whole.first;
+    uint32_t after = iso_extent_slots(&whole) - before - count;
+    hold->job->extent_at[whole.first] = 0;
+    if (after > 0)
+        extent_set(hold, before > 0 ? hold->extent_count++ : index,
+                   (iso_extent_t){first + count, after});
+    if (before > 0)
+        extent_set(hold, index, (iso_extent_t){whole.first, before});
+    if (before == 0 && after == 0 && index != --hold->extent_count)
+        extent_set(hold, index, hold->extents[hold->extent_count]);
+    hold->slot_count -= count;
     hold->extents_version++;
 }
 
@@ -150,6 +182,7 @@ void iso_hold_drop(iso_hold_t *hold, bool free_slots)
     for (uint32_t i = 0; i < hold->extent_count; i++) {
         const iso_extent_t *extent = &hold->extents[i];
         iso_slots_clear(&job->slots, extent);
+        job->extent_at[extent->first] = 0;
         if (free_slots) {
             retain_extent(job, extent);
             iso_borrow_put(job, extent->first, iso_extent_slots(extent));
@@ -186,32 +219,15 @@ iso_status_t iso_hold_grow(iso_hold_t *hold, uint32_t count, char **address_p)
 void iso_hold_shrink(iso_hold_t *hold, char *address, uint32_t count)
 {
     iso_job_t *job = hold->job;
-    uint32_t first = iso_space_slot(&job->space, address), i = 0;
+    uint32_t first = iso_space_slot(&job->space, address);
     iso_job_lock(job);
-    while (i < hold->extent_count &&
-           first - hold->extents[i].first >= iso_extent_slots(&hold->extents[i]))
-        i++;
     /* splitting needs an entry more; without memory for it the slot stays with the heap, which is
-     * no loss: it is empty, and the next shrink or the heap's end frees it */
-    if (i < hold->extent_count && extent_room(hold) == ISO_OK) {
-        iso_extent_t *extent = &hold->extents[i], gone = {first, count};
-        if (count > 1 || extent->count & ISO_EXTENT_RUN)
-            gone.count |= ISO_EXTENT_RUN;
+     * no loss: it is empty, and the heap's end frees it */
+    if (extent_room(hold) == ISO_OK) {
+        uint32_t index = extent_find(hold, first);
+        iso_extent_t gone = {first, count | (hold->extents[index].count & ISO_EXTENT_RUN)};
+        extent_cut(hold, index, first, count);
         iso_slots_clear(&job->slots, &gone);
-        uint32_t before = first - extent->first;
-        uint32_t after = iso_extent_slots(extent) - before - count;
-        if (before > 0 && after > 0) {
-            hold->extents[hold->extent_count++] = (iso_extent_t){first + count, after};
-            hold->extents[i].count = before;
-        } else if (before > 0) {
-            extent->count = before;
-        } else if (after > 0) {
-            *extent = (iso_extent_t){first + count, after};
-        } else {
-            *extent = hold->extents[--hold->extent_count];
-        }
-        hold->slot_count -= count;
-        hold->extents_version++;
         retain_extent(job, &gone);
         iso_borrow_put(job, first, count);
     }

@@ -70,6 +70,7 @@ struct iso_job {
     iso_space_t space;
     iso_slots_t slots;
     iso_hold_t **hold_of; /* per slot: the hold of the heap whose first slot it is */
+    uint32_t *extent_at; /* per slot: 1 + the index, in its hold, of the extent that begins there */
     iso_hold_t *holds;
     iso_retain_t retain;
 

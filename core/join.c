@@ -444,7 +444,8 @@ static iso_status_t open_tables(iso_job_t *job)
 {
     uint32_t slots = iso_space_slots(&job->space);
     job->hold_of = iso_os_table_map(slots * sizeof *job->hold_of);
-    iso_status_t status = job->hold_of ? ISO_OK : ISO_ERR_NO_MEMORY;
+    job->extent_at = iso_os_table_map(slots * sizeof *job->extent_at);
+    iso_status_t status = job->hold_of && job->extent_at ? ISO_OK : ISO_ERR_NO_MEMORY;
     if (status == ISO_OK)
         status = iso_slots_open(&job->slots, slots, job->rank, job->size);
     if (status == ISO_OK)
@@ -544,6 +545,7 @@ static void destroy(iso_job_t *job)
     iso_link_close(job->node_link);
     iso_retain_close(&job->retain);
     iso_slots_close(&job->slots);
+    iso_os_table_unmap(job->extent_at, iso_space_slots(&job->space) * sizeof *job->extent_at);
     iso_os_table_unmap(job->hold_of, iso_space_slots(&job->space) * sizeof *job->hold_of);
     iso_space_release(&job->space);
     iso_node_close(&job->node);

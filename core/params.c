@@ -33,7 +33,8 @@ static const char *const thread_level_names[] = {"single", "serialized", "multip
         "ranks of a pretended node, for tests on one machine; 0: nodes as they are")            \
     ROW(TRANSPORT, transport, NAME, NULL, "auto", "transport between nodes: auto or a module")  \
     ROW(BOOTSTRAP, bootstrap, NAME, NULL, "auto",                                               \
-        "how ranks find each other: auto (by the launcher) or a module")                        \
+        "how ranks find each other: auto (by the launcher), a module, or single (a job of one " \
+        "rank, whatever the launcher says)")                                                    \
     ROW(MODULE_PATH, module_path, STRING, NULL, "",                                             \
         "folders with modules, ':' between; empty: the install's own")                          \
     ROW(RETAIN, retain, SIZE, NULL, "256M",                                                     \
