@@ -13,6 +13,10 @@
 #include <isomalloc/bootstrap.h>
 #include <isomalloc/transport.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct iso_module {
     void *handle; /* of dlopen */
     const iso_transport_ops_t *transport;
@@ -20,7 +24,7 @@ typedef struct iso_module {
 } iso_module_t;
 
 /* ISO_ERR_NO_MODULE (not found, not loadable; named in the log with the folders searched),
- * ISO_ERR_VERSION (other ABI). `name` is as in ISO_TRANSPORT or ISO_BOOTSTRAP. */
+ * ISO_ERR_VERSION (other ABI), ISO_ERR_NO_MEMORY. `name` is as in ISO_TRANSPORT or ISO_BOOTSTRAP. */
 iso_status_t iso_module_open_transport(const iso_logger_t *logger, const iso_params_t *params,
                                        const char *name, iso_module_t *module_p);
 iso_status_t iso_module_open_bootstrap(const iso_logger_t *logger, const iso_params_t *params,
@@ -29,5 +33,9 @@ void iso_module_close(iso_module_t *module);
 
 /* Is there a module file of that name in the search path? For choosing `auto`, silently. */
 bool iso_module_present(const iso_params_t *params, const char *name);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
