@@ -135,8 +135,8 @@ iso_status_t iso_arrive_on_reserve(iso_job_t *job, iso_peer_t *peer, const iso_m
     if (msg->part == 0) {
         if (incoming)
             return turn_away(job, peer, msg, NULL, ISO_ERR_INVALID);
-        iso_hold_t *hold = iso_hold_find(job, heap);
-        if (hold && !iso_migrate_settle(hold))
+        iso_migrate_settle(job);
+        if (iso_hold_find(job, heap))
             return turn_away(job, peer, msg, NULL, ISO_ERR_INVALID);
         if (!admitted(job, heap, peer->rank, msg->bytes, NULL, 0))
             return turn_away(job, peer, msg, NULL, ISO_ERR_REFUSED);

@@ -3,8 +3,9 @@
  *
  * A node of one rank has nobody to share with: private. With several ranks, what a heap's first
  * visit to a rank costs is measured on a few pages: handed over (shared), a page must only be mapped
- * by a fault; put (private), it is copied to a page that is new, and then faulted as well. The
- * cheaper one is chosen, and the figures are logged at level info.
+ * by a fault; put (private), it is copied to a page that is new, and then faulted as well. Private is
+ * chosen where it is clearly cheaper (by a third): later visits and memory speak for shared, and the
+ * measurement is noisy. The figures are logged at level info.
  */
 #ifndef ISO_CORE_BACKING_H
 #define ISO_CORE_BACKING_H

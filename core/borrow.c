@@ -1,6 +1,7 @@
 /* borrow.c - see borrow.h. */
 #include "core/borrow.h"
 #include "core/job.h"
+#include "core/migrate.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -108,6 +109,7 @@ unsigned iso_borrow_advance(iso_job_t *job)
 
 iso_status_t iso_borrow_on_give(iso_job_t *job, const iso_msg_t *msg)
 {
+    iso_migrate_settle(job);
     for (uint32_t i = 0; i < msg->extent_count; i++) {
         if (msg->extents[i].count & ISO_EXTENT_RUN ||
             !iso_slots_unknown(&job->slots, &msg->extents[i]))

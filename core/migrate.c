@@ -134,6 +134,13 @@ static void stop(iso_request_t *request, iso_status_t status)
     end_here(request, status);
 }
 
+static bool is_taken(const iso_request_t *request)
+{
+    const iso_job_t *job = request->job;
+    return iso_node_taken(&job->node, iso_space_slot(&job->space, request->heap), job->rank,
+                          request->dest, request->epoch);
+}
+
 /* After COMMIT, inside a node: whoever swaps the word first has decided. */
 static void decide_by_node(iso_request_t *request, iso_status_t status)
 {
@@ -142,7 +149,7 @@ static void decide_by_node(iso_request_t *request, iso_status_t status)
     if (iso_node_decline(&job->node, slot, job->rank, request->dest, request->epoch)) {
         send_about(request, ISO_MSG_CANCEL);
         end_here(request, status);
-    } else if (iso_node_taken(&job->node, slot, job->rank, request->dest, request->epoch)) {
+    } else if (is_taken(request)) {
         end_gone(request);
     } else {
         end_here(request, status); /* the target had declined */
@@ -349,9 +356,7 @@ static unsigned advance(iso_request_t *request, double now)
         stop(request, request->stop_status);
         return 1;
     case ISO_STEP_COMMITTED:
-        if (request->decided_by_node &&
-            iso_node_taken(&job->node, iso_space_slot(&job->space, request->heap), job->rank,
-                           request->dest, request->epoch)) {
+        if (request->decided_by_node && is_taken(request)) {
             end_gone(request);
             return 1;
         }
@@ -484,16 +489,13 @@ void iso_migrate_on_unreachable(iso_job_t *job, iso_peer_t *peer)
     }
 }
 
-bool iso_migrate_settle(iso_hold_t *hold)
+void iso_migrate_settle(iso_job_t *job)
 {
-    iso_request_t *request = hold->request;
-    iso_job_t *job = hold->job;
-    if (!request || request->step != ISO_STEP_COMMITTED || !request->decided_by_node ||
-        !iso_node_taken(&job->node, iso_space_slot(&job->space, request->heap), job->rank,
-                        request->dest, request->epoch))
-        return false;
-    end_gone(request);
-    return true;
+    for (iso_request_t *request = job->requests, *next; request; request = next) {
+        next = request->next;
+        if (request->step == ISO_STEP_COMMITTED && request->decided_by_node && is_taken(request))
+            end_gone(request);
+    }
 }
 
 /* ---- standing grants ---- */

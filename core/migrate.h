@@ -81,9 +81,9 @@ iso_status_t iso_migrate_on_nack(iso_job_t *job, iso_peer_t *peer, const iso_msg
 void iso_migrate_on_death(iso_job_t *job, iso_peer_t *peer);
 void iso_migrate_on_unreachable(iso_job_t *job, iso_peer_t *peer);
 
-/* A heap seems to come back that this rank has not seen leave yet: if the node's word says that the
- * target took it, ends the request (the hold is gone then) and returns true. */
-bool iso_migrate_settle(iso_hold_t *hold);
+/* Inside a node a target owns a heap before its source has looked: the heap, or its slots, may come
+ * back (from any rank) meanwhile. Ends what has been taken; to be called before slots are entered. */
+void iso_migrate_settle(iso_job_t *job);
 
 /* Standing grants. revoke: as giver, ask the holder to stop. on_revoke: as holder, asked to stop.
  * drop: as holder, give up whatever grant is held for this heap (it goes elsewhere, or ends). */
