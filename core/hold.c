@@ -109,7 +109,7 @@ static uintptr_t heap_slot_address(const iso_hold_t *hold)
     return iso_heap_slot_of(hold->heap);
 }
 
-iso_status_t iso_hold_create(iso_job_t *job, iso_hold_t **hold_p, char **slot_p)
+iso_status_t iso_hold_create(iso_job_t *job, iso_hold_t **hold_p, char **slot_p, uint32_t *warm_p)
 {
     uint32_t slot;
     iso_job_lock(job);
@@ -126,6 +126,7 @@ iso_status_t iso_hold_create(iso_job_t *job, iso_hold_t **hold_p, char **slot_p)
             job->stats.heaps++;
             *hold_p = hold;
             *slot_p = iso_space_slot_address(&job->space, slot);
+            *warm_p = iso_retain_slots_use(job, slot, 1);
         } else {
             iso_slots_put(&job->slots, slot, 1);
         }
@@ -198,7 +199,7 @@ void iso_hold_drop(iso_hold_t *hold, bool free_slots)
     free(hold);
 }
 
-iso_status_t iso_hold_grow(iso_hold_t *hold, uint32_t count, char **address_p)
+iso_status_t iso_hold_grow(iso_hold_t *hold, uint32_t count, char **address_p, uint32_t *warm_p)
 {
     iso_job_t *job = hold->job;
     uint32_t first;
@@ -211,6 +212,7 @@ iso_status_t iso_hold_grow(iso_hold_t *hold, uint32_t count, char **address_p)
         extent_add(hold, extent.first, extent.count);
         iso_slots_enter(&job->slots, &extent, heap_slot_address(hold));
         *address_p = iso_space_slot_address(&job->space, first);
+        *warm_p = iso_retain_slots_use(job, first, count);
     }
     iso_job_unlock(job);
     return status;

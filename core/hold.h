@@ -47,9 +47,10 @@ typedef struct iso_hold {
 iso_hold_t *iso_hold_find(iso_job_t *job, const iso_heap_t *heap);
 
 /* For a new heap: takes its first slot (borrowing from other ranks if need be) and enters it.
- * *slot_p is the slot's address; its contents are unknown. State ISO_HEAP_OWNED. ISO_ERR_NO_SPACE,
- * ISO_ERR_NO_MEMORY. Takes the job's lock. */
-iso_status_t iso_hold_create(iso_job_t *job, iso_hold_t **hold_p, char **slot_p);
+ * *slot_p is the slot's address; its contents are unknown. *warm_p: units of it that are resident;
+ * they count as in use until iso_retain_units_free says otherwise. State ISO_HEAP_OWNED.
+ * ISO_ERR_NO_SPACE, ISO_ERR_NO_MEMORY. Takes the job's lock. */
+iso_status_t iso_hold_create(iso_job_t *job, iso_hold_t **hold_p, char **slot_p, uint32_t *warm_p);
 
 /* For a heap of another rank: enters the extents given under `heap`. State ISO_HEAP_MOVING.
  * ISO_ERR_INVALID, with nothing changed: they overlap, are known here already, or do not hold the
@@ -62,8 +63,9 @@ iso_status_t iso_hold_adopt(iso_job_t *job, iso_heap_t *heap, const iso_extent_t
 void iso_hold_drop(iso_hold_t *hold, bool free_slots);
 
 /* More slots for a heap that is here: `count` adjacent ones, entered as a run if count > 1. Their
- * contents are unknown. Takes the job's lock; may make progress while it borrows. */
-iso_status_t iso_hold_grow(iso_hold_t *hold, uint32_t count, char **address_p);
+ * contents are unknown; *warm_p as above, of the first. Takes the job's lock; may make progress
+ * while it borrows. */
+iso_status_t iso_hold_grow(iso_hold_t *hold, uint32_t count, char **address_p, uint32_t *warm_p);
 /* Gives back slots that hold nothing any more: one ordinary slot, or a whole run. Takes the lock. */
 void iso_hold_shrink(iso_hold_t *hold, char *address, uint32_t count);
 

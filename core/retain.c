@@ -104,6 +104,14 @@ uint32_t iso_retain_units_use(iso_job_t *job, const void *slot, uint32_t mask)
     return warm;
 }
 
+uint32_t iso_retain_slots_use(iso_job_t *job, uint32_t first, uint32_t count)
+{
+    uint32_t warm = dirty_remove(job, first, ALL_UNITS);
+    for (uint32_t i = 1; i < count; i++)
+        dirty_remove(job, first + i, ALL_UNITS);
+    return warm;
+}
+
 void iso_retain_slot_free(iso_job_t *job, uint32_t slot, uint32_t used)
 {
     dirty_add(job, slot, used);

@@ -75,6 +75,10 @@ uint32_t iso_retain_units_use(iso_job_t *job, const void *slot, uint32_t mask);
 
 /* The functions below want the job's lock held. */
 
+/* Slots leave the free set for a heap: nothing of them counts as dirty. Which units of the first
+ * were warm. */
+uint32_t iso_retain_slots_use(iso_job_t *job, uint32_t first, uint32_t count);
+
 /* A slot became free here; the units in `used` held something until now. */
 void iso_retain_slot_free(iso_job_t *job, uint32_t slot, uint32_t used);
 

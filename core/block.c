@@ -1,0 +1,113 @@
+/* block.c - see block.h. */
+#include "core/block.h"
+#include "core/job.h"
+#include "core/log.h"
+
+_Noreturn static void no_block(const iso_heap_t *heap, const void *ptr, const char *what,
+                               const char *why)
+{
+    iso_fatal("%s(%p): heap %p: %s", what, ptr, (const void *)heap, why);
+}
+
+/* Which heap: not looking into any heap's memory before the slot table has named one. */
+static iso_heap_t *heap_of(const void *ptr, const char *what, uint32_t *distance_p)
+{
+    const iso_job_row_t *row = iso_job_row_of(ptr);
+    if (!row)
+        iso_fatal("%s(%p): the address is in no iso space: it did not come from iso_malloc", what,
+                  ptr);
+    uintptr_t word = atomic_load_explicit(
+        &row->table[((uintptr_t)ptr - row->base) >> ISO_SLOT_SHIFT], memory_order_relaxed);
+    if (!word)
+        iso_fatal("%s(%p): no heap at this rank has the address: its heap has left, or the block "
+                  "was freed with its slot",
+                  what, ptr);
+    iso_heap_t *heap = (iso_heap_t *)(iso_slots_word_heap_slot(word) + ISO_HEAP_OFFSET);
+    if (heap->magic == ISO_HEAP_MAGIC_FROZEN)
+        no_block(heap, ptr, what, "the heap is migrating, or has left");
+    if (heap->magic != ISO_HEAP_MAGIC)
+        iso_span_damaged(heap, heap, "the heap's header");
+    *distance_p = iso_slots_word_distance(word);
+    return heap;
+}
+
+static const char in_block[] = "the address is not the start of a block, but inside of one or of "
+                               "the heap's metadata";
+static const char freed[] = "the block is free already (double free, or use after free)";
+
+static void find_tiny(iso_block_t *block, const void *ptr, const char *what)
+{
+    const iso_class_t *class = &iso_classes[block->span->klass];
+    char *chunk = iso_chunk_of(ptr);
+    uint32_t in_chunk = (uint32_t)((const char *)ptr - chunk);
+    unsigned at = (unsigned)((uintptr_t)chunk >> 12) & (ISO_CHUNKS_PER_UNIT - 1);
+    if (chunk == (char *)block->slot)
+        no_block(block->heap, ptr, what, in_block);
+    if (!(block->span->live >> at & 1))
+        no_block(block->heap, ptr, what, freed);
+    uint32_t offset = in_chunk - class->first;
+    uint32_t index = iso_class_index(block->span->klass, offset);
+    if (in_chunk < class->first || index * class->size != offset || index >= class->count)
+        no_block(block->heap, ptr, what, in_block);
+    block->word = (uint64_t *)chunk + index / 64;
+    block->bit = UINT64_C(1) << index % 64;
+    block->size = class->size;
+}
+
+static void find_small(iso_block_t *block, unsigned unit, const void *ptr, const char *what)
+{
+    const iso_class_t *class = &iso_classes[block->span->klass];
+    const char *base = iso_unit_base(block->slot, unit);
+    uint32_t offset = (uint32_t)((const char *)ptr - base);
+    uint32_t index = iso_class_index(block->span->klass, offset);
+    if ((const char *)ptr < base || index * class->size != offset ||
+        index >= iso_small_count(block->span->klass, unit))
+        no_block(block->heap, ptr, what, in_block);
+    block->word = &block->slot->bits[unit][index / 64];
+    block->bit = UINT64_C(1) << index % 64;
+    block->size = class->size;
+}
+
+static void find_large(iso_block_t *block, uint32_t distance, const void *ptr, const char *what)
+{
+    block->slot = (iso_slot_t *)((char *)iso_slot_of(ptr) - (size_t)distance * ISO_SLOT_SIZE);
+    iso_span_slot(block->heap, block->slot);
+    if ((const char *)ptr != (char *)block->slot + block->slot->run_offset)
+        no_block(block->heap, ptr, what, in_block);
+    block->size = block->slot->run_bytes;
+}
+
+iso_block_t iso_block_find(const void *ptr, const char *what)
+{
+    uint32_t distance;
+    iso_block_t block = {.heap = heap_of(ptr, what, &distance)};
+    block.slot = iso_slot_of(ptr);
+    if (distance > 0 || iso_span_slot(block.heap, ptr)->is_run) {
+        find_large(&block, distance, ptr, what);
+        return block;
+    }
+    unsigned unit = iso_unit_of(ptr);
+    block.span = &block.slot->spans[unit];
+    switch (block.span->kind) {
+    case ISO_SPAN_TINY:
+        find_tiny(&block, ptr, what);
+        break;
+    case ISO_SPAN_SMALL:
+        find_small(&block, unit, ptr, what);
+        break;
+    case ISO_SPAN_MEDIUM:
+        if ((const char *)ptr != iso_unit_base(block.slot, unit))
+            no_block(block.heap, ptr, what, in_block);
+        block.size = block.span->bytes;
+        break;
+    case ISO_SPAN_FREE:
+        no_block(block.heap, ptr, what, freed);
+    case ISO_SPAN_REST:
+        no_block(block.heap, ptr, what, in_block);
+    default:
+        iso_span_damaged(block.heap, block.span, "a span is of no kind");
+    }
+    if (block.word && *block.word & block.bit)
+        no_block(block.heap, ptr, what, freed);
+    return block;
+}

@@ -1,0 +1,201 @@
+/*
+ * heap.c - heaps as wholes: their life, freezing for a migration, what is checked on arrival.
+ */
+#include "core/heap.h"
+#include "core/job.h"
+#include "core/span.h"
+#include <string.h>
+
+_Static_assert(ISO_HEAP_OFFSET + sizeof(struct iso_heap) <= ISO_SLOT_HEADER,
+               "the first slot's header and the heap share its first 4 KiB");
+
+iso_heap_t *iso_heap_at_slot(uintptr_t slot_address)
+{
+    return (iso_heap_t *)(slot_address + ISO_HEAP_OFFSET);
+}
+
+uintptr_t iso_heap_slot_of(const iso_heap_t *heap)
+{
+    return (uintptr_t)heap - ISO_HEAP_OFFSET;
+}
+
+uint64_t iso_heap_layout_digest(void)
+{
+    const uint64_t facts[] = {
+        ISO_SLOT_SIZE,
+        ISO_UNIT_SIZE,
+        ISO_CHUNK_SIZE,
+        ISO_HEAP_OFFSET,
+        sizeof(struct iso_heap),
+        sizeof(iso_span_t),
+        offsetof(struct iso_heap, spans),
+        offsetof(struct iso_heap, slots),
+        offsetof(iso_slot_t, spans),
+        offsetof(iso_slot_t, bits),
+        offsetof(iso_span_t, next),
+        ISO_HEAP_MAGIC,
+    };
+    uint64_t digest = 0xcbf29ce484222325u; /* FNV-1a, a word at a time */
+    for (size_t i = 0; i < sizeof facts / sizeof *facts; i++)
+        digest = (digest ^ facts[i]) * 0x100000001b3u;
+    for (size_t i = 0; i < ISO_CLASS_COUNT; i++)
+        digest = (digest ^ (iso_classes[i].size + ((uint64_t)iso_classes[i].first << 32))) *
+                 0x100000001b3u;
+    return digest;
+}
+
+iso_status_t iso_heap_create(iso_job_t *job, iso_heap_t **heap_p)
+{
+    iso_hold_t *hold;
+    char *address;
+    uint32_t warm;
+    iso_status_t status = iso_hold_create(job, &hold, &address, &warm);
+    if (status != ISO_OK)
+        return status;
+    iso_heap_t *heap = hold->heap;
+    memset(heap, 0, sizeof *heap);
+    heap->magic = ISO_HEAP_MAGIC;
+    heap->layout = iso_heap_layout_digest();
+    for (unsigned klass = 0; klass < ISO_CLASS_COUNT; klass++)
+        heap->current[klass].word = &heap->none;
+    iso_span_slot_init(heap, (iso_slot_t *)address, warm);
+    *heap_p = heap;
+    return ISO_OK;
+}
+
+/* The hold of a heap that the caller wants to look at or end, under the job's lock. */
+static iso_status_t hold_of(const iso_heap_t *heap, const char *what, iso_hold_t **hold_p)
+{
+    const iso_job_row_t *row = iso_job_row_of(heap);
+    iso_logger_t logger = row ? row->job->logger : iso_logger_default();
+    iso_status_t status = ISO_ERR_NOT_OWNER;
+    if (row) {
+        iso_job_lock(row->job);
+        iso_hold_t *hold = iso_hold_find(row->job, heap);
+        if (hold && hold->state != ISO_HEAP_OWNED)
+            status = ISO_ERR_BUSY;
+        else if (hold)
+            status = ISO_OK;
+        *hold_p = hold;
+        iso_job_unlock(row->job);
+    }
+    if (status != ISO_OK)
+        iso_log(&logger, ISO_LOG_ERROR, "%s of heap %p: %s", what, (const void *)heap,
+                status == ISO_ERR_BUSY ? "it is migrating" : "it is not at this rank");
+    return status;
+}
+
+iso_status_t iso_heap_destroy(iso_heap_t *heap)
+{
+    iso_hold_t *hold;
+    iso_status_t status = hold_of(heap, "iso_heap_destroy", &hold);
+    if (status != ISO_OK)
+        return status;
+    iso_job_t *job = hold->job;
+    iso_job_lock(job);
+    heap->magic = 0; /* a call on it from now on finds no heap */
+    iso_hold_drop(hold, true);
+    iso_job_unlock(job);
+    return ISO_OK;
+}
+
+void iso_heap_set_root(iso_heap_t *heap, void *root)
+{
+    heap->root = root;
+}
+
+void *iso_heap_root(const iso_heap_t *heap)
+{
+    return heap->root;
+}
+
+void iso_heap_freeze(iso_hold_t *hold)
+{
+    iso_span_retire(hold->heap);
+    hold->heap->magic = ISO_HEAP_MAGIC_FROZEN;
+}
+
+void iso_heap_thaw(iso_hold_t *hold)
+{
+    hold->heap->magic = ISO_HEAP_MAGIC;
+}
+
+iso_status_t iso_heap_check_arrived(const iso_heap_t *heap, uint64_t epoch)
+{
+    const iso_slot_t *slot = iso_slot_of(heap);
+    if (heap->layout != iso_heap_layout_digest())
+        return ISO_ERR_VERSION;
+    return heap->magic == ISO_HEAP_MAGIC_FROZEN && heap->epoch == epoch &&
+                   slot->magic == ISO_SLOT_MAGIC && slot->heap == (uintptr_t)heap
+               ? ISO_OK
+               : ISO_ERR_INVALID;
+}
+
+void iso_heap_set_epoch(iso_heap_t *heap, uint64_t epoch)
+{
+    heap->epoch = epoch;
+}
+
+uint32_t iso_heap_slot_free_units(const void *slot)
+{
+    const iso_slot_t *header = slot;
+    return header->magic == ISO_SLOT_MAGIC && !header->is_run ? header->free_units & ~1u : 0;
+}
+
+/* ---- looking at a heap ---- */
+
+typedef struct count {
+    uint64_t blocks, bytes, runs, run_bytes;
+} count_t;
+
+static bool count_block(void *block, size_t size, void *arg)
+{
+    count_t *count = arg;
+    (void)block;
+    count->blocks++;
+    count->bytes += size;
+    return true;
+}
+
+static bool count_run(void *address, size_t length, void *arg)
+{
+    count_t *count = arg;
+    (void)address;
+    count->runs++;
+    count->run_bytes += length;
+    return true;
+}
+
+iso_status_t iso_heap_stats(iso_heap_t *heap, iso_heap_stats_t *stats_p)
+{
+    iso_hold_t *hold;
+    count_t count = {0, 0, 0, 0};
+    iso_status_t status = hold_of(heap, "iso_heap_stats", &hold);
+    if (status != ISO_OK)
+        return status;
+    iso_heap_walk(heap, count_block, &count);
+    iso_heap_live_runs(hold, count_run, &count);
+    *stats_p = (iso_heap_stats_t){.slots = hold->slot_count,
+                                  .blocks = count.blocks,
+                                  .block_bytes = count.bytes,
+                                  .live_bytes = count.run_bytes,
+                                  .live_runs = count.runs,
+                                  .epoch = hold->epoch};
+    return ISO_OK;
+}
+
+static bool populate_run(void *address, size_t length, void *arg)
+{
+    (void)arg;
+    iso_os_populate(address, length);
+    return true;
+}
+
+iso_status_t iso_heap_populate(iso_heap_t *heap)
+{
+    iso_hold_t *hold;
+    iso_status_t status = hold_of(heap, "iso_heap_populate", &hold);
+    if (status == ISO_OK)
+        iso_heap_live_runs(hold, populate_run, NULL);
+    return status;
+}

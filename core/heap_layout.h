@@ -1,0 +1,130 @@
+/*
+ * heap_layout.h - what lies in the iso space: the structures of a heap, which migrate as they are.
+ *
+ * Everything is of fixed width and means the same in every process: no pointer but into the heap's
+ * own slots, no lock, no function. Free state is kept as bit masks outside the blocks, as in musl's
+ * mallocng: a free block holds nothing, so its page need not be shipped.
+ *
+ *   slot (2 MiB)   header in its first 4 KiB; 32 units of 64 KiB (unit 0 lacks the header's 4 KiB)
+ *   span           one unit of blocks of one class, or up to 32 units for one medium block
+ *   chunk (4 KiB)  of a tiny span: its own free bits, then its blocks: a page with a live block
+ *                  brings its metadata along, one without is not shipped
+ *   run            several slots for one large block, behind one header
+ *
+ * The heap itself lies behind the header of its first slot, in the same 4 KiB.
+ */
+#ifndef ISO_CORE_HEAP_LAYOUT_H
+#define ISO_CORE_HEAP_LAYOUT_H
+
+#include "core/retain.h"
+#include "core/sizeclass.h"
+#include "core/slots.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ISO_CHUNK_SIZE ((size_t)4096) /* whatever the OS page is: part of the layout */
+#define ISO_CHUNKS_PER_UNIT 16
+#define ISO_CHUNKS_PER_SLOT 512
+#define ISO_SLOT_HEADER ISO_CHUNK_SIZE
+#define ISO_MEDIUM_MAX (ISO_SLOT_SIZE - ISO_SLOT_HEADER)
+
+/* Magic numbers: a heap whose memory is anything else is not one. */
+#define ISO_HEAP_MAGIC UINT64_C(0x70616568696f7331)        /* in use */
+#define ISO_HEAP_MAGIC_FROZEN UINT64_C(0x6e7a7266696f7331) /* migrating, or a copy left behind */
+#define ISO_SLOT_MAGIC UINT32_C(0x736c6f74)
+
+typedef enum iso_span_kind {
+    ISO_SPAN_FREE = 0, /* of a unit that no span uses; all else in the span is meaningless */
+    ISO_SPAN_TINY,
+    ISO_SPAN_SMALL,
+    ISO_SPAN_MEDIUM, /* first unit of a medium block */
+    ISO_SPAN_REST    /* another unit of it; klass: distance to its first */
+} iso_span_kind_t;
+
+typedef struct iso_span {
+    uint8_t kind;
+    uint8_t klass;
+    uint8_t units;     /* MEDIUM: of the block */
+    uint8_t listed;    /* in the heap's list of spans of its class with room */
+    uint16_t avail;    /* TINY: chunks that may have a free block; live or not */
+    uint16_t live;     /* TINY: chunks whose free bits are initialised; the others hold nothing */
+    uint32_t bytes;    /* MEDIUM: usable size */
+    uint32_t populate; /* pages of the unit that were not yet asked of the OS begin at this offset;
+                          only a hint, wrong after a migration at worst */
+    struct iso_span *next, *prev;
+} iso_span_t;
+
+/* Free bits: 1 is a free block. SMALL spans have theirs in `bits`, at most 256. */
+typedef struct iso_slot {
+    uint32_t magic;
+    uint32_t is_run;    /* a large block; then only the fields up to `run_offset` mean something */
+    uint64_t heap;      /* address of the heap */
+    uint64_t run_bytes; /* usable size of the large block */
+    uint32_t run_slots;
+    uint32_t run_offset; /* of the block in the run */
+    uint32_t free_units; /* mask; bit 0: the 60 KiB behind the header */
+    uint32_t longest;    /* adjacent free units: the list it is in; 0: in none */
+    struct iso_slot *next, *prev;
+    uint64_t reserved;
+    iso_span_t spans[ISO_UNITS_PER_SLOT];
+    uint64_t bits[ISO_UNITS_PER_SLOT][4];
+} iso_slot_t;
+
+/* Where the next block of a class comes from: *word has the free bits of up to 64 blocks, the first
+ * of which is at base. */
+typedef struct iso_current {
+    uint64_t *word; /* never NULL: &heap->none when there is none */
+    char *base;
+} iso_current_t;
+
+struct iso_heap {
+    uint64_t magic;
+    uint64_t layout; /* iso_heap_layout_digest of who made it */
+    uint64_t epoch;
+    void *root;
+    uint64_t none;  /* always 0: no free block */
+    uint64_t lists; /* bit n: slots[n] is not empty */
+    iso_current_t current[ISO_CLASS_COUNT];
+    iso_span_t *spans[ISO_CLASS_COUNT];        /* with room, most recent first */
+    iso_slot_t *slots[ISO_UNITS_PER_SLOT + 1]; /* by longest run of free units */
+};
+
+#define ISO_HEAP_OFFSET sizeof(iso_slot_t)
+
+static inline iso_slot_t *iso_slot_of(const void *address)
+{
+    return (iso_slot_t *)((uintptr_t)address & ~(uintptr_t)ISO_SLOT_MASK);
+}
+static inline unsigned iso_unit_of(const void *address)
+{
+    return (unsigned)(((uintptr_t)address & ISO_SLOT_MASK) >> ISO_UNIT_SHIFT);
+}
+static inline char *iso_chunk_of(const void *address)
+{
+    return (char *)((uintptr_t)address & ~(uintptr_t)(ISO_CHUNK_SIZE - 1));
+}
+/* Where the blocks of a SMALL or MEDIUM span begin. */
+static inline char *iso_unit_base(const iso_slot_t *slot, unsigned unit)
+{
+    return (char *)slot + (unit ? (size_t)unit << ISO_UNIT_SHIFT : ISO_SLOT_HEADER);
+}
+/* Blocks of a SMALL span. */
+static inline uint32_t iso_small_count(unsigned klass, unsigned unit)
+{
+    return unit ? iso_classes[klass].count
+                : (uint32_t)((ISO_UNIT_SIZE - ISO_SLOT_HEADER) / iso_classes[klass].size);
+}
+/* The free bits of `count` blocks that are all free, word `index` of them. */
+static inline uint64_t iso_all_free(uint32_t count, unsigned index)
+{
+    uint32_t left = count > index * 64 ? count - index * 64 : 0;
+    return left >= 64 ? UINT64_MAX : (UINT64_C(1) << left) - 1;
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

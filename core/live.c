@@ -1,0 +1,210 @@
+/*
+ * live.c - which pages of a heap hold something, and which blocks are live: two walks over the same
+ * metadata.
+ *
+ * Of a slot: its header's 4 KiB, always; of a tiny span the chunks marked live; of a small span the
+ * chunks that a live block overlaps; of a medium or large block the pages of its usable bytes. In
+ * 4 KiB chunks, rounded out to OS pages at the end.
+ */
+#include "core/live.h"
+#include "core/heap.h"
+#include "core/job.h"
+#include "core/span.h"
+
+#define MASK_WORDS (ISO_CHUNKS_PER_SLOT / 64)
+
+/* ---- live runs ---- */
+
+/* Sets bits [first, last]. */
+static void mask_set(uint64_t mask[MASK_WORDS], unsigned first, unsigned last)
+{
+    for (unsigned word = first / 64; word <= last / 64; word++) {
+        unsigned low = word == first / 64 ? first % 64 : 0;
+        unsigned high = word == last / 64 ? last % 64 : 63;
+        mask[word] |= (UINT64_MAX >> (63 - high)) & (UINT64_MAX << low);
+    }
+}
+
+static void mask_bytes(uint64_t mask[MASK_WORDS], size_t offset, size_t length)
+{
+    mask_set(mask, (unsigned)(offset / ISO_CHUNK_SIZE),
+             (unsigned)((offset + length - 1) / ISO_CHUNK_SIZE));
+}
+
+static void mask_small(uint64_t mask[MASK_WORDS], const iso_slot_t *slot, unsigned unit)
+{
+    const iso_class_t *class = &iso_classes[slot->spans[unit].klass];
+    uint32_t count = iso_small_count(slot->spans[unit].klass, unit);
+    size_t base = (size_t)(iso_unit_base(slot, unit) - (const char *)slot);
+    for (unsigned i = 0; i * 64 < count; i++) {
+        size_t first = base + (size_t)i * 64 * class->size;
+        uint64_t live = ~slot->bits[unit][i] & iso_all_free(count, i);
+        if (live == UINT64_MAX) {
+            mask_bytes(mask, first, (size_t)64 * class->size);
+            continue;
+        }
+        for (; live; live &= live - 1)
+            mask_bytes(mask, first + (size_t)__builtin_ctzll(live) * class->size, class->size);
+    }
+}
+
+/* Does a span of the slot hold anything? The first slot's header is live by itself, the others' with
+ * their blocks; but an empty slot still is linked through its header. */
+static void mask_slot(uint64_t mask[MASK_WORDS], const iso_slot_t *slot)
+{
+    for (unsigned i = 0; i < MASK_WORDS; i++)
+        mask[i] = 0;
+    mask[0] = 1;
+    for (unsigned unit = 0; unit < ISO_UNITS_PER_SLOT; unit++) {
+        const iso_span_t *span = &slot->spans[unit];
+        unsigned chunk = unit * ISO_CHUNKS_PER_UNIT;
+        if (span->kind == ISO_SPAN_TINY)
+            mask[chunk / 64] |= (uint64_t)span->live << chunk % 64;
+        else if (span->kind == ISO_SPAN_SMALL)
+            mask_small(mask, slot, unit);
+        else if (span->kind == ISO_SPAN_MEDIUM)
+            mask_bytes(mask, (size_t)(iso_unit_base(slot, unit) - (const char *)slot), span->bytes);
+    }
+}
+
+/* Collects ranges in ascending order and hands them on in whole pages, merged. */
+typedef struct merger {
+    uintptr_t start, end; /* not handed on yet; start == end: nothing */
+    uintptr_t page;
+    iso_live_run_fn emit;
+    void *arg;
+    bool stopped;
+} merger_t;
+
+static void merger_flush(merger_t *merger)
+{
+    if (merger->start != merger->end && !merger->stopped)
+        merger->stopped =
+            !merger->emit((void *)merger->start, merger->end - merger->start, merger->arg);
+    merger->start = merger->end = 0;
+}
+
+static void merger_add(merger_t *merger, uintptr_t start, uintptr_t end)
+{
+    start &= ~(merger->page - 1);
+    end = (end + merger->page - 1) & ~(merger->page - 1);
+    if (start >= merger->start && start <= merger->end && merger->end != 0) {
+        if (end > merger->end)
+            merger->end = end;
+        return;
+    }
+    merger_flush(merger);
+    merger->start = start;
+    merger->end = end;
+}
+
+static void merge_mask(merger_t *merger, uintptr_t slot, const uint64_t mask[MASK_WORDS])
+{
+    for (unsigned at = 0; at < ISO_CHUNKS_PER_SLOT && !merger->stopped;) {
+        uint64_t word = mask[at / 64] >> at % 64;
+        if (!word) {
+            at = (at / 64 + 1) * 64;
+            continue;
+        }
+        at += (unsigned)__builtin_ctzll(word);
+        word = ~(mask[at / 64] >> at % 64);
+        unsigned length = word ? (unsigned)__builtin_ctzll(word) : 64;
+        if (length > 64 - at % 64)
+            length = 64 - at % 64;
+        merger_add(merger, slot + at * ISO_CHUNK_SIZE, slot + (at + length) * ISO_CHUNK_SIZE);
+        at += length;
+    }
+}
+
+void iso_live_runs(iso_hold_t *hold, size_t page, iso_live_run_fn emit, void *arg)
+{
+    merger_t merger = {.page = page, .emit = emit, .arg = arg};
+    uint64_t mask[MASK_WORDS];
+    for (uint32_t e = 0; e < hold->extent_count && !merger.stopped; e++) {
+        const iso_extent_t *extent = &hold->extents[e];
+        char *address = iso_space_slot_address(&hold->job->space, extent->first);
+        if (extent->count & ISO_EXTENT_RUN) {
+            const iso_slot_t *slot = iso_span_slot(hold->heap, address);
+            uintptr_t block = (uintptr_t)address + slot->run_offset;
+            merger_add(&merger, (uintptr_t)address, (uintptr_t)address + ISO_SLOT_HEADER);
+            merger_add(&merger, block, block + slot->run_bytes);
+            continue;
+        }
+        for (uint32_t i = 0; i < extent->count && !merger.stopped; i++) {
+            const iso_slot_t *slot = iso_span_slot(hold->heap, address + i * ISO_SLOT_SIZE);
+            mask_slot(mask, slot);
+            merge_mask(&merger, (uintptr_t)slot, mask);
+        }
+    }
+    merger_flush(&merger);
+}
+
+void iso_heap_live_runs(iso_hold_t *hold, iso_live_run_fn emit, void *arg)
+{
+    iso_live_runs(hold, iso_os_page_size(), emit, arg);
+}
+
+/* ---- live blocks ---- */
+
+typedef struct walk {
+    iso_block_fn fn;
+    void *arg;
+} walk_t;
+
+static bool walk_words(const walk_t *walk, const uint64_t *words, uint32_t count, char *base,
+                       size_t size)
+{
+    for (unsigned i = 0; i * 64 < count; i++)
+        for (uint64_t live = ~words[i] & iso_all_free(count, i); live; live &= live - 1)
+            if (!walk->fn(base + ((size_t)i * 64 + (size_t)__builtin_ctzll(live)) * size, size,
+                          walk->arg))
+                return false;
+    return true;
+}
+
+static bool walk_span(const walk_t *walk, iso_slot_t *slot, unsigned unit)
+{
+    const iso_span_t *span = &slot->spans[unit];
+    const iso_class_t *class = &iso_classes[span->klass];
+    bool more = true;
+    if (span->kind == ISO_SPAN_TINY) {
+        for (unsigned i = 0; more && i < ISO_CHUNKS_PER_UNIT; i++) {
+            char *chunk =
+                (char *)slot + ((size_t)unit << ISO_UNIT_SHIFT) + (size_t)i * ISO_CHUNK_SIZE;
+            if (span->live >> i & 1)
+                more = walk_words(walk, (const uint64_t *)chunk, class->count, chunk + class->first,
+                                  class->size);
+        }
+    } else if (span->kind == ISO_SPAN_SMALL) {
+        more = walk_words(walk, slot->bits[unit], iso_small_count(span->klass, unit),
+                          iso_unit_base(slot, unit), class->size);
+    } else if (span->kind == ISO_SPAN_MEDIUM) {
+        more = walk->fn(iso_unit_base(slot, unit), span->bytes, walk->arg);
+    }
+    return more;
+}
+
+iso_status_t iso_heap_walk(iso_heap_t *heap, iso_block_fn fn, void *arg)
+{
+    const walk_t walk = {fn, arg};
+    iso_hold_t *hold = iso_hold_find(NULL, heap);
+    if (!hold || hold->state != ISO_HEAP_OWNED)
+        return ISO_ERR_NOT_OWNER;
+    for (uint32_t e = 0; e < hold->extent_count; e++) {
+        const iso_extent_t *extent = &hold->extents[e];
+        char *address = iso_space_slot_address(&hold->job->space, extent->first);
+        if (extent->count & ISO_EXTENT_RUN) {
+            const iso_slot_t *slot = iso_span_slot(heap, address);
+            if (!fn(address + slot->run_offset, slot->run_bytes, arg))
+                return ISO_OK;
+            continue;
+        }
+        for (uint32_t i = 0; i < extent->count; i++) {
+            iso_slot_t *slot = iso_span_slot(heap, address + i * ISO_SLOT_SIZE);
+            for (unsigned unit = 0; unit < ISO_UNITS_PER_SLOT; unit++)
+                if (!walk_span(&walk, slot, unit))
+                    return ISO_OK;
+        }
+    }
+    return ISO_OK;
+}

@@ -1,0 +1,231 @@
+/*
+ * malloc.c - blocks: getting them. The owner's path is iso_malloc down to its first return: find the
+ * class, take the lowest free bit, multiply; no lock, no call. All else is rare.
+ */
+#include "core/block.h"
+#include "core/hold.h"
+#include "core/log.h"
+#include "core/os.h"
+#include <errno.h>
+#include <string.h>
+
+#define LIKELY(x) __builtin_expect(!!(x), 1)
+
+static void *no_room(void)
+{
+    errno = ENOMEM;
+    return NULL;
+}
+
+/* Not on the owner's path: a heap that is frozen has no current block anywhere. */
+static void check_usable(const iso_heap_t *heap)
+{
+    if (LIKELY(heap->magic == ISO_HEAP_MAGIC))
+        return;
+    if (heap->magic == ISO_HEAP_MAGIC_FROZEN)
+        iso_fatal("iso_malloc: heap %p is migrating, or has left", (const void *)heap);
+    iso_fatal("iso_malloc: %p is no heap, or its header is damaged", (const void *)heap);
+}
+
+static void *take(iso_heap_t *heap, unsigned klass)
+{
+    iso_current_t *current = &heap->current[klass];
+    uint64_t free = *current->word;
+    unsigned index = (unsigned)__builtin_ctzll(free);
+    *current->word = free & (free - 1);
+    return current->base + (size_t)index * iso_classes[klass].size;
+}
+
+static __attribute__((noinline)) void *malloc_class(iso_heap_t *heap, unsigned klass)
+{
+    check_usable(heap);
+    return iso_span_refill(heap, klass) ? take(heap, klass) : no_room();
+}
+
+/* size is at most ISO_MEDIUM_MAX; aligned: to a unit. */
+static void *malloc_medium(iso_heap_t *heap, size_t size, bool aligned)
+{
+    size_t bytes = (size + 15) & ~(size_t)15, header = 0;
+    unsigned unit, count = (unsigned)((bytes + ISO_UNIT_SIZE - 1) >> ISO_UNIT_SHIFT);
+    if (!aligned && bytes + ISO_SLOT_HEADER > (ISO_UNITS_PER_SLOT - 1) * ISO_UNIT_SIZE) {
+        count = ISO_UNITS_PER_SLOT; /* only a whole slot has room */
+        header = ISO_SLOT_HEADER;
+    }
+    /* unit 0 is a page short, so that a block without a page to spare goes elsewhere */
+    bool avoid_first = aligned || (!header && count * ISO_UNIT_SIZE - bytes < ISO_SLOT_HEADER);
+    iso_slot_t *slot = iso_span_units_take(heap, count, avoid_first, &unit);
+    if (!slot)
+        return no_room();
+    uint32_t mask = (uint32_t)((UINT64_C(1) << (unit + count)) - (UINT64_C(1) << unit));
+    if (mask & ~1u)
+        iso_retain_units_use(iso_hold_find(NULL, heap)->job, slot, mask & ~1u);
+    for (unsigned i = 0; i < count; i++)
+        slot->spans[unit + i] =
+            (iso_span_t){.kind = i ? ISO_SPAN_REST : ISO_SPAN_MEDIUM, .klass = (uint8_t)i};
+    slot->spans[unit].units = (uint8_t)count;
+    slot->spans[unit].bytes = (uint32_t)bytes;
+    return iso_unit_base(slot, unit);
+}
+
+/* A run of slots; capacity beyond size costs addresses only. */
+static void *malloc_large(iso_heap_t *heap, size_t size, size_t capacity, bool aligned)
+{
+    size_t offset = aligned ? ISO_SLOT_SIZE : ISO_SLOT_HEADER, bytes = (size + 15) & ~(size_t)15;
+    if (capacity < bytes)
+        capacity = bytes;
+    uint64_t count = (capacity + offset + ISO_SLOT_SIZE - 1) >> ISO_SLOT_SHIFT;
+    iso_hold_t *hold = iso_hold_find(NULL, heap);
+    char *address;
+    uint32_t warm;
+    if (count > UINT32_MAX >> 2 || !hold ||
+        iso_hold_grow(hold, (uint32_t)count, &address, &warm) != ISO_OK)
+        return no_room();
+    iso_slot_t *slot = (iso_slot_t *)address;
+    memset(slot, 0, offsetof(iso_slot_t, spans));
+    slot->magic = ISO_SLOT_MAGIC;
+    slot->is_run = 1;
+    slot->heap = (uintptr_t)heap;
+    slot->run_bytes = bytes;
+    slot->run_slots = (uint32_t)count;
+    slot->run_offset = (uint32_t)offset;
+    return address + offset;
+}
+
+static __attribute__((noinline)) void *malloc_big(iso_heap_t *heap, size_t size)
+{
+    check_usable(heap);
+    if (size > PTRDIFF_MAX)
+        return no_room();
+    return size <= ISO_MEDIUM_MAX ? malloc_medium(heap, size, false)
+                                  : malloc_large(heap, size, size, false);
+}
+
+void *iso_malloc(iso_heap_t *heap, size_t size)
+{
+    if (LIKELY(size <= ISO_CLASS_MAX)) {
+        unsigned klass = iso_class_of(size);
+        if (LIKELY(*heap->current[klass].word))
+            return take(heap, klass);
+        return malloc_class(heap, klass);
+    }
+    return malloc_big(heap, size);
+}
+
+void *iso_calloc(iso_heap_t *heap, size_t count, size_t size)
+{
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes))
+        return no_room();
+    void *block = iso_malloc(heap, bytes);
+    if (!block)
+        return NULL;
+    if (bytes > ISO_CLASS_MAX)
+        iso_os_populate(block, bytes);
+    /* always: whatever the pages have seen, here or at other ranks, the block is zero */
+    return memset(block, 0, bytes);
+}
+
+void *iso_aligned_alloc(iso_heap_t *heap, size_t alignment, size_t size)
+{
+    if (alignment == 0 || alignment & (alignment - 1) || alignment > ISO_SLOT_SIZE) {
+        errno = EINVAL;
+        return NULL;
+    }
+    if (size > PTRDIFF_MAX)
+        return no_room();
+    if (alignment <= 16)
+        return iso_malloc(heap, size);
+    if (alignment <= ISO_CHUNK_SIZE && size <= ISO_CLASS_MAX)
+        /* blocks of a class whose size is a multiple of the alignment have it */
+        for (unsigned klass = iso_class_of(size); klass < ISO_CLASS_COUNT; klass++)
+            if (iso_classes[klass].size % alignment == 0)
+                return iso_malloc(heap, iso_classes[klass].size);
+    check_usable(heap);
+    if (alignment <= ISO_CHUNK_SIZE)
+        return malloc_big(heap, size);
+    if (alignment <= ISO_UNIT_SIZE && size <= (ISO_UNITS_PER_SLOT - 1) * ISO_UNIT_SIZE)
+        return malloc_medium(heap, size > 0 ? size : 1, true);
+    return malloc_large(heap, size, size, true);
+}
+
+/* ---- realloc ---- */
+
+static bool grow_medium(iso_block_t *block, size_t bytes)
+{
+    iso_span_t *span = block->span;
+    unsigned unit = (unsigned)(span - block->slot->spans);
+    size_t lost = unit ? 0 : ISO_SLOT_HEADER;
+    size_t count = (bytes + lost + ISO_UNIT_SIZE - 1) >> ISO_UNIT_SHIFT;
+    if (count > span->units) {
+        unsigned more = (unsigned)count - span->units, first = unit + span->units;
+        if (count > ISO_UNITS_PER_SLOT ||
+            !iso_span_units_extend(block->heap, block->slot, first, more))
+            return false;
+        iso_retain_units_use(iso_hold_find(NULL, block->heap)->job, block->slot,
+                             (uint32_t)((UINT64_C(1) << (first + more)) - (UINT64_C(1) << first)));
+        for (unsigned i = span->units; i < count; i++)
+            span[i] = (iso_span_t){.kind = ISO_SPAN_REST, .klass = (uint8_t)i};
+        span->units = (uint8_t)count;
+    }
+    span->bytes = (uint32_t)bytes;
+    return true;
+}
+
+static void shrink_medium(iso_block_t *block, size_t bytes)
+{
+    iso_span_t *span = block->span;
+    unsigned unit = (unsigned)(span - block->slot->spans);
+    size_t lost = unit ? 0 : ISO_SLOT_HEADER;
+    unsigned count = (unsigned)((bytes + lost + ISO_UNIT_SIZE - 1) >> ISO_UNIT_SHIFT);
+    unsigned before = span->units;
+    span->bytes = (uint32_t)bytes;
+    span->units = (uint8_t)count;
+    if (count < before)
+        iso_span_units_give(block->heap, block->slot, unit + count, before - count);
+}
+
+/* Can the block be made of this size where it is? */
+static bool resize(iso_block_t *block, size_t size)
+{
+    size_t bytes = (size + 15) & ~(size_t)15;
+    if (block->word) /* keeps its class unless it would waste half of it */
+        return size <= block->size && size > block->size / 2;
+    if (!block->span) {
+        iso_slot_t *slot = block->slot;
+        size_t capacity = slot->run_slots * ISO_SLOT_SIZE - slot->run_offset;
+        if (bytes > capacity || bytes < capacity / 4 || size <= ISO_CLASS_MAX)
+            return false;
+        slot->run_bytes = bytes;
+        return true;
+    }
+    if (size <= ISO_CLASS_MAX)
+        return false;
+    if (bytes > block->size)
+        return bytes <= ISO_MEDIUM_MAX && grow_medium(block, bytes);
+    shrink_medium(block, bytes);
+    return true;
+}
+
+void *iso_realloc(iso_heap_t *heap, void *ptr, size_t size)
+{
+    if (!ptr)
+        return iso_malloc(heap, size);
+    iso_block_t block = iso_block_find(ptr, "iso_realloc");
+    if (heap && heap != block.heap)
+        iso_fatal("iso_realloc(%p): the block is of heap %p, not of heap %p", ptr,
+                  (void *)block.heap, (void *)heap);
+    if (size > PTRDIFF_MAX)
+        return no_room();
+    if (resize(&block, size))
+        return ptr;
+    size_t keep = size < block.size ? size : block.size;
+    /* a large block that grows gets room to grow into: addresses, not memory */
+    void *moved = size > ISO_MEDIUM_MAX && size > block.size
+                      ? malloc_large(block.heap, size, size + size / 2, false)
+                      : iso_malloc(block.heap, size);
+    if (!moved)
+        return NULL;
+    memcpy(moved, ptr, keep);
+    iso_free(ptr);
+    return moved;
+}

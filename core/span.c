@@ -1,0 +1,401 @@
+/* span.c - see span.h. */
+#include "core/span.h"
+#include "core/hold.h"
+#include "core/log.h"
+#include "core/os.h"
+#include <string.h>
+
+/* A page exception costs several times what it costs to have a page mapped along with others. The
+ * first span of a class in a heap gets pages by the 16 KiB, so that a small heap stays small; later
+ * spans, whose class is evidently in use, get all of theirs. */
+#define POPULATE_STEP ((size_t)16 << 10)
+
+void iso_span_damaged(const iso_heap_t *heap, const void *where, const char *what)
+{
+    iso_fatal("heap %p: metadata at %p is damaged: %s; something wrote past the end of a block, or "
+              "to freed memory",
+              (const void *)heap, where, what);
+}
+
+static unsigned unit_of_span(const iso_slot_t *slot, const iso_span_t *span)
+{
+    return (unsigned)(span - slot->spans);
+}
+
+iso_slot_t *iso_span_slot(const iso_heap_t *heap, const void *address)
+{
+    iso_slot_t *slot = iso_slot_of(address);
+    if (slot->magic != ISO_SLOT_MAGIC || slot->heap != (uintptr_t)heap)
+        iso_span_damaged(heap, slot, "a slot's header is not one of this heap");
+    return slot;
+}
+
+/* ---- slots by their longest run of free units ---- */
+
+static unsigned longest_run(uint32_t mask)
+{
+    unsigned length = 0;
+    for (; mask; length++)
+        mask &= mask >> 1;
+    return length;
+}
+
+static void slot_unlist(iso_heap_t *heap, iso_slot_t *slot)
+{
+    if (slot->longest == 0)
+        return;
+    if (slot->prev)
+        slot->prev->next = slot->next;
+    else
+        heap->slots[slot->longest] = slot->next;
+    if (slot->next)
+        slot->next->prev = slot->prev;
+    if (!heap->slots[slot->longest])
+        heap->lists &= ~(UINT64_C(1) << slot->longest);
+    slot->longest = 0;
+}
+
+static void slot_relist(iso_heap_t *heap, iso_slot_t *slot)
+{
+    unsigned longest = longest_run(slot->free_units);
+    if (longest == slot->longest)
+        return;
+    slot_unlist(heap, slot);
+    if (longest == 0)
+        return;
+    iso_slot_t *head = heap->slots[longest];
+    slot->longest = longest;
+    slot->prev = NULL;
+    slot->next = head;
+    if (head) {
+        if (iso_span_slot(heap, head)->prev)
+            iso_span_damaged(heap, head, "a list of slots is not linked both ways");
+        head->prev = slot;
+    }
+    heap->slots[longest] = slot;
+    heap->lists |= UINT64_C(1) << longest;
+}
+
+static iso_job_t *job_of(const iso_heap_t *heap)
+{
+    return iso_hold_find(NULL, heap)->job;
+}
+
+void iso_span_slot_init(iso_heap_t *heap, iso_slot_t *slot, uint32_t warm)
+{
+    memset(slot, 0, sizeof *slot);
+    slot->magic = ISO_SLOT_MAGIC;
+    slot->heap = (uintptr_t)heap;
+    slot->free_units = UINT32_MAX;
+    slot_relist(heap, slot);
+    if (warm & ~1u)
+        iso_retain_units_free(job_of(heap), slot, warm & ~1u);
+}
+
+static uint32_t unit_mask(unsigned first, unsigned count)
+{
+    return (uint32_t)((UINT64_C(1) << (first + count)) - (UINT64_C(1) << first));
+}
+
+/* Where the first run of `count` bits begins, 32: nowhere. */
+static unsigned find_run(uint32_t mask, unsigned count)
+{
+    for (unsigned i = 1; i < count && mask; i++)
+        mask &= mask >> 1;
+    return mask ? (unsigned)__builtin_ctz(mask) : ISO_UNITS_PER_SLOT;
+}
+
+static iso_slot_t *grow(iso_heap_t *heap)
+{
+    char *address;
+    uint32_t warm;
+    iso_hold_t *hold = iso_hold_find(NULL, heap);
+    if (!hold || iso_hold_grow(hold, 1, &address, &warm) != ISO_OK)
+        return NULL;
+    iso_slot_t *slot = (iso_slot_t *)address;
+    iso_span_slot_init(heap, slot, warm);
+    return slot;
+}
+
+iso_slot_t *iso_span_units_take(iso_heap_t *heap, unsigned count, bool aligned, unsigned *first_p)
+{
+    iso_slot_t *slot = NULL;
+    uint32_t usable = aligned ? ~1u : UINT32_MAX;
+    unsigned first = ISO_UNITS_PER_SLOT;
+    uint64_t lists = heap->lists & ~((UINT64_C(1) << count) - 1);
+    for (; lists && first == ISO_UNITS_PER_SLOT; lists &= lists - 1) {
+        slot = iso_span_slot(heap, heap->slots[__builtin_ctzll(lists)]);
+        first = find_run(slot->free_units & usable, count);
+    }
+    if (first == ISO_UNITS_PER_SLOT) {
+        slot = grow(heap);
+        if (!slot)
+            return NULL;
+        first = aligned ? 1 : 0;
+    }
+    slot->free_units &= ~unit_mask(first, count);
+    slot_relist(heap, slot);
+    *first_p = first;
+    return slot;
+}
+
+static bool is_first(const iso_heap_t *heap, const iso_slot_t *slot)
+{
+    return iso_slot_of(heap) == slot;
+}
+
+static void give_slot(iso_heap_t *heap, iso_slot_t *slot)
+{
+    slot_unlist(heap, slot);
+    iso_hold_shrink(iso_hold_find(NULL, heap), (char *)slot, 1);
+}
+
+void iso_span_units_give(iso_heap_t *heap, iso_slot_t *slot, unsigned first, unsigned count)
+{
+    uint32_t mask = unit_mask(first, count);
+    if (slot->free_units & mask)
+        iso_span_damaged(heap, slot, "a unit that is in use is marked free");
+    for (unsigned unit = first; unit < first + count; unit++)
+        slot->spans[unit].kind = ISO_SPAN_FREE;
+    slot->free_units |= mask;
+    if (mask & ~1u)
+        iso_retain_units_free(job_of(heap), slot, mask & ~1u);
+    slot_relist(heap, slot);
+    iso_slot_t *empty = heap->slots[ISO_UNITS_PER_SLOT];
+    if (slot->free_units == UINT32_MAX && !is_first(heap, slot) && (empty != slot || slot->next))
+        give_slot(heap, slot); /* another empty one is kept already */
+}
+
+bool iso_span_units_extend(iso_heap_t *heap, iso_slot_t *slot, unsigned first, unsigned count)
+{
+    if (first + count > ISO_UNITS_PER_SLOT)
+        return false;
+    uint32_t mask = unit_mask(first, count);
+    if ((slot->free_units & mask) != mask)
+        return false;
+    slot->free_units &= ~mask;
+    slot_relist(heap, slot);
+    return true;
+}
+
+/* ---- spans with room, by class ---- */
+
+static void span_list(iso_heap_t *heap, iso_span_t *span)
+{
+    iso_span_t *head = heap->spans[span->klass];
+    span->listed = 1;
+    span->prev = NULL;
+    span->next = head;
+    if (head) {
+        iso_span_slot(heap, head);
+        if (head->prev || !head->listed || head->klass != span->klass)
+            iso_span_damaged(heap, head, "a list of spans is not linked both ways");
+        head->prev = span;
+    }
+    heap->spans[span->klass] = span;
+}
+
+static void span_unlist(iso_heap_t *heap, iso_span_t *span)
+{
+    if (!span->listed)
+        return;
+    span->listed = 0;
+    if (span->prev)
+        span->prev->next = span->next;
+    else
+        heap->spans[span->klass] = span->next;
+    if (span->next)
+        span->next->prev = span->prev;
+}
+
+static void span_free(iso_heap_t *heap, iso_span_t *span)
+{
+    iso_slot_t *slot = iso_span_slot(heap, span);
+    span_unlist(heap, span);
+    iso_span_units_give(heap, slot, unit_of_span(slot, span), 1);
+}
+
+static iso_span_t *span_new(iso_heap_t *heap, unsigned klass)
+{
+    unsigned unit;
+    iso_slot_t *slot = iso_span_units_take(heap, 1, false, &unit);
+    if (!slot)
+        return NULL;
+    iso_span_t *span = &slot->spans[unit];
+    bool warm = unit && iso_retain_units_use(job_of(heap), slot, 1u << unit);
+    memset(span, 0, sizeof *span);
+    span->klass = (uint8_t)klass;
+    span->populate = warm ? ISO_UNIT_SIZE : 0;
+    if (klass < ISO_TINY_CLASSES) {
+        span->kind = ISO_SPAN_TINY;
+        span->avail = unit ? 0xffff : 0xfffe;
+    } else {
+        span->kind = ISO_SPAN_SMALL;
+        for (unsigned i = 0; i < 4; i++)
+            slot->bits[unit][i] = iso_all_free(iso_small_count(klass, unit), i);
+    }
+    span_list(heap, span);
+    return span;
+}
+
+/* Has the pages up to `end` (an offset in the unit) mapped, if they have not been. */
+static void populate(iso_span_t *span, size_t end)
+{
+    if (span->populate >= end)
+        return;
+    char *unit = (char *)iso_slot_of(span) +
+                 ((size_t)unit_of_span(iso_slot_of(span), span) << ISO_UNIT_SHIFT);
+    size_t step = span->next ? ISO_UNIT_SIZE : POPULATE_STEP;
+    size_t to = (end + step - 1) / step * step;
+    if (to > ISO_UNIT_SIZE)
+        to = ISO_UNIT_SIZE;
+    iso_os_populate(unit + span->populate, to - span->populate);
+    span->populate = (uint32_t)to;
+}
+
+/* ---- where blocks come from ---- */
+
+static void chunk_init(char *chunk, unsigned klass)
+{
+    uint64_t *words = (uint64_t *)chunk;
+    for (unsigned i = 0; i < 4; i++)
+        words[i] = iso_all_free(iso_classes[klass].count, i);
+}
+
+static bool use_tiny(iso_heap_t *heap, iso_span_t *span)
+{
+    iso_slot_t *slot = iso_slot_of(span);
+    const iso_class_t *class = &iso_classes[span->klass];
+    while (span->avail) {
+        unsigned at = (unsigned)__builtin_ctz(span->avail);
+        char *chunk = (char *)slot + ((size_t)unit_of_span(slot, span) << ISO_UNIT_SHIFT) +
+                      at * ISO_CHUNK_SIZE;
+        uint64_t *words = (uint64_t *)chunk;
+        if (!(span->live >> at & 1)) {
+            populate(span, (at + 1) * ISO_CHUNK_SIZE);
+            chunk_init(chunk, span->klass);
+            span->live |= (uint16_t)(1u << at);
+        }
+        for (unsigned i = 0; i * 64 < class->count; i++)
+            if (words[i]) {
+                heap->current[span->klass] =
+                    (iso_current_t){&words[i], chunk + class->first + (size_t)i * 64 * class->size};
+                return true;
+            }
+        span->avail &= (uint16_t) ~(1u << at);
+    }
+    return false;
+}
+
+static bool use_small(iso_heap_t *heap, iso_span_t *span)
+{
+    iso_slot_t *slot = iso_slot_of(span);
+    unsigned unit = unit_of_span(slot, span);
+    const iso_class_t *class = &iso_classes[span->klass];
+    for (unsigned i = 0; i < 4; i++)
+        if (slot->bits[unit][i]) {
+            char *base = iso_unit_base(slot, unit) + (size_t)i * 64 * class->size;
+            size_t first = (size_t)__builtin_ctzll(slot->bits[unit][i]) * class->size;
+            size_t offset = (size_t)(base - (char *)slot) & (ISO_UNIT_SIZE - 1);
+            if (class->size <= POPULATE_STEP / 2)
+                populate(span, offset + first + class->size);
+            heap->current[span->klass] = (iso_current_t){&slot->bits[unit][i], base};
+            return true;
+        }
+    return false;
+}
+
+bool iso_span_refill(iso_heap_t *heap, unsigned klass)
+{
+    for (;;) {
+        iso_span_t *span = heap->spans[klass];
+        if (span) {
+            iso_span_slot(heap, span);
+            if (span->klass != klass || !span->listed)
+                iso_span_damaged(heap, span, "a span is in the list of another class");
+        } else {
+            span = span_new(heap, klass);
+            if (!span)
+                return false;
+        }
+        if (span->kind == ISO_SPAN_TINY ? use_tiny(heap, span) : use_small(heap, span))
+            return true;
+        span_unlist(heap, span);
+    }
+}
+
+void iso_span_has_room(iso_heap_t *heap, iso_span_t *span, unsigned chunk)
+{
+    if (span->kind == ISO_SPAN_TINY)
+        span->avail |= (uint16_t)(1u << chunk);
+    if (!span->listed)
+        span_list(heap, span);
+}
+
+void iso_span_chunk_empty(iso_heap_t *heap, iso_span_t *span, char *chunk)
+{
+    if (iso_chunk_of(heap->current[span->klass].word) == chunk)
+        return; /* blocks come from here: it would be wanted again at once */
+    unsigned at = (unsigned)((uintptr_t)chunk >> 12) & (ISO_CHUNKS_PER_UNIT - 1);
+    span->live &= (uint16_t) ~(1u << at);
+    if (span->live == 0)
+        span_free(heap, span);
+}
+
+static bool is_current(const iso_heap_t *heap, const iso_span_t *span)
+{
+    const iso_slot_t *slot = iso_slot_of(span);
+    const uint64_t *bits = slot->bits[unit_of_span(slot, span)];
+    const uint64_t *word = heap->current[span->klass].word;
+    return word >= bits && word < bits + 4;
+}
+
+void iso_span_small_empty(iso_heap_t *heap, iso_span_t *span)
+{
+    if (!is_current(heap, span))
+        span_free(heap, span);
+}
+
+static bool tiny_is_empty(const char *chunk, unsigned klass)
+{
+    const uint64_t *words = (const uint64_t *)chunk;
+    for (unsigned i = 0; i < 4; i++)
+        if (words[i] != iso_all_free(iso_classes[klass].count, i))
+            return false;
+    return true;
+}
+
+static bool small_is_empty(const iso_slot_t *slot, unsigned unit)
+{
+    for (unsigned i = 0; i < 4; i++)
+        if (slot->bits[unit][i] != iso_all_free(iso_small_count(slot->spans[unit].klass, unit), i))
+            return false;
+    return true;
+}
+
+void iso_span_retire(iso_heap_t *heap)
+{
+    for (unsigned klass = 0; klass < ISO_CLASS_COUNT; klass++) {
+        iso_current_t *current = &heap->current[klass];
+        uint64_t *word = current->word;
+        if (word == &heap->none)
+            continue;
+        *current = (iso_current_t){&heap->none, NULL};
+        iso_slot_t *slot = iso_span_slot(heap, word);
+        if (klass < ISO_TINY_CLASSES) {
+            char *chunk = iso_chunk_of(word);
+            if (tiny_is_empty(chunk, klass))
+                iso_span_chunk_empty(heap, &slot->spans[iso_unit_of(chunk)], chunk);
+        } else {
+            unsigned unit = (unsigned)((size_t)(word - slot->bits[0]) / 4);
+            if (small_is_empty(slot, unit))
+                span_free(heap, &slot->spans[unit]);
+        }
+    }
+    iso_slot_t *slot = heap->slots[ISO_UNITS_PER_SLOT];
+    for (iso_slot_t *next; slot; slot = next) {
+        next = iso_span_slot(heap, slot)->next;
+        if (!is_first(heap, slot))
+            give_slot(heap, slot);
+    }
+}

@@ -1,0 +1,50 @@
+/*
+ * span.h - units and spans: the allocator's rare operations, between a heap and its slots.
+ *
+ * Every function may assume that the heap is here, is not frozen, and that its user calls one at a
+ * time. Links that are followed are checked: damage found aborts with the address.
+ */
+#ifndef ISO_CORE_SPAN_H
+#define ISO_CORE_SPAN_H
+
+#include "core/heap_layout.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Aborts: the heap's metadata at `where` cannot be right. */
+_Noreturn void iso_span_damaged(const iso_heap_t *heap, const void *where, const char *what);
+
+/* A slot of the heap by any address in it, after checking that its header says so. */
+iso_slot_t *iso_span_slot(const iso_heap_t *heap, const void *address);
+
+/* Makes the heap's new, raw slot usable: all units free; those in `warm` are resident. */
+void iso_span_slot_init(iso_heap_t *heap, iso_slot_t *slot, uint32_t warm);
+
+/* `count` adjacent units, in the fullest slot that has them, growing the heap if none has; not unit
+ * 0 if aligned. NULL: no room in the space. */
+iso_slot_t *iso_span_units_take(iso_heap_t *heap, unsigned count, bool aligned, unsigned *first_p);
+/* Gives units back, and the slot if that was all of it (one empty slot is kept). */
+void iso_span_units_give(iso_heap_t *heap, iso_slot_t *slot, unsigned first, unsigned count);
+/* Takes the units behind a medium block as well, if they are free. */
+bool iso_span_units_extend(iso_heap_t *heap, iso_slot_t *slot, unsigned first, unsigned count);
+
+/* Makes heap->current[klass] one that has a free block. false: no room in the space. */
+bool iso_span_refill(iso_heap_t *heap, unsigned klass);
+
+/* A block was freed in a span that had none in reach: it can be allocated from again. */
+void iso_span_has_room(iso_heap_t *heap, iso_span_t *span, unsigned chunk);
+/* The last block of a chunk (tiny), or of the span (small), was freed. */
+void iso_span_chunk_empty(iso_heap_t *heap, iso_span_t *span, char *chunk);
+void iso_span_small_empty(iso_heap_t *heap, iso_span_t *span);
+
+/* Lets go of the places that blocks come from, and of empty spans and slots that were kept for
+ * them: what is left is in use. */
+void iso_span_retire(iso_heap_t *heap);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
