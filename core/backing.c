@@ -62,7 +62,7 @@ iso_backing_t iso_backing_choose(const iso_logger_t *logger, iso_backing_t wish,
     if (ranks == 1)
         return ISO_BACKING_PRIVATE;
     for (int i = 0; i < SAMPLES; i++) {
-        sample_t once;
+        sample_t once = {0, 0};
         if (!take_sample(&once)) {
             iso_log(logger, ISO_LOG_INFO, "backing auto: shared (could not measure)");
             return ISO_BACKING_SHARED;
