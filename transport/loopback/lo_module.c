@@ -1,0 +1,164 @@
+/*
+ * lo_module.c - the transport as the library sees it: its table, probe, open, close and caps.
+ *
+ * An instance is made here from the parts of the other files, and taken apart in reverse. All
+ * that it has is anonymous (memfds, an abstract socket): the kernel removes it with the process.
+ */
+#include "loopback.h"
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void lo_log(const iso_transport_t *tp, iso_log_level_t level, const char *format, ...)
+{
+    char text[512];
+    va_list args;
+
+    if (tp->host->log == NULL)
+        return;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    tp->host->log(tp->host->arg, level, text);
+}
+
+static iso_status_t lo_probe(const char **why_p)
+{
+    lo_host_t place;
+    lo_process_t self;
+    int pidfd, error;
+
+    iso_status_t status = lo_place_find(&place, &self, why_p);
+    if (status != ISO_OK)
+        return status;
+    error = lo_process_watch(&self, &pidfd);
+    if (error != 0) {
+        *why_p = error == ENOSYS || error == EPERM
+                     ? "pidfd_open is missing or forbidden: Linux 5.3 or later is needed, and a "
+                       "container's seccomp profile that allows it"
+                     : "a pidfd of this process cannot be opened: too many open files?";
+        return ISO_ERR_SYSTEM;
+    }
+    close(pidfd);
+    return ISO_OK;
+}
+
+static iso_status_t check_host(const iso_transport_t *tp)
+{
+    const iso_transport_host_t *host = tp->host;
+
+    if (host->struct_size < sizeof *host || host->message == NULL || host->peer_failed == NULL) {
+        lo_log(tp, ISO_LOG_ERROR,
+               "the library's host structure has %u bytes, %zu and both callbacks are needed: "
+               "module and library are of different versions",
+               host->struct_size, sizeof *host);
+        return ISO_ERR_VERSION;
+    }
+    if (host->rank >= host->size) {
+        lo_log(tp, ISO_LOG_ERROR, "rank %u is not in a job of %u ranks", host->rank, host->size);
+        return ISO_ERR_RANK;
+    }
+    if (host->size > LO_MAX_RANKS) {
+        lo_log(tp, ISO_LOG_ERROR, "the job has %u ranks, loopback can number %u", host->size,
+               LO_MAX_RANKS);
+        return ISO_ERR_LIMIT;
+    }
+    return ISO_OK;
+}
+
+static iso_status_t lo_open(const iso_transport_host_t *host, iso_transport_t **tp_p)
+{
+    const char *why;
+    iso_status_t status;
+    iso_transport_t *tp = calloc(1, sizeof *tp);
+
+    if (tp == NULL)
+        return ISO_ERR_NO_MEMORY;
+    tp->host = host;
+    tp->page_size = (size_t)sysconf(_SC_PAGESIZE);
+    status = check_host(tp);
+    if (status != ISO_OK)
+        goto free_tp;
+    status = lo_place_find(&tp->place, &tp->process, &why);
+    if (status != ISO_OK) {
+        lo_log(tp, ISO_LOG_ERROR, "%s", why);
+        goto free_tp;
+    }
+    status = lo_windows_create(tp);
+    if (status != ISO_OK)
+        goto free_tp;
+    status = lo_doorbell_create(tp);
+    if (status != ISO_OK)
+        goto free_windows;
+    status = lo_inbox_create(tp);
+    if (status != ISO_OK)
+        goto close_doorbell;
+    *tp_p = tp;
+    return ISO_OK;
+
+close_doorbell:
+    lo_doorbell_close(tp);
+free_windows:
+    lo_windows_free(tp);
+free_tp:
+    free(tp);
+    return status;
+}
+
+static void lo_close(iso_transport_t *tp)
+{
+    if (tp->endpoints != 0 || tp->regions != 0 || tp->rkeys != 0)
+        lo_log(tp, ISO_LOG_ERROR,
+               "closed with %u endpoints, %u regions and %u rkeys still in use: give them back "
+               "first",
+               tp->endpoints, tp->regions, tp->rkeys);
+    lo_inbox_close(tp);
+    lo_peers_free(tp);
+    lo_doorbell_close(tp);
+    lo_windows_free(tp);
+    free(tp);
+}
+
+static void lo_query(iso_transport_t *tp, iso_transport_caps_t *caps_p)
+{
+    (void)tp;
+    *caps_p = (iso_transport_caps_t){
+        .struct_size = sizeof *caps_p,
+        .pins_memory = false,
+        .one_sided = true,
+        .needs_fd = true,
+        .shares_host = true,
+        .max_send = LO_MAX_SEND,
+        .max_put = LO_MAX_PUT,
+        .description = "processes of one user on one host: shared memory of the kernel alone",
+    };
+}
+
+extern ISO_API const iso_transport_ops_t iso_transport_module;
+const iso_transport_ops_t iso_transport_module = {
+    .abi_version = ISO_TRANSPORT_ABI,
+    .struct_size = sizeof(iso_transport_ops_t),
+    .name = "loopback",
+    .probe = lo_probe,
+    .open = lo_open,
+    .close = lo_close,
+    .query = lo_query,
+    .address = lo_address,
+    .connect = lo_connect,
+    .disconnect = lo_disconnect,
+    .mem_register = lo_mem_register,
+    .mem_deregister = lo_mem_deregister,
+    .rkey_pack = lo_rkey_pack,
+    .rkey_unpack = lo_rkey_unpack,
+    .rkey_destroy = lo_rkey_destroy,
+    .put = lo_put,
+    .fence = lo_fence,
+    .flush = lo_flush,
+    .send = lo_send,
+    .progress = lo_progress,
+    .event_fd = lo_event_fd,
+    .arm = lo_arm,
+};

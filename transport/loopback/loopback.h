@@ -1,0 +1,291 @@
+/*
+ * loopback.h - what the files of the loopback transport share: the structures, with their
+ * invariants, and the way into each file.
+ *
+ * First the memory that processes share (lo_inbox, lo_ring): its layout is a protocol, versioned by
+ * LO_VERSION, and whatever is read from it is checked before it is used. Then what is private to an
+ * instance. README.md explains the design.
+ */
+#ifndef LOOPBACK_H
+#define LOOPBACK_H
+
+#include <assert.h>
+#include <isomalloc/transport.h>
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#define LO_VERSION 1u
+#define LO_MAX_SEND 16384u
+#define LO_MAX_PUT ((size_t)1 << 20) /* bounds one call: 0.1 ms where warm, 0.4 ms where cold */
+#define LO_MAX_RANKS (64u * 64u * 64u)
+
+/* ---- shared between processes ---------------------------------------------------------------- */
+
+#define LO_MAGIC 0x786f626e692d6f6cu /* "lo-inbox" */
+#define LO_LINE 64                   /* bytes that cores pass around as one: keeps writers apart */
+#define LO_CONTROL_BYTES 65536u      /* a multiple of every page size */
+#define LO_RING_BYTES 65536u
+#define LO_RING_HEADER (4 * LO_LINE)
+#define LO_RING_DATA (LO_RING_BYTES - LO_RING_HEADER)
+
+/* A process on this host, for ever: pids are used again, but not within one clock tick. */
+typedef struct lo_process {
+    uint64_t start; /* field 22 of /proc/<pid>/stat */
+    int32_t pid;    /* 0: not known */
+} lo_process_t;
+
+/* The name of an abstract AF_UNIX socket. */
+typedef struct lo_doorbell_name {
+    uint32_t len; /* 1..sizeof bytes, the leading zero byte included */
+    char bytes[12];
+} lo_doorbell_name_t;
+
+/* Whose inbox it is: compared as bytes, so it has no padding. */
+typedef struct lo_inbox_id {
+    uint64_t magic;
+    uint64_t start; /* of the owning process */
+    int32_t pid;
+    uint32_t version, rank, size;
+    uint8_t cookie[16];
+} lo_inbox_id_t;
+
+/* One byte stream, sender to receiver. Positions count bytes since the beginning and never wrap;
+ * position p lies at data[p % LO_RING_DATA]. A record is a lo_record_t and its bytes, padded to 8;
+ * it may continue at the start of data, its lo_record_t never does.
+ * tail <= head <= tail + LO_RING_DATA, all multiples of 8. */
+typedef struct lo_ring {
+    /* Who sends: written by it once, before its first record; sender_check last (0: nobody yet). */
+    lo_process_t sender;
+    lo_doorbell_name_t doorbell;
+    _Atomic(uint64_t) sender_check;
+    alignas(LO_LINE) _Atomic(uint64_t) head; /* written by the sender, after the record */
+    alignas(LO_LINE) _Atomic(uint64_t) tail; /* written by the receiver: may be written over */
+    alignas(LO_LINE) _Atomic(uint32_t) sender_waits; /* sleeps for room: ring its doorbell */
+    alignas(LO_LINE) unsigned char data[LO_RING_DATA];
+} lo_ring_t;
+static_assert(sizeof(lo_ring_t) == LO_RING_BYTES, "the ring's layout is a protocol");
+
+typedef struct lo_record {
+    uint32_t len;   /* of the message, <= LO_MAX_SEND */
+    uint32_t check; /* of position and len: garbage and a record of an earlier lap are told apart */
+} lo_record_t;
+static_assert(LO_RING_DATA % sizeof(lo_record_t) == 0, "a lo_record_t must never wrap");
+
+/* The head of an inbox. One bit per sender that has news, and a summary of them, so that an idle
+ * look costs one word for 4096 ranks. A sender sets its bit in ready, then in summary; the receiver
+ * clears in the other order, then reads the ring's head. */
+typedef struct lo_control {
+    lo_inbox_id_t id;
+    lo_doorbell_name_t doorbell;
+    alignas(LO_LINE) _Atomic(uint32_t) armed; /* 0: awake; else the number of this sleep */
+    _Atomic(uint32_t) closed;                 /* the instance is gone, its process may live */
+    alignas(LO_LINE) _Atomic(uint64_t) summary[LO_MAX_RANKS / 64 / 64];
+    alignas(LO_LINE) _Atomic(uint64_t) ready[LO_MAX_RANKS / 64];
+} lo_control_t;
+static_assert(sizeof(lo_control_t) <= LO_CONTROL_BYTES, "the control block has a fixed place");
+static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2,
+              "atomics in shared memory must not use locks of a process");
+
+/* Offset of a sender's ring in an inbox, and with rank == size the length of the inbox. */
+static inline uint64_t lo_ring_offset(uint32_t rank)
+{
+    return LO_CONTROL_BYTES + (uint64_t)rank * LO_RING_BYTES;
+}
+
+/* ---- private: peers -------------------------------------------------------------------------- */
+
+typedef enum lo_peer_state {
+    LO_PEER_ALIVE = 0,
+    LO_PEER_CLOSED = 1, /* has closed its instance: takes nothing; what it sent still counts */
+    LO_PEER_BROKEN = 2, /* its ring holds garbage: never read again, so it is never LO_PEER_DEAD */
+    LO_PEER_DEAD = 3
+} lo_peer_state_t;
+
+/* A rank that this one has connected to or heard of; lives as long as the instance. */
+typedef struct lo_peer {
+    struct lo_peer *next; /* in tp->peers */
+    uint32_t rank;
+    lo_peer_state_t state;
+    bool heard;           /* its bit has shown: it is watched even if nobody connects to it */
+    bool unreachable_due; /* found by a send; progress has to report it */
+    bool unwatched;       /* no pidfd could be had for it, for want of descriptors; retried */
+    lo_process_t process; /* pid 0 until connected or heard */
+    int pidfd;            /* in tp->epoll_fd; -1: none. None for the instance's own rank */
+    uint64_t tail;        /* how far its ring has been read; the ring's tail is a copy for it */
+    iso_endpoint_t *ep;   /* NULL: not connected */
+} lo_peer_t;
+
+struct iso_endpoint {
+    iso_transport_t *tp;
+    lo_peer_t *peer;
+    lo_control_t *control;        /* mapping of the peer's control block */
+    lo_ring_t *ring;              /* mapping of this rank's ring in the peer's inbox */
+    lo_doorbell_name_t doorbell;  /* the peer's */
+    uint64_t head;                /* == ring->head between calls */
+    uint64_t tail;                /* <= ring->tail: the last one seen */
+    uint32_t rung;                /* the sleep of the peer that this rank has ended; see armed */
+    uint64_t need;                /* room that a refused send waits for; 0: in no list */
+    iso_endpoint_t *next_blocked; /* in tp->blocked */
+};
+
+/* ---- private: memory ------------------------------------------------------------------------- */
+
+struct iso_region {
+    iso_transport_t *tp;
+    iso_memory_t memory;
+    uint64_t inode; /* of the memfd: a descriptor's number is used again, this is not */
+    uint32_t id;
+};
+
+/* A peer's memory object, opened here; one for all rkeys that name it. */
+typedef struct lo_file {
+    struct lo_file *next; /* in tp->files */
+    uint32_t rank;
+    int remote_fd;
+    uint64_t inode;
+    int fd;
+    uint32_t rkeys; /* that refer to it: closed with the last */
+} lo_file_t;
+
+struct iso_rkey {
+    iso_transport_t *tp;
+    lo_file_t *file;
+    uint64_t address, length, offset; /* lies in the file, which was looked at */
+};
+
+/* Figures are explained in lo_put.c. */
+#define LO_WINDOW_BYTES ((uint64_t)64 << 20)
+#define LO_WINDOWS 256
+#define LO_WINDOW_BUCKETS 512
+#define LO_MIN_PAGE 4096
+
+/* One aligned piece of a peer's memory object. */
+typedef struct lo_window {
+    lo_file_t *file; /* NULL: not in use */
+    uint64_t index;  /* offset / LO_WINDOW_BYTES */
+    struct lo_window *next_in_bucket;
+    struct lo_window *newer, *older; /* tp->window_newest ... tp->window_oldest, all windows */
+    unsigned char *map;              /* the alias mapping; NULL: nothing is warm yet */
+    unsigned doubt;                  /* puts that still look for holes the owner may have punched */
+    /* Of each OS page: puts so far, or LO_PAGE_MAPPED: in our page table, at least once. */
+    uint8_t heat[LO_WINDOW_BYTES / LO_MIN_PAGE];
+} lo_window_t;
+
+/* ---- private: the instance ------------------------------------------------------------------- */
+
+#define LO_LEAF_RANKS 512u
+
+/* Where a process is, as far as descriptors, pids and abstract sockets reach. */
+typedef struct lo_host {
+    char boot_id[40];
+    uint64_t pid_ns, net_ns, time_ns;
+} lo_host_t;
+
+struct iso_transport {
+    const iso_transport_host_t *host;
+    size_t page_size;
+    lo_host_t place;
+    lo_process_t process;
+
+    int inbox_fd;
+    unsigned char *inbox; /* all of it; only pages that are used take memory */
+    lo_control_t *control;
+    unsigned char message[LO_MAX_SEND]; /* a message on its way from ring to callback */
+
+    int doorbell_fd, epoll_fd;
+    lo_doorbell_name_t doorbell;
+    bool doorbell_warned;
+    bool armed;          /* since the last progress */
+    uint32_t arm_number; /* the last value of control->armed that was not 0 */
+    bool in_progress;
+    uint64_t look_at;     /* coarse ms at which descriptors are looked at again */
+    uint32_t unwatched;   /* peers with that flag */
+    uint32_t reports_due; /* peers with unreachable_due */
+
+    lo_peer_t *peers;
+    lo_peer_t **leaves[LO_MAX_RANKS / LO_LEAF_RANKS]; /* by rank; leaves are made when needed */
+    iso_endpoint_t *blocked;
+
+    uint32_t endpoints, regions, rkeys; /* open */
+    uint32_t next_region_id;
+    lo_file_t *files;
+    bool no_populate, no_windows; /* cannot be had here; said once */
+    lo_window_t *windows;         /* LO_WINDOWS */
+    lo_window_t *buckets[LO_WINDOW_BUCKETS];
+    lo_window_t *window_newest, *window_oldest;
+};
+
+/* lo_module.c */
+void lo_log(const iso_transport_t *tp, iso_log_level_t level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* lo_address.c: who and where processes are. */
+iso_status_t lo_place_find(lo_host_t *place_p, lo_process_t *self_p, const char **why_p);
+iso_status_t lo_address(iso_transport_t *tp, void *buf, size_t *len_p);
+/* The process and the descriptor of the inbox in an address; ISO_ERR_UNREACHABLE: another host. */
+iso_status_t lo_address_read(iso_transport_t *tp, uint32_t rank, const void *address, size_t len,
+                             lo_process_t *process_p, int *inbox_fd_p);
+bool lo_process_same(const lo_process_t *a, const lo_process_t *b);
+/* A pidfd of the process, readable when it ends. 0 or errno, ESRCH when it is gone. */
+int lo_process_watch(const lo_process_t *process, int *pidfd_p);
+/* Opens again what descriptor fd of the process refers to; logs why not. */
+iso_status_t lo_process_open(const iso_transport_t *tp, uint32_t rank, const lo_process_t *process,
+                             int fd, const char *what, int *fd_p);
+/* May this process write at `length` of a file? Beyond RLIMIT_FSIZE a signal would end it. */
+iso_status_t lo_file_limit(const iso_transport_t *tp, uint64_t length);
+
+/* lo_ep.c */
+lo_peer_t *lo_peer_find(const iso_transport_t *tp, uint32_t rank);
+lo_peer_t *lo_peer_get(iso_transport_t *tp, uint32_t rank); /* NULL: no memory, logged */
+void lo_peers_free(iso_transport_t *tp);
+iso_status_t lo_connect(iso_transport_t *tp, uint32_t rank, const void *address, size_t len,
+                        iso_endpoint_t **ep_p);
+void lo_disconnect(iso_endpoint_t *ep);
+
+/* lo_msg.c */
+iso_status_t lo_inbox_create(iso_transport_t *tp);
+void lo_inbox_close(iso_transport_t *tp);
+/* Makes this rank the sender of the ring; ISO_ERR_UNREACHABLE if another process is. */
+iso_status_t lo_ring_claim(iso_endpoint_t *ep);
+iso_status_t lo_send(iso_endpoint_t *ep, const void *data, size_t len);
+bool lo_inbox_ready(const iso_transport_t *tp);
+/* Delivers what has come; returns the number of events. */
+unsigned lo_inbox_receive(iso_transport_t *tp);
+/* Delivers all that a peer had sent before it ended. */
+unsigned lo_ring_drain(iso_transport_t *tp, lo_peer_t *peer);
+bool lo_ep_unblocked(iso_endpoint_t *ep);
+void lo_ep_forget_blocked(iso_endpoint_t *ep);
+void lo_ring_wake_sender(iso_transport_t *tp, lo_peer_t *peer);
+
+/* lo_mem.c */
+iso_status_t lo_mem_register(iso_transport_t *tp, const iso_memory_t *memory,
+                             iso_region_t **region_p);
+void lo_mem_deregister(iso_region_t *region);
+iso_status_t lo_rkey_pack(iso_region_t *region, void *buf, size_t *len_p);
+iso_status_t lo_rkey_unpack(iso_endpoint_t *ep, const void *buf, size_t len, iso_rkey_t **rkey_p);
+void lo_rkey_destroy(iso_rkey_t *rkey);
+
+/* lo_put.c */
+iso_status_t lo_windows_create(iso_transport_t *tp);
+void lo_windows_free(iso_transport_t *tp);
+void lo_windows_drop(iso_transport_t *tp, const lo_file_t *file);
+iso_status_t lo_put(iso_endpoint_t *ep, const void *src, size_t len, iso_region_t *region,
+                    uint64_t remote, iso_rkey_t *rkey, iso_completion_t *completion);
+iso_status_t lo_fence(iso_endpoint_t *ep);
+iso_status_t lo_flush(iso_endpoint_t *ep, iso_completion_t *completion);
+
+/* lo_progress.c: also the doorbell and who is alive. */
+iso_status_t lo_doorbell_create(iso_transport_t *tp);
+void lo_doorbell_close(iso_transport_t *tp);
+void lo_doorbell_ring(iso_transport_t *tp, const lo_doorbell_name_t *name);
+/* Watches peer->process. 0 or errno, ESRCH when it is gone. */
+int lo_peer_watch(iso_transport_t *tp, lo_peer_t *peer);
+void lo_peer_unwatch(iso_transport_t *tp, lo_peer_t *peer);
+/* The peer's process is gone: delivers what it had sent, then reports it, once. */
+unsigned lo_peer_ended(iso_transport_t *tp, lo_peer_t *peer);
+unsigned lo_progress(iso_transport_t *tp);
+int lo_event_fd(iso_transport_t *tp);
+iso_status_t lo_arm(iso_transport_t *tp);
+
+#endif
