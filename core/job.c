@@ -207,7 +207,7 @@ static void arm_timer(iso_job_t *job)
         if (wait < 1e-6)
             wait = 1e-6;
         at.it_value.tv_sec = (time_t)wait;
-        at.it_value.tv_nsec = (long)((wait - floor(wait)) * 1e9);
+        at.it_value.tv_nsec = (long)((wait - (double)at.it_value.tv_sec) * 1e9);
     }
     timerfd_settime(job->timer_fd, 0, &at, NULL);
 }
@@ -239,7 +239,7 @@ void iso_job_sleep(iso_job_t *job, double until, unsigned idle)
     double wait = until - iso_os_now();
     if (wait <= 0 || iso_event_arm(job) != ISO_OK)
         return;
-    int timeout = wait < 1e6 ? (int)ceil(wait * 1e3) : -1;
+    int timeout = wait < 1e6 ? (int)(wait * 1e3) + 1 : -1;
     struct pollfd set = {.fd = job->event_fd, .events = POLLIN};
     poll(&set, 1, timeout);
 }
