@@ -133,6 +133,8 @@ void *iso_aligned_alloc(iso_heap_t *heap, size_t alignment, size_t size)
     }
     if (size > PTRDIFF_MAX)
         return no_room();
+    if (size == 0)
+        size = 1; /* a block of its own needs a byte of its own */
     if (alignment <= 16)
         return iso_malloc(heap, size);
     if (alignment <= ISO_CHUNK_SIZE && size <= ISO_CLASS_MAX)
@@ -144,7 +146,7 @@ void *iso_aligned_alloc(iso_heap_t *heap, size_t alignment, size_t size)
     if (alignment <= ISO_CHUNK_SIZE)
         return malloc_big(heap, size);
     if (alignment <= ISO_UNIT_SIZE && size <= (ISO_UNITS_PER_SLOT - 1) * ISO_UNIT_SIZE)
-        return malloc_medium(heap, size > 0 ? size : 1, true);
+        return malloc_medium(heap, size, true);
     return malloc_large(heap, size, size, true);
 }
 
