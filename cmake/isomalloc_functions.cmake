@@ -36,7 +36,8 @@ endfunction()
 # iso_add_program(<name> <sources>...): an installed program, with its man page man/<name>.1.
 function(iso_add_program name)
     add_executable(${name} ${ARGN})
-    target_link_libraries(${name} PRIVATE isomalloc iso_build_flags Threads::Threads)
+    target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/include)
+    target_link_libraries(${name} PRIVATE iso_build_flags)
     install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
     if(EXISTS ${PROJECT_SOURCE_DIR}/man/${name}.1)
         install(FILES ${PROJECT_SOURCE_DIR}/man/${name}.1
