@@ -2,11 +2,11 @@
  * lo_mem.c - registered memory and the keys to it.
  *
  * To register is to remember which memory object backs a range; nothing is pinned. An rkey names
- * the object by descriptor number, and by inode, because the number may be used again. The descriptor
- * must stay open until the region is deregistered. A peer that unpacks the rkey opens the object
- * through /proc once, however many rkeys name it, and makes sure that it is a memfd that holds the
- * whole region. (Whoever has the object open can write to all of it: ranks of a job trust each
- * other.)
+ * the object by descriptor number, and by inode, because the number may be used again. That
+ * descriptor must stay open until the region is deregistered. A peer that unpacks the rkey opens
+ * the object through /proc once, however many rkeys name it, and makes sure that it is a memfd that
+ * holds the whole region. (Whoever has the object open can write to all of it: ranks of a job trust
+ * each other.)
  */
 #include "loopback.h"
 #include <errno.h>

@@ -6,8 +6,8 @@
  * asked after a sleep and otherwise once in LOOK_EVERY_MS.
  *
  * A death is reported once, after everything that the peer had sent has been delivered: when a
- * pidfd has become readable, nothing of the process runs any more, so its ring is final. The pidfd of a
- * zombie is readable: nobody has to reap it.
+ * pidfd has become readable, nothing of the process runs any more, so its ring is final. The pidfd
+ * of a zombie is readable: nobody has to reap it.
  */
 #include "loopback.h"
 #include <errno.h>
