@@ -49,7 +49,7 @@ static void abandon(iso_job_t *job, iso_incoming_t *incoming)
     if (hold) {
         if (!incoming->handover)
             iso_retain_leave(job, incoming->heap, hold->extents, hold->extent_count, NULL, 0,
-                             incoming->source, false);
+                             incoming->source, 0);
         iso_hold_drop(hold, false);
     }
     forget(job, incoming);
@@ -61,7 +61,8 @@ static void own(iso_job_t *job, iso_incoming_t *incoming)
     iso_hold_t *hold = incoming->hold;
     hold->state = ISO_HEAP_OWNED;
     hold->arrival = NULL;
-    hold->arrived_version = hold->extents_version;
+    if (incoming->promise)
+        hold->grant = (iso_grant_t){incoming->source, incoming->promise, hold->extents_version};
     hold->counted = true;
     iso_heap_thaw(hold);
     job->stats.migrations_in++;
@@ -222,6 +223,7 @@ iso_status_t iso_arrive_on_commit(iso_job_t *job, iso_peer_t *peer, const iso_ms
         return peer->same_node ? ISO_OK : turn_away(job, peer, msg, NULL, ISO_ERR_INVALID);
     if (incoming->step != ISO_INCOMING_RESERVED || incoming->epoch != msg->epoch)
         return turn_away(job, peer, msg, NULL, ISO_ERR_INVALID);
+    incoming->promise = msg->promise;
     status = iso_heap_check_arrived(incoming->heap, msg->epoch);
     if (status == ISO_OK) {
         incoming->delivery =
@@ -253,30 +255,12 @@ iso_status_t iso_arrive_on_commit(iso_job_t *job, iso_peer_t *peer, const iso_ms
     return ISO_OK;
 }
 
-/* The grant speaks of the slots as they were when the heap came. */
-static bool keep_grant(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg)
-{
-    iso_hold_t *hold = iso_hold_find(job, (iso_heap_t *)(uintptr_t)msg->heap);
-    if (!hold || hold->state != ISO_HEAP_OWNED || hold->epoch != msg->epoch)
-        return false;
-    iso_migrate_drop_grant(hold);
-    hold->grant = (iso_grant_t){peer->rank, msg->generation, hold->arrived_version};
-    return true;
-}
-
 iso_status_t iso_arrive_on_done(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg)
 {
     iso_incoming_t *incoming = find(job, peer->rank, msg->heap);
-    if (incoming && incoming->step == ISO_INCOMING_ARRIVED && incoming->epoch == msg->epoch)
-        own(job, incoming);
-    else if (!peer->same_node)
+    if (!incoming || incoming->step != ISO_INCOMING_ARRIVED || incoming->epoch != msg->epoch)
         return ISO_ERR_INVALID;
-    if (msg->generation && !keep_grant(job, peer, msg)) {
-        /* the heap has gone on already, or is on its way: no use for it any more */
-        iso_msg_t ungrant = {
-            .type = ISO_MSG_UNGRANT, .heap = msg->heap, .generation = msg->generation};
-        iso_peer_send(job, peer, &ungrant);
-    }
+    own(job, incoming);
     return ISO_OK;
 }
 

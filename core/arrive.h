@@ -32,6 +32,7 @@ typedef struct iso_incoming {
     iso_hold_t *hold; /* from RESERVED on */
     uint32_t parts_seen, parts, slots, extent_count;
     iso_extent_t *extents; /* LISTING only; from malloc */
+    uint32_t promise;      /* generation of the grant that comes with the heap; 0: none */
     struct iso_delivery
         *delivery; /* its arrival callback, made before the ACK: cannot fail later */
 } iso_incoming_t;

@@ -34,7 +34,6 @@ typedef struct iso_hold {
     uint32_t extent_count, extent_room;
     uint32_t slot_count;
     uint64_t extents_version; /* counts the changes of `extents` */
-    uint64_t arrived_version; /* what it was when the heap came here */
 
     bool counted;                 /* in the statistics' number of heaps: it was owned here */
     struct iso_request *request;  /* the migration under way from here, or NULL */

@@ -102,20 +102,13 @@ static void end_gone(iso_request_t *request)
     iso_hold_t *hold = request->hold;
     job->stats.migrations_out++;
     hold->request = NULL;
-    if (request->path == ISO_PATH_PUT) {
-        uint32_t generation =
-            iso_retain_leave(job, request->heap, hold->extents, hold->extent_count, request->runs,
-                             request->run_count, request->dest, true);
-        if (generation || !request->decided_by_node) {
-            iso_msg_t done = {.type = ISO_MSG_DONE,
-                              .heap = (uintptr_t)request->heap,
-                              .epoch = request->epoch,
-                              .generation = generation};
-            iso_peer_send(job, request->peer, &done);
-        }
-    } else {
+    if (request->path == ISO_PATH_PUT)
+        iso_retain_leave(job, request->heap, hold->extents, hold->extent_count, request->runs,
+                         request->run_count, request->dest, request->promise);
+    else
         job->stats.handovers_out++;
-    }
+    if (!request->decided_by_node)
+        send_about(request, ISO_MSG_DONE);
     iso_hold_drop(hold, false);
     end(request, ISO_OK);
     iso_retain_trim(job);
@@ -189,10 +182,13 @@ static void send_reserve(iso_request_t *request, uint32_t flags)
 static void send_commit(iso_request_t *request)
 {
     iso_job_t *job = request->job;
+    if (request->path == ISO_PATH_PUT)
+        request->promise = iso_retain_promise(job, request->runs, request->run_count);
     iso_msg_t msg = {.type = ISO_MSG_COMMIT,
                      .heap = (uintptr_t)request->heap,
                      .epoch = request->epoch,
                      .generation = request->grant,
+                     .promise = request->promise,
                      .bytes = request->live_bytes,
                      .data = request->header,
                      .data_len = (uint32_t)request->header_len};

@@ -52,6 +52,7 @@ struct iso_request {
     iso_status_t status;      /* when ENDED */
     iso_status_t stop_status; /* STOPPING: what it will end in */
     uint32_t grant;           /* generation of the standing grant that is used; 0: reserved */
+    uint32_t promise;   /* generation of the grant that the target will have on what is left here */
     bool revoke_answer; /* the grant was revoked meanwhile: answer when it is not used any more */
     double deadline;
 

@@ -230,9 +230,21 @@ static void release_left(iso_job_t *job, iso_left_t *left)
         }
 }
 
-uint32_t iso_retain_leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents,
-                          uint32_t count, const iso_run_t *runs, size_t run_count, uint32_t holder,
-                          bool grant)
+uint32_t iso_retain_promise(iso_job_t *job, const iso_run_t *runs, size_t run_count)
+{
+    iso_retain_t *retain = &job->retain;
+    uint64_t bytes = 0;
+    for (size_t r = 0; r < run_count && bytes <= retain->limit; r++)
+        bytes += (runs[r].length + 2 * ISO_UNIT_SIZE - 1) & ~(uint64_t)(ISO_UNIT_SIZE - 1);
+    if (bytes > retain->limit)
+        return 0;
+    if (++retain->generation == 0)
+        retain->generation = 1;
+    return retain->generation;
+}
+
+void iso_retain_leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents, uint32_t count,
+                      const iso_run_t *runs, size_t run_count, uint32_t holder, uint32_t generation)
 {
     iso_retain_t *retain = &job->retain;
     iso_left_t *left = malloc(sizeof *left + count * sizeof *extents);
@@ -256,13 +268,14 @@ uint32_t iso_retain_leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *
                 left->units += units_in(retain->resident[slot]);
                 left->slots_left++;
                 iso_node_leave(&job->node, slot);
-            } else { /* no memory to remember them by */
-                punch_units(job, slot, retain->resident[slot]);
+            } else { /* no memory to remember them by: under a grant they must stay all the same */
+                if (!generation)
+                    punch_units(job, slot, retain->resident[slot]);
                 retain->resident[slot] = 0;
             }
         }
     if (!left)
-        return 0;
+        return;
     left->prev = retain->newest;
     if (left->prev)
         left->prev->next = left;
@@ -270,13 +283,9 @@ uint32_t iso_retain_leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *
         retain->oldest = left;
     retain->newest = left;
     retain->left_units += left->units;
-    if (!grant || (uint64_t)left->units << ISO_UNIT_SHIFT > retain->limit)
-        return 0;
-    left->state = ISO_LEFT_GRANTED;
-    if (++retain->generation == 0)
-        retain->generation = 1;
-    left->generation = retain->generation;
-    return left->generation;
+    left->generation = generation;
+    if (generation)
+        left->state = ISO_LEFT_GRANTED;
 }
 
 static bool is_grant(const iso_left_t *left, const iso_heap_t *heap, uint32_t holder,

@@ -94,12 +94,15 @@ typedef struct iso_run {
     size_t length;
 } iso_run_t;
 
+/* If a heap with these runs leaves: the generation of the standing grant that its next owner will
+ * have on the pages it leaves here; 0: none, they are more than the limit. */
+uint32_t iso_retain_promise(iso_job_t *job, const iso_run_t *runs, size_t run_count);
+
 /* The heap has gone to rank `holder` and left these runs (runs NULL: unknown, all of the slots).
- * Returns the generation of a standing grant for the holder, or 0 when the pages were or will be
- * released. grant false: none is wanted. */
-uint32_t iso_retain_leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents,
-                          uint32_t count, const iso_run_t *runs, size_t run_count, uint32_t holder,
-                          bool grant);
+ * generation: as promised to the holder; 0: nobody may put here. */
+void iso_retain_leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents, uint32_t count,
+                      const iso_run_t *runs, size_t run_count, uint32_t holder,
+                      uint32_t generation);
 
 /* The whole heap's left pages under a grant to `holder` of this generation, or NULL. */
 iso_left_t *iso_retain_granted(iso_job_t *job, const iso_heap_t *heap, uint32_t holder,

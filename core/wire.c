@@ -16,7 +16,8 @@ enum {
     HAS_REASON = 1u << 8, /* reason, about */
     HAS_COOKIE = 1u << 9,
     HAS_DATA = 1u << 10,
-    HAS_EXTENTS = 1u << 11
+    HAS_EXTENTS = 1u << 11,
+    HAS_PROMISE = 1u << 12
 };
 
 #define HEADER_BYTES 20
@@ -31,14 +32,13 @@ static unsigned fields_of(unsigned type)
     case ISO_MSG_GRANT:
         return HAS_HEAP | HAS_EPOCH;
     case ISO_MSG_COMMIT:
-        return HAS_HEAP | HAS_EPOCH | HAS_GENERATION | HAS_BYTES | HAS_DATA;
+        return HAS_HEAP | HAS_EPOCH | HAS_GENERATION | HAS_PROMISE | HAS_BYTES | HAS_DATA;
     case ISO_MSG_ACK:
+    case ISO_MSG_DONE:
     case ISO_MSG_CANCEL:
         return HAS_HEAP | HAS_EPOCH;
     case ISO_MSG_NACK:
         return HAS_HEAP | HAS_EPOCH | HAS_REASON;
-    case ISO_MSG_DONE:
-        return HAS_HEAP | HAS_EPOCH | HAS_GENERATION;
     case ISO_MSG_REVOKE:
     case ISO_MSG_UNGRANT:
         return HAS_HEAP | HAS_GENERATION;
@@ -95,6 +95,8 @@ size_t iso_wire_encode(const iso_msg_t *msg, const uint8_t cookie[16], void *buf
         put_int(&out, msg->epoch, 8);
     if (fields & HAS_GENERATION)
         put_int(&out, msg->generation, 4);
+    if (fields & HAS_PROMISE)
+        put_int(&out, msg->promise, 4);
     if (fields & HAS_FLAGS)
         put_int(&out, msg->flags, 4);
     if (fields & HAS_BYTES)
@@ -183,6 +185,8 @@ iso_status_t iso_wire_decode(const void *buf, size_t len, const uint8_t cookie[1
         msg->epoch = get_int(&in, 8);
     if (fields & HAS_GENERATION)
         msg->generation = (uint32_t)get_int(&in, 4);
+    if (fields & HAS_PROMISE)
+        msg->promise = (uint32_t)get_int(&in, 4);
     if (fields & HAS_FLAGS)
         msg->flags = (uint32_t)get_int(&in, 4);
     if (fields & HAS_BYTES)

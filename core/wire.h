@@ -27,7 +27,7 @@ typedef enum iso_msg_type {
     ISO_MSG_COMMIT = 4,        /* source: all of it is there */
     ISO_MSG_ACK = 5,           /* target: it is here */
     ISO_MSG_NACK = 6,          /* target: it is not, and will not be */
-    ISO_MSG_DONE = 7,          /* source: it is yours; a grant for its way back */
+    ISO_MSG_DONE = 7,          /* source: it is yours (between nodes) */
     ISO_MSG_CANCEL = 8,        /* source: it will not come */
     ISO_MSG_REVOKE = 9,        /* giver of a standing grant: stop using it */
     ISO_MSG_UNGRANT = 10,      /* holder: I have stopped (asked or not) */
@@ -48,6 +48,7 @@ typedef struct iso_msg {
     uint32_t part, parts; /* RESERVE: extents come in parts 0..parts-1 */
     uint32_t slots;       /* RESERVE: slots of all parts; SLOT_REQUEST: adjacent ones wanted */
     uint32_t token;       /* SLOT_REQUEST; SLOT_GIVE: that of the request, 0: on their way home */
+    uint32_t promise;     /* COMMIT: generation of a grant for the way back, once it is taken */
     int32_t reason;       /* NACK: an iso_status_t */
     iso_msg_type_t about; /* NACK: which message is answered */
     uint8_t cookie[16];   /* HELLO */

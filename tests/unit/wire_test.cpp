@@ -27,6 +27,7 @@ std::unique_ptr<iso_msg_t> message(iso_msg_type_t type, uint32_t extents)
     msg->parts = 2;
     msg->slots = 9;
     msg->token = 5;
+    msg->promise = 78;
     msg->reason = ISO_ERR_REFUSED;
     msg->about = ISO_MSG_COMMIT;
     std::memcpy(msg->cookie, cookie, sizeof cookie);
