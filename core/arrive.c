@@ -210,6 +210,7 @@ iso_status_t iso_arrive_on_commit(iso_job_t *job, iso_peer_t *peer, const iso_ms
     iso_incoming_t *incoming = find(job, peer->rank, msg->heap);
     iso_status_t status = ISO_OK;
     if (!incoming && msg->generation) {
+        iso_migrate_settle(job); /* it may be back before this rank has seen that it was taken */
         status = enter_granted(job, peer, msg, &incoming);
         if (status != ISO_OK) {
             if (peer->same_node)

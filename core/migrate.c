@@ -440,11 +440,8 @@ iso_status_t iso_migrate_on_nack(iso_job_t *job, iso_peer_t *peer, const iso_msg
     }
     if (request->step != ISO_STEP_COMMITTED && request->step != ISO_STEP_DOUBT)
         return ISO_ERR_INVALID;
-    if (request->decided_by_node) {
-        decide_by_node(request, (iso_status_t)msg->reason);
-        return ISO_OK;
-    }
-    if (msg->reason == ISO_ERR_AGAIN && request->grant && request->step == ISO_STEP_COMMITTED) {
+    if (msg->reason == ISO_ERR_AGAIN && request->grant && request->step == ISO_STEP_COMMITTED &&
+        !(request->decided_by_node && is_taken(request))) {
         /* the grant no longer stood: once more, with a reservation */
         request->grant = 0;
         request->epoch++;
@@ -456,7 +453,10 @@ iso_status_t iso_migrate_on_nack(iso_job_t *job, iso_peer_t *peer, const iso_msg
         extend_deadline(request);
         return ISO_OK;
     }
-    end_here(request, (iso_status_t)msg->reason);
+    if (request->decided_by_node)
+        decide_by_node(request, (iso_status_t)msg->reason);
+    else
+        end_here(request, (iso_status_t)msg->reason);
     return ISO_OK;
 }
 
