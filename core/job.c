@@ -56,7 +56,8 @@ const char *iso_backing_name(const iso_job_t *job)
 
 const char *iso_transport_name(const iso_job_t *job)
 {
-    return job->net_link ? job->net_link->ops->name : "none";
+    const iso_link_t *link = job->net_link ? job->net_link : job->node_link;
+    return link ? link->ops->name : "none";
 }
 
 iso_heap_state_t iso_heap_state(const iso_heap_t *heap)

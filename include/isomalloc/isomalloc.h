@@ -197,8 +197,8 @@ ISO_API iso_status_t iso_barrier(iso_job_t *job);
 /* The iso space of the job: its first address and its length in bytes, the same in every rank. */
 ISO_API void iso_space(const iso_job_t *job, void **base_p, size_t *size_p);
 
-/* What was chosen, for people and logs: the effective backing and the transport between nodes
- * ("none" in a job of one rank). The strings are static or live as long as the job. */
+/* What was chosen, for people and logs: the effective backing and the transport between nodes (in a
+ * job of one node that inside it, "none" in a job of one rank). The strings are static or live as long as the job. */
 ISO_API const char *iso_backing_name(const iso_job_t *job);
 ISO_API const char *iso_transport_name(const iso_job_t *job);
 

@@ -1,0 +1,58 @@
+#!/bin/bash
+# demo.sh DEMO LAUNCHER: the main job on real input, and on input that it must refuse.
+set -euo pipefail
+demo=$1 run=$2
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failed=0
+
+# Some text of which the demo's answers are known; long enough for several slots.
+for ((i = 0; i < 20000; i++)); do echo "line$i common word$((i % 977)) pre$((i % 31))fix"; done >"$work/text"
+echo "unique-needle" >>"$work/text"
+: >"$work/empty"
+
+# ok NAME RANKS PATTERN COMMAND...: ends with 0, last line says so, output matches.
+ok() {
+    local name=$1 ranks=$2 pattern=$3 status=0 last
+    shift 3
+    "$@" >"$work/out" 2>"$work/err" || status=$?
+    last=$(tail -n 1 "$work/out")
+    if [ $status != 0 ] || ! grep -Eq "^iso_demo: ok ranks $ranks transport [a-z]+ backing [a-z]+" <<<"$last" ||
+        ! grep -Eq "$pattern" "$work/out"; then
+        echo "FAILED: $name (status $status; pattern $pattern)"
+        cat "$work/out" "$work/err"
+        failed=1
+    fi
+}
+
+# refused NAME PATTERN COMMAND...: another status, no ok line, a message that matches.
+refused() {
+    local name=$1 pattern=$2 status=0
+    shift 2
+    "$@" >"$work/out" 2>"$work/err" || status=$?
+    if [ $status = 0 ] || grep -q "iso_demo: ok" "$work/out" || ! grep -Eq "$pattern" "$work/err"; then
+        echo "FAILED: $name (status $status; pattern $pattern)"
+        cat "$work/out" "$work/err"
+        failed=1
+    fi
+}
+
+for ranks in 1 2 4 5; do
+    ok "$ranks ranks" $ranks "^pack\+copy\+unpack" "$run" -n $ranks "$demo" -f "$work/text"
+done
+ok "no launcher" 1 "self" "$demo" -f "$work/text"
+ok "shared backing hands over" 2 "handover +inside" env ISO_BACKING=shared "$run" -n 2 "$demo" -f "$work/text"
+ok "private backing puts" 2 "put +inside" env ISO_BACKING=private "$run" -n 2 "$demo" -f "$work/text"
+ok "pretended nodes" 4 "put +between" env ISO_NODE_SIZE=1 "$run" -n 4 "$demo" -f "$work/text"
+ok "pretended nodes of two" 4 "handover +inside" env ISO_NODE_SIZE=2 ISO_BACKING=shared "$run" -n 4 "$demo" -f "$work/text"
+ok "both kinds of hop" 4 "put +between" env ISO_NODE_SIZE=2 ISO_BACKING=shared "$run" -n 4 "$demo" -f "$work/text"
+ok "a query" 2 "'needle' occurs in line 20001\$" "$run" -n 2 "$demo" -f "$work/text" -q needle
+ok "a query without an answer" 2 "'haystack' does not occur" "$run" -n 2 "$demo" -f "$work/text" -q haystack
+ok "the default file" 2 "^/.*: [0-9]+ words" "$run" -n 2 "$demo" -r 1
+refused "a missing file" "$work/none" "$run" -n 2 "$demo" -f "$work/none"
+refused "an empty file" "no word" "$run" -n 2 "$demo" -f "$work/empty"
+refused "a bad option" "usage" "$demo" -x
+refused "a bad number" "1 to 1000" "$demo" -r zero
+refused "a byte changed on the way" "checksum" "$run" -n 3 "$demo" -f "$work/text" --break
+refused "a byte changed in a put" "checksum" env ISO_NODE_SIZE=1 "$run" -n 3 "$demo" -f "$work/text" --break
+exit $failed
