@@ -121,7 +121,8 @@ iso_status_t iso_borrow_on_give(iso_job_t *job, const iso_msg_t *msg)
     }
     iso_retain_claim(job, msg->extents, msg->extent_count, false);
     for (uint32_t i = 0; i < msg->extent_count; i++) {
-        iso_borrow_put(job, msg->extents[i].first, msg->extents[i].count);
+        /* not iso_borrow_put: what was borrowed is needed here, and goes home when it is freed */
+        iso_slots_put(&job->slots, msg->extents[i].first, msg->extents[i].count);
         job->stats.slots_received += msg->extents[i].count;
     }
     if (job->borrow && msg->token == job->borrow->token && msg->source == job->borrow->asked)

@@ -84,6 +84,7 @@ struct iso_job {
     uint32_t borrow_token;     /* of the last request */
     bool slots_going_home;     /* enough foreign slots to send a batch */
 
+    bool ending;  /* in iso_finalize: that other ranks go is no news */
     int event_fd; /* epoll over links, bootstrap and the timer */
     int timer_fd;
     iso_stats_t stats;

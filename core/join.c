@@ -645,6 +645,7 @@ iso_status_t iso_finalize(iso_job_t *job)
             idle = 0;
         iso_job_sleep(job, iso_os_now() + 0.1, idle);
     }
+    job->ending = true;
     iso_status_t status = iso_barrier(job);
     if (status != ISO_OK)
         iso_log(&job->logger, ISO_LOG_WARN, "not all ranks came to the end of the job: %s",

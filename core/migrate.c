@@ -339,6 +339,8 @@ static unsigned advance(iso_request_t *request, double now)
     case ISO_STEP_FROZEN:
         begin(request);
         return 1;
+    case ISO_STEP_RESERVING:
+        break;
     case ISO_STEP_PUTTING:
     case ISO_STEP_FLUSHING: {
         unsigned events = advance_puts(request);
@@ -357,7 +359,8 @@ static unsigned advance(iso_request_t *request, double now)
             return 1;
         }
         break;
-    default:
+    case ISO_STEP_DOUBT:
+    case ISO_STEP_ENDED:
         return 0;
     }
     if (now < request->deadline)

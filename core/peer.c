@@ -386,7 +386,8 @@ void iso_peer_declare(iso_job_t *job, uint32_t rank)
     iso_peer_t *peer = iso_peer_find(job, rank);
     if (!peer || peer->dead)
         return;
-    iso_log(&job->logger, ISO_LOG_WARN, "rank %" PRIu32 " is dead", rank);
+    iso_log(&job->logger, job->ending ? ISO_LOG_DEBUG : ISO_LOG_WARN, "rank %" PRIu32 " is dead",
+            rank);
     peer->dead = true;
     flush_peer(job, peer);
     iso_migrate_on_death(job, peer);

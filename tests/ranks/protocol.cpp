@@ -1,0 +1,446 @@
+// What the protocol promises: one-sided puts, refusals that change nothing, bounded time, one owner.
+#include "ranks.hpp"
+#include <cerrno>
+#include <csignal>
+#include <poll.h>
+#include <sys/resource.h>
+
+namespace {
+
+// A heap with a block whose contents say whose it is.
+iso_heap_t *marked(Job &job, size_t size, unsigned char mark)
+{
+    iso_heap_t *heap = job.heap();
+    auto *block = static_cast<unsigned char *>(iso_malloc(heap, size));
+    EXPECT(block != nullptr);
+    std::memset(block, mark, size);
+    iso_heap_set_root(heap, block);
+    return heap;
+}
+
+void expect_marked(iso_heap_t *heap, size_t size, unsigned char mark)
+{
+    const auto *block = static_cast<unsigned char *>(iso_heap_root(heap));
+    for (size_t i = 0; i < size; i++)
+        EXPECT(block[i] == mark);
+}
+
+// Tells rank 0 this rank's process, in a heap of its own.
+void tell_pid(Job &job)
+{
+    const pid_t pid = getpid();
+    job.send(job.heap(), 0, &pid, sizeof pid);
+}
+
+pid_t hear_pid(Job &job)
+{
+    pid_t pid = 0;
+    const Arrived got = job.receive();
+    EXPECT(got.header.size() == sizeof pid);
+    std::memcpy(&pid, got.header.data(), sizeof pid);
+    EXPECT_STATUS(ISO_OK, iso_heap_destroy(got.heap));
+    return pid;
+}
+
+void stop_process(pid_t pid)
+{
+    EXPECT(kill(pid, SIGSTOP) == 0);
+    const std::string path = "/proc/" + std::to_string(pid) + "/stat";
+    for (char state = 0; state != 'T';) {
+        FILE *file = std::fopen(path.c_str(), "re");
+        EXPECT(file != nullptr && std::fscanf(file, "%*d (%*[^)]) %c", &state) == 1);
+        std::fclose(file);
+    }
+}
+
+void one_sided()
+{
+    constexpr size_t size = 20 << 20;
+    Job job;
+    if (self ==
+        1) { // the heap comes from here, so that rank 0 has a standing grant for the way back
+        tell_pid(job);
+        job.send(marked(job, size, 7), 0);
+        const Arrived got = job.receive();
+        expect_marked(got.heap, size, 8);
+    } else {
+        const pid_t pid = hear_pid(job);
+        iso_heap_t *heap = job.receive().heap;
+        std::memset(iso_heap_root(heap), 8, size);
+        stop_process(pid);
+        iso_request_t *request = job.start(heap, 1);
+        iso_request_info_t info = {};
+        for (const double until = now() + 5; !info.puts_complete && now() < until;) {
+            EXPECT_STATUS(ISO_INPROGRESS, iso_test(request));
+            iso_request_query(request, &info);
+        }
+        EXPECT(info.granted_before);
+        EXPECT(info.puts_complete);
+        EXPECT(info.bytes_put == info.live_bytes && info.bytes_put > size);
+        EXPECT(std::string(info.step) == "COMMITTED");
+        EXPECT(kill(pid, SIGCONT) == 0);
+        EXPECT_STATUS(ISO_OK, iso_wait(request));
+    }
+    job.barrier();
+    job.finish();
+}
+
+// Rank 1 admits no heap of rank 0.
+bool admit_not_from_0(iso_job_t *job, const iso_arrival_t *arrival, void * /*arg*/)
+{
+    return iso_rank(job) != 1 || arrival->source != 0;
+}
+
+void refused()
+{
+    constexpr size_t size = 300000;
+    Job job(admit_not_from_0);
+    if (self == 0) {
+        iso_heap_t *heap = marked(job, size, 3);
+        for (int i = 0; i < 3; i++) {
+            EXPECT_STATUS(ISO_ERR_REFUSED, iso_wait(job.start(heap, 1)));
+            EXPECT(iso_heap_state(heap) == ISO_HEAP_OWNED);
+            expect_marked(heap, size, 3);
+            EXPECT(iso_malloc(heap, 1000) != nullptr);
+        }
+        job.send(heap, 2); // the others take it
+    } else if (self == 2) {
+        const Arrived got = job.receive();
+        expect_marked(got.heap, size, 3);
+        job.send(got.heap, 1);
+    } else {
+        expect_marked(job.receive().heap, size, 3);
+    }
+    job.barrier();
+    job.finish();
+}
+
+void misuse()
+{
+    Job job;
+    iso_request_t *request = nullptr;
+    std::vector<char> header(ISO_HEADER_MAX + 1);
+    if (self == 0) {
+        iso_heap_t *heap = marked(job, 100, 1);
+        EXPECT_STATUS(ISO_ERR_RANK, iso_migrate(heap, job.size(), nullptr, 0, &request));
+        EXPECT_STATUS(ISO_ERR_INVALID,
+                      iso_migrate(heap, 1, header.data(), header.size(), &request));
+        EXPECT(request == nullptr);
+        // to oneself: allowed, no bytes
+        iso_request_t *to_self = job.start(heap, 0, "me", 3);
+        EXPECT_STATUS(ISO_OK, iso_wait(to_self));
+        const Arrived back = job.receive();
+        EXPECT(back.heap == heap && back.source == 0 && back.bytes == 0);
+        EXPECT(std::string(back.header.data()) == "me");
+        EXPECT(job.stats().bytes_put == 0);
+        // twice at once
+        iso_request_t *first = job.start(heap, 1);
+        EXPECT_STATUS(ISO_ERR_BUSY, iso_migrate(heap, 1, nullptr, 0, &request));
+        EXPECT_STATUS(ISO_ERR_BUSY, iso_heap_destroy(heap));
+        EXPECT_STATUS(ISO_OK, iso_wait(first));
+        // not (any more) one's own
+        EXPECT_STATUS(ISO_ERR_NOT_OWNER, iso_migrate(heap, 1, nullptr, 0, &request));
+        EXPECT_STATUS(ISO_ERR_NOT_OWNER, iso_heap_destroy(heap));
+        EXPECT(iso_heap_state(heap) == ISO_HEAP_ELSEWHERE);
+        int outside = 0;
+        EXPECT_STATUS(ISO_ERR_NOT_OWNER, iso_migrate(reinterpret_cast<iso_heap_t *>(&outside), 1,
+                                                     nullptr, 0, &request));
+    } else {
+        expect_marked(job.receive().heap, 100, 1);
+    }
+    job.barrier();
+    job.finish();
+}
+
+void headers()
+{
+    Job job;
+    for (const size_t length : {0, 1, 1024, ISO_HEADER_MAX}) {
+        std::vector<char> header(length);
+        for (size_t i = 0; i < length; i++)
+            header[i] = static_cast<char>(i * 7);
+        if (self == 0) {
+            job.send(job.heap(), 1, header.data(), length);
+        } else {
+            const Arrived got = job.receive();
+            EXPECT(got.header == header);
+            EXPECT(got.source == 0);
+        }
+    }
+    // what arrives before there is a callback waits for it
+    if (self == 1)
+        iso_set_arrival(job.job, nullptr, nullptr);
+    job.barrier();
+    if (self == 0)
+        job.send(job.heap(), 1);
+    job.barrier();
+    if (self == 1) {
+        static int called = 0;
+        EXPECT(job.stats().migrations_in == 5);
+        iso_set_arrival(
+            job.job, [](iso_job_t *, const iso_arrival_t *, void *) { called++; }, nullptr);
+        iso_progress(job.job);
+        EXPECT(called == 1);
+    }
+    job.barrier();
+    job.finish();
+}
+
+double cpu_seconds()
+{
+    rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+           static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e-6;
+}
+
+void idle()
+{
+    Job job;
+    if (self == 0)
+        job.send(job.heap(), 1); // they know each other
+    else
+        job.receive();
+    job.barrier();
+    double start = cpu_seconds();
+    EXPECT_STATUS(ISO_ERR_TIMED_OUT, iso_progress_wait(job.job, 1.0));
+    EXPECT(cpu_seconds() - start < 0.05);
+    // in a barrier whose last rank is late
+    start = cpu_seconds();
+    if (self == 0)
+        usleep(1000000);
+    job.barrier();
+    EXPECT(cpu_seconds() - start < 0.05);
+    // in an event loop
+    if (self == 0) {
+        usleep(300000);
+        job.send(job.heap(), 1);
+    } else {
+        start = cpu_seconds();
+        pollfd event = {iso_event_fd(job.job), POLLIN, 0};
+        while (job.arrivals.empty()) {
+            if (iso_progress(job.job) == 0 && iso_event_arm(job.job) == ISO_OK)
+                EXPECT(poll(&event, 1, 10000) == 1);
+        }
+        EXPECT(cpu_seconds() - start < 0.05);
+    }
+    job.barrier();
+    job.finish();
+}
+
+void borrow()
+{
+    Job job; // with a space of 64 slots
+    void *base = nullptr;
+    size_t space = 0;
+    iso_space(job.job, &base, &space);
+    const uint64_t total = space / ISO_SLOT_SIZE, strip = total / job.size();
+    if (self == 0) {
+        std::vector<iso_heap_t *> heaps;
+        iso_heap_t *heap = nullptr;
+        while (iso_heap_create(job.job, &heap) == ISO_OK)
+            heaps.push_back(heap);
+        EXPECT(heaps.size() == total); // all of the others', too
+        EXPECT_STATUS(ISO_ERR_NO_SPACE, iso_heap_create(job.job, &heap));
+        errno = 0;
+        EXPECT(iso_malloc(heaps[0], 3 << 20) == nullptr);
+        EXPECT(errno == ENOMEM);
+        for (iso_heap_t *one : heaps)
+            EXPECT_STATUS(ISO_OK, iso_heap_destroy(one));
+        heap = job.heap();
+        void *large = iso_malloc(heap, 10 << 20);
+        EXPECT(large != nullptr);
+        std::memset(large, 1, 10 << 20);
+        job.barrier();
+    } else {
+        job.barrier();
+        // what was freed came home, or comes when it is asked for
+        for (uint64_t i = 0; i < strip / 2; i++)
+            EXPECT(job.heap() != nullptr);
+    }
+    job.barrier();
+    job.finish();
+}
+
+// The target is stopped for longer than ISO_TIMEOUT, and goes on.
+void stopped()
+{
+    constexpr size_t size = 400000;
+    Job job;
+    if (self == 1) {
+        tell_pid(job);
+        job.send(marked(job, size, 7), 0); // with a grant for the way back
+        Arrived got = job.receive();       // whichever attempt got through
+        expect_marked(got.heap, size, 8);
+        job.barrier();
+        EXPECT(job.arrivals.empty());
+    } else {
+        bool same_node = false;
+        EXPECT_STATUS(ISO_OK, iso_same_node(job.job, 1, &same_node));
+        const pid_t pid = hear_pid(job);
+        iso_heap_t *heap = job.receive().heap;
+        iso_heap_t *fresh = marked(job, size, 9); // no grant for this one: it must ask
+        std::memset(iso_heap_root(heap), 8, size);
+        stop_process(pid);
+        const double start = now();
+        iso_request_t *without = job.start(fresh, 1), *with = job.start(heap, 1);
+        const iso_status_t ended_without = iso_wait(without), ended_with = iso_wait(with);
+        EXPECT(now() - start < 10);
+        EXPECT_STATUS(ISO_ERR_TIMED_OUT,
+                      ended_without); // never committed, or the word gave it back
+        EXPECT(iso_heap_state(fresh) == ISO_HEAP_OWNED);
+        expect_marked(fresh, size, 9);
+        if (same_node) {
+            EXPECT_STATUS(ISO_ERR_TIMED_OUT, ended_with);
+            EXPECT(iso_heap_state(heap) == ISO_HEAP_OWNED);
+        } else {
+            EXPECT_STATUS(ISO_ERR_IN_DOUBT, ended_with);
+            EXPECT(iso_heap_state(heap) == ISO_HEAP_IN_DOUBT);
+            EXPECT(job.stats().migrations_in_doubt == 1);
+            iso_request_t *again = nullptr;
+            EXPECT_STATUS(ISO_ERR_BUSY, iso_migrate(heap, 1, nullptr, 0, &again));
+        }
+        EXPECT(kill(pid, SIGCONT) == 0);
+        if (same_node)
+            job.send(heap, 1);
+        for (const double until = now() + 10; iso_heap_state(heap) != ISO_HEAP_ELSEWHERE;) {
+            EXPECT(now() < until); // the doubt is settled by the late answer
+            iso_progress_wait(job.job, 0.1);
+        }
+        EXPECT(job.stats().migrations_in_doubt == 0);
+        job.barrier();
+        expect_marked(fresh, size, 9);
+    }
+    job.finish();
+}
+
+// The target dies while a migration to it waits for its answer; a third rank goes on.
+void target_dies()
+{
+    constexpr size_t size = 400000;
+    Job job;
+    if (self == 1) {
+        tell_pid(job);
+        job.send(marked(job, size, 7), 0);
+        job.barrier();
+        for (;;)
+            pause();
+    }
+    if (self == 0) {
+        const pid_t pid = hear_pid(job);
+        iso_heap_t *heap = job.receive().heap, *fresh = marked(job, size, 9);
+        job.barrier();
+        stop_process(pid); // so that it answers nothing any more
+        iso_request_t *with = job.start(heap, 1), *without = job.start(fresh, 1);
+        for (int i = 0; i < 100; i++)
+            iso_progress(job.job);
+        EXPECT(kill(pid, SIGKILL) == 0);
+        const double start = now();
+        EXPECT_STATUS(ISO_ERR_PEER_DEAD, iso_wait(with));
+        EXPECT_STATUS(ISO_ERR_PEER_DEAD, iso_wait(without));
+        EXPECT(now() - start < 5);
+        for (iso_heap_t *one : {heap, fresh})
+            EXPECT(iso_heap_state(one) == ISO_HEAP_OWNED);
+        expect_marked(heap, size, 7);
+        expect_marked(fresh, size, 9);
+        iso_request_t *request = nullptr;
+        EXPECT_STATUS(ISO_ERR_PEER_DEAD, iso_migrate(heap, 1, nullptr, 0, &request));
+        job.send(heap, 2);
+        job.send(fresh, 2);
+    } else {
+        job.barrier();
+        expect_marked(job.receive().heap, size, 7);
+        expect_marked(job.receive().heap, size, 9);
+    }
+    job.barrier(); // of the two that live
+    job.finish();
+    std::printf("survivor %u ok\n", self);
+}
+
+// The source dies in the midst of things; what it had not given away is gone, and nothing else.
+void source_dies()
+{
+    Job job;
+    if (self == 1) {
+        job.send(marked(job, 100, 5), 2);
+        job.send(marked(job, 100, 6), 0);
+        job.barrier();
+        job.start(marked(job, 8 << 20, 1), 0);
+        kill(getpid(), SIGKILL);
+    }
+    iso_heap_t *mine = job.receive().heap;
+    job.barrier();
+    for (const double until = now() + 2; now() < until;)
+        iso_progress_wait(job.job, 0.1);
+    expect_marked(mine, 100, self == 0 ? 6 : 5);
+    const uint32_t other = self == 0 ? 2 : 0;
+    job.send(mine, other);
+    Arrived got = job.receive();
+    if (got.source == 1) // its last heap, if it had committed it
+        got = job.receive();
+    expect_marked(got.heap, 100, self == 0 ? 5 : 6);
+    job.barrier();
+    job.finish();
+    std::printf("survivor %u ok\n", self);
+}
+
+void cancel()
+{
+    constexpr size_t size = 400000;
+    Job job;
+    if (self == 1) {
+        tell_pid(job);
+        expect_marked(job.receive().heap, size, 4);
+        job.barrier();
+        EXPECT(job.arrivals.empty());
+    } else {
+        const pid_t pid = hear_pid(job);
+        iso_heap_t *heap = marked(job, size, 4);
+        stop_process(pid);
+        for (int i = 0; i < 3; i++) {
+            iso_request_t *request = job.start(heap, 1);
+            iso_progress(job.job);
+            EXPECT_STATUS(ISO_OK, iso_cancel(request));
+            EXPECT_STATUS(ISO_ERR_CANCELED, iso_wait(request));
+            EXPECT(iso_heap_state(heap) == ISO_HEAP_OWNED);
+            EXPECT(iso_malloc(heap, 5000) != nullptr);
+        }
+        EXPECT(kill(pid, SIGCONT) == 0);
+        job.send(heap, 1);
+        job.barrier();
+    }
+    EXPECT(job.stats().messages_dropped == 0 || self == 0);
+    job.finish();
+}
+
+// Prints the base of the space.
+void base()
+{
+    Job job;
+    void *base = nullptr;
+    size_t size = 0;
+    iso_space(job.job, &base, &size);
+    if (self == 0)
+        std::printf("base %p\n", base);
+    job.finish();
+}
+
+} // namespace
+
+int main(int argc, char **argv)
+{
+    const Test tests[] = {
+        {"one_sided", one_sided},
+        {"refused", refused},
+        {"misuse", misuse},
+        {"headers", headers},
+        {"idle", idle},
+        {"borrow", borrow},
+        {"stopped", stopped},
+        {"target_dies", target_dies},
+        {"source_dies", source_dies},
+        {"cancel", cancel},
+        {"base", base},
+    };
+    return run_test(tests, argc, argv);
+}
