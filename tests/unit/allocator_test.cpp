@@ -288,10 +288,14 @@ constexpr int scale = 1;
 TEST_CASE("random operations agree with a model", "[allocator]")
 {
     Job job;
-    for (uint32_t seed = 1; seed <= 3; seed++) {
-        Model model(job.heap(), seed);
-        for (int i = 0; i < 40000 / scale; i++) {
-            model.step(seed == 1 ? 600 : seed == 2 ? 40000 : 5000000);
+    struct Kind {
+        size_t largest;
+        int steps;
+    };
+    for (const Kind &kind : {Kind{600, 40000}, Kind{40000, 20000}, Kind{5000000, 1200}}) {
+        Model model(job.heap(), static_cast<uint32_t>(kind.largest));
+        for (int i = 0; i < kind.steps / scale; i++) {
+            model.step(kind.largest);
             if (i % 8000 == 0)
                 model.check_all();
         }
