@@ -67,7 +67,7 @@ iso_status_t iso_space_reserve(iso_space_t *space, const iso_logger_t *logger, u
     if (error) {
         iso_log(logger, ISO_LOG_ERROR,
                 "cannot reserve %" PRIu64 " MiB of addresses at 0x%" PRIx64 ": %s; set "
-                "ISO_SPACE_SIZE to less",
+                "ISO_SPACE_SIZE to less, or ISO_SPACE_BASE to another address",
                 size >> 20, base, strerror(error));
         return ISO_ERR_LIMIT;
     }

@@ -342,6 +342,7 @@ static void scenario_misuse(void)
     CHECK(wait_barrier() == ISO_OK);
     CHECK(job->lookup(job->ctx, job->size, blob, &len) == ISO_ERR_RANK);
     CHECK(job->lookup(job->ctx, 0, blob, &len) == ISO_ERR_INVALID);
+    CHECK(barrier() == ISO_OK);
     CHECK(job->publish(job->ctx, blob, 4097) == ISO_ERR_INVALID);
     CHECK(job->publish(job->ctx, "longer than eight", 17) == ISO_OK);
     CHECK(barrier() == ISO_OK);

@@ -482,7 +482,7 @@ TEST_CASE("too few open files are told in one line")
     CHECK(p.count("") == 1);
 }
 
-TEST_CASE("--no-aslr gives all ranks the same addresses; without it they differ")
+TEST_CASE("with --no-aslr all ranks have the same addresses; without it they differ")
 {
     process same(job(4, {"address"}, {"--no-aslr"}));
     CHECK(same.end() == 0);
@@ -561,7 +561,7 @@ TEST_CASE("--help and --version")
     CHECK(version.count("iso_run 0.") == 1);
 }
 
-TEST_CASE("--timeout ends the job with status 124")
+TEST_CASE("after --timeout the job ends with status 124")
 {
     const auto start = clock_type::now();
     process p(job(3, {"sleep", "meek"}, {"--timeout", "0.5"}));

@@ -26,7 +26,8 @@ export run program
 
 refused "space larger than possible" "ISO_SPACE_SIZE" env ISO_SPACE_SIZE=1P "$run" -n 2 "$program" base
 refused "space that is no multiple" "SPACE_SIZE.*3M|3M.*SPACE_SIZE" env ISO_SPACE_SIZE=3M "$run" -n 2 "$program" base
-refused "base that is taken" "ISO_SPACE_BASE" env ISO_SPACE_BASE=0x7ff000000000 ISO_SPACE_SIZE=64G "$run" -n 2 "$program" base
+refused "base that is taken" "cannot be mapped, this is there: .*ISO_SPACE_BASE" env ISO_SPACE_BASE=0x7ffff7000000 ISO_SPACE_SIZE=16M "$run" --no-aslr -n 2 "$program" base
+refused "base where nothing can be" "ISO_SPACE_BASE" env ISO_SPACE_BASE=0x7ff000000000 ISO_SPACE_SIZE=64G "$run" -n 2 "$program" base
 refused "unknown transport" "carrier-pigeon" env ISO_TRANSPORT=carrier-pigeon "$run" -n 2 "$program" base
 refused "unknown transport, alone" "carrier-pigeon" env ISO_TRANSPORT=carrier-pigeon "$program" base
 refused "bad backing" "ISO_BACKING.*paper" env ISO_BACKING=paper "$run" -n 2 "$program" base
