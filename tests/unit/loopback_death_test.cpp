@@ -311,6 +311,7 @@ TEST_CASE("a peer that closes and then ends is reported, and no earlier", "[loop
         Rank rank(1);
         iso_endpoint_t *ep = nullptr;
         CHILD_REQUIRE(meet(rank, parent, 0, &ep) == ISO_OK);
+        CHILD_REQUIRE(parent.get() == "connected");
         CHILD_REQUIRE(send(ep, "last words") == ISO_OK);
         loopback().disconnect(ep);
         rank.close();
@@ -321,6 +322,7 @@ TEST_CASE("a peer that closes and then ends is reported, and no earlier", "[loop
     Rank rank(0);
     iso_endpoint_t *ep = nullptr;
     REQUIRE(meet(rank, child.channel, 1, &ep) == ISO_OK);
+    child.channel.put("connected");
     REQUIRE(child.channel.get() == "closed");
     CHECK(send(ep, "x") == ISO_ERR_UNREACHABLE);
     REQUIRE(rank.until([&] { return rank.failures.size() == 1 && rank.messages.size() == 1; }));
