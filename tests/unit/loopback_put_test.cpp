@@ -364,7 +364,9 @@ TEST_CASE("puts into more windows than are kept", "[loopback]")
         CHECK(maps > maps_before + windows_kept / 2); // windows were mapped, or nothing is tested
         CHECK(maps <= maps_before + windows_kept + 20);
     }
-    CHECK(count_lines("/proc/self/maps") <= maps_before + 8); // the process heap has its own
+#if !defined(__SANITIZE_ADDRESS__) // which maps as it likes
+    CHECK(count_lines("/proc/self/maps") <= maps_before + 8);
+#endif
 }
 
 TEST_CASE("puts go on without addresses for a window", "[loopback]")
