@@ -55,25 +55,25 @@ ISO_API const char *iso_version(unsigned *major_p, unsigned *minor_p, unsigned *
 
 typedef enum iso_status {
     ISO_OK = 0,
-    ISO_INPROGRESS = 1,       /* started, not finished: make progress and test again */
-    ISO_ERR_INVALID = -1,     /* an argument or a setting has a value that means nothing here */
-    ISO_ERR_NO_MEMORY = -2,   /* the process has no memory left */
-    ISO_ERR_NO_SPACE = -3,    /* the iso space has no free slots left that this rank could get */
-    ISO_ERR_LIMIT = -4,       /* a limit of the machine or of a setting is too small */
-    ISO_ERR_NO_MODULE = -5,   /* a transport or bootstrap module is not there or cannot be loaded */
-    ISO_ERR_VERSION = -6,     /* versions, page sizes or data layouts differ */
-    ISO_ERR_NOT_OWNER = -7,   /* the heap is not (any more) at this rank */
-    ISO_ERR_BUSY = -8,        /* the object is in use: a migration of it is under way */
-    ISO_ERR_RANK = -9,        /* no such rank in the job */
-    ISO_ERR_REFUSED = -10,    /* the target does not admit the heap; the source still owns it */
-    ISO_ERR_TIMED_OUT = -11,  /* no answer within ISO_TIMEOUT; the source still owns the heap */
-    ISO_ERR_IN_DOUBT = -12,   /* no answer after the commit: the heap is frozen until peers speak */
-    ISO_ERR_PEER_DEAD = -13,  /* the peer's process is known to be gone */
+    ISO_INPROGRESS = 1,      /* started, not finished: make progress and test again */
+    ISO_ERR_INVALID = -1,    /* an argument or a setting has a value that means nothing here */
+    ISO_ERR_NO_MEMORY = -2,  /* the process has no memory left */
+    ISO_ERR_NO_SPACE = -3,   /* the iso space has no free slots left that this rank could get */
+    ISO_ERR_LIMIT = -4,      /* a limit of the machine or of a setting is too small */
+    ISO_ERR_NO_MODULE = -5,  /* a transport or bootstrap module is not there or cannot be loaded */
+    ISO_ERR_VERSION = -6,    /* versions, page sizes or data layouts differ */
+    ISO_ERR_NOT_OWNER = -7,  /* the heap is not (any more) at this rank */
+    ISO_ERR_BUSY = -8,       /* the object is in use: a migration of it is under way */
+    ISO_ERR_RANK = -9,       /* no such rank in the job */
+    ISO_ERR_REFUSED = -10,   /* the target does not admit the heap; the source still owns it */
+    ISO_ERR_TIMED_OUT = -11, /* no answer within ISO_TIMEOUT; the source still owns the heap */
+    ISO_ERR_IN_DOUBT = -12,  /* no answer after the commit: the heap is frozen until peers speak */
+    ISO_ERR_PEER_DEAD = -13, /* the peer's process is known to be gone */
     ISO_ERR_UNREACHABLE = -14, /* no transport leads to the peer */
     ISO_ERR_NOT_MOVABLE = -15, /* the block was not allocated to move on its own */
-    ISO_ERR_SYSTEM = -16,     /* a system call failed; the log line has its name and errno */
-    ISO_ERR_AGAIN = -17,      /* no room right now (a transport's send queue): call again later */
-    ISO_ERR_CANCELED = -18    /* ended by the caller before it was decided */
+    ISO_ERR_SYSTEM = -16,      /* a system call failed; the log line has its name and errno */
+    ISO_ERR_AGAIN = -17,       /* no room right now (a transport's send queue): call again later */
+    ISO_ERR_CANCELED = -18     /* ended by the caller before it was decided */
 } iso_status_t;
 
 /* The meaning of a status in a few words; never NULL. Thread rules: none. */
@@ -100,8 +100,8 @@ typedef enum iso_log_level {
     ISO_LOG_DEBUG = 3
 } iso_log_level_t;
 
-typedef struct iso_job iso_job_t;         /* a process's membership of a job */
-typedef struct iso_heap iso_heap_t;       /* lies in the iso space: the same address at every rank */
+typedef struct iso_job iso_job_t;   /* a process's membership of a job */
+typedef struct iso_heap iso_heap_t; /* lies in the iso space: the same address at every rank */
 typedef struct iso_request iso_request_t; /* one migration, seen from its source */
 struct iso_bootstrap;                     /* bootstrap.h: how ranks find each other */
 
@@ -128,18 +128,18 @@ typedef bool (*iso_admit_fn)(iso_job_t *job, const iso_arrival_t *arrival, void 
 typedef struct iso_params {
     size_t struct_size; /* set by iso_params_init; leave alone */
 
-    uint64_t space_size;             /* bytes of the iso space; 0: what fits the machine */
-    uint64_t space_base;             /* its address; 0: the preferred base */
+    uint64_t space_size; /* bytes of the iso space; 0: what fits the machine */
+    uint64_t space_base; /* its address; 0: the preferred base */
     iso_backing_t backing;
-    uint32_t node_size;              /* ranks of a pretended node; 0: nodes as they are */
-    const char *transport;           /* between nodes: auto or a module's name */
-    const char *bootstrap;           /* auto or a module's name */
-    const char *module_path;         /* folders with modules, ':' between; "": the install's own */
-    uint64_t retain;                 /* bytes of unused pages a rank keeps resident */
-    double timeout;                  /* seconds: what "bounded time" means */
+    uint32_t node_size;      /* ranks of a pretended node; 0: nodes as they are */
+    const char *transport;   /* between nodes: auto or a module's name */
+    const char *bootstrap;   /* auto or a module's name */
+    const char *module_path; /* folders with modules, ':' between; "": the install's own */
+    uint64_t retain;         /* bytes of unused pages a rank keeps resident */
+    double timeout;          /* seconds: what "bounded time" means */
     iso_log_level_t log_level;
     iso_thread_level_t thread_level;
-    bool core_dump;                  /* iso space in core files (slow: the range is large) */
+    bool core_dump; /* iso space in core files (slow: the range is large) */
 
     const struct iso_bootstrap *caller_bootstrap; /* the caller's own; NULL: by `bootstrap` */
     iso_arrival_fn arrival;
@@ -295,11 +295,11 @@ typedef enum iso_migration_path {
 typedef struct iso_request_info {
     const char *step; /* the protocol step that it has reached, as the docs name it */
     iso_migration_path_t path;
-    bool granted_before;  /* a standing grant saved the reservation round trip */
-    uint64_t live_bytes;  /* to be put */
-    uint64_t bytes_put;   /* put and locally complete */
-    uint64_t puts;        /* put operations */
-    bool puts_complete;   /* all of them remotely complete */
+    bool granted_before; /* a standing grant saved the reservation round trip */
+    uint64_t live_bytes; /* to be put */
+    uint64_t bytes_put;  /* put and locally complete */
+    uint64_t puts;       /* put operations */
+    bool puts_complete;  /* all of them remotely complete */
 } iso_request_info_t;
 /* Valid until the request has been freed. */
 ISO_API void iso_request_query(const iso_request_t *request, iso_request_info_t *info_p);
@@ -307,8 +307,8 @@ ISO_API void iso_request_query(const iso_request_t *request, iso_request_info_t 
 typedef enum iso_heap_state {
     ISO_HEAP_ELSEWHERE = 0, /* not at this rank */
     ISO_HEAP_OWNED = 1,
-    ISO_HEAP_MOVING = 2,   /* leaving, or arriving and not usable yet */
-    ISO_HEAP_IN_DOUBT = 3  /* frozen: the commit was sent and no answer came */
+    ISO_HEAP_MOVING = 2,  /* leaving, or arriving and not usable yet */
+    ISO_HEAP_IN_DOUBT = 3 /* frozen: the commit was sent and no answer came */
 } iso_heap_state_t;
 /* The state of a heap as this rank knows it. Any heap address may be asked for. */
 ISO_API iso_heap_state_t iso_heap_state(const iso_heap_t *heap);
@@ -349,22 +349,22 @@ typedef struct iso_stats {
     uint64_t migrations_in_doubt; /* now */
     uint64_t bytes_put;
     uint64_t puts;
-    uint64_t reservations;        /* reservation round trips */
-    uint64_t grants_used;         /* migrations that a standing grant spared one */
-    uint64_t grants_revoked;      /* at this rank's wish */
+    uint64_t reservations;   /* reservation round trips */
+    uint64_t grants_used;    /* migrations that a standing grant spared one */
+    uint64_t grants_revoked; /* at this rank's wish */
     uint64_t messages_sent;
     uint64_t messages_received;
-    uint64_t messages_dropped;    /* malformed, of no rank of this job, or stale: changed nothing */
+    uint64_t messages_dropped; /* malformed, of no rank of this job, or stale: changed nothing */
     uint64_t nacks_sent;
-    uint64_t slots_total;         /* now: owned by this rank, free or in heaps here */
-    uint64_t slots_free;          /* now */
-    uint64_t slots_given;         /* sent to other ranks, home or on request */
+    uint64_t slots_total; /* now: owned by this rank, free or in heaps here */
+    uint64_t slots_free;  /* now */
+    uint64_t slots_given; /* sent to other ranks, home or on request */
     uint64_t slots_received;
-    uint64_t heaps;               /* now: owned */
-    uint64_t retained_bytes;      /* now: resident pages that hold nothing (upper bound) */
-    uint64_t released_bytes;      /* given back to the system */
-    uint64_t registered_bytes;    /* now */
-    uint64_t peers;               /* now: ranks this one has talked to */
+    uint64_t heaps;            /* now: owned */
+    uint64_t retained_bytes;   /* now: resident pages that hold nothing (upper bound) */
+    uint64_t released_bytes;   /* given back to the system */
+    uint64_t registered_bytes; /* now */
+    uint64_t peers;            /* now: ranks this one has talked to */
 } iso_stats_t;
 ISO_API void iso_stats(iso_job_t *job, iso_stats_t *stats_p);
 

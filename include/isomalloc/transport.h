@@ -62,12 +62,12 @@ typedef struct iso_transport_host {
 
 typedef struct iso_transport_caps {
     uint32_t struct_size;
-    bool pins_memory;  /* registration pins pages: it is bounded, and mappings must not change */
-    bool one_sided;    /* puts complete while the target's CPU does nothing (tried, not hoped) */
-    bool needs_fd;     /* regions must come with the memory object that backs them */
-    bool shares_host;  /* reaches only ranks on this host */
-    size_t max_send;   /* longest message, >= ISO_TRANSPORT_MIN_SEND */
-    size_t max_put;    /* longest single put */
+    bool pins_memory; /* registration pins pages: it is bounded, and mappings must not change */
+    bool one_sided;   /* puts complete while the target's CPU does nothing (tried, not hoped) */
+    bool needs_fd;    /* regions must come with the memory object that backs them */
+    bool shares_host; /* reaches only ranks on this host */
+    size_t max_send;  /* longest message, >= ISO_TRANSPORT_MIN_SEND */
+    size_t max_put;   /* longest single put */
     const char *description; /* one line for people */
 } iso_transport_caps_t;
 
@@ -138,7 +138,7 @@ typedef struct iso_transport_ops {
 typedef struct iso_module_info {
     const char *kind, *name, *path;
     bool usable;
-    const char *why;         /* NULL when usable */
+    const char *why;           /* NULL when usable */
     iso_transport_caps_t caps; /* of a usable transport */
 } iso_module_info_t;
 ISO_API void iso_modules(const iso_params_t *params,

@@ -22,7 +22,8 @@ struct Slots {
 
 TEST_CASE("strips cover the space without overlap, and home is whose strip it is", "[slots]")
 {
-    for (auto [total, size] : {std::pair{64u, 4u}, {65u, 4u}, {7u, 7u}, {3u, 7u}, {100000u, 4096u}}) {
+    for (auto [total, size] :
+         {std::pair{64u, 4u}, {65u, 4u}, {7u, 7u}, {3u, 7u}, {100000u, 4096u}}) {
         uint32_t next = 0;
         for (uint32_t rank = 0; rank < size; rank++) {
             uint32_t first, count;
@@ -92,7 +93,8 @@ TEST_CASE("foreign free slots are counted and found, own ones are not", "[slots]
     for (uint32_t from = 0; iso_slots_next_foreign(&s.slots, from, &first, &count);
          from = first + count)
         runs.emplace_back(first, count);
-    CHECK(runs == std::vector<std::pair<uint32_t, uint32_t>>{{10, 5}, {90, 10}, {200, 70}, {399, 1}});
+    CHECK(runs ==
+          std::vector<std::pair<uint32_t, uint32_t>>{{10, 5}, {90, 10}, {200, 70}, {399, 1}});
     CHECK(iso_slots_take_exact(&s.slots, 92, 4));
     CHECK(s.slots.foreign_free == 82);
     CHECK_FALSE(iso_slots_take_exact(&s.slots, 90, 5));

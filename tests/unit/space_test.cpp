@@ -77,7 +77,8 @@ TEST_CASE("holes are free: each one offered can be reserved", "[space]")
 TEST_CASE("the base chosen fits every rank's holes, and none is chosen where none does", "[space]")
 {
     // rank 0: [10,30) [50,90); rank 1: [20,60); rank 2: [0,100)
-    const std::vector<iso_os_hole_t> holes = {{50, 40}, {10, 20}, {20, 40}, {0, 0}, {0, 100}, {0, 0}};
+    const std::vector<iso_os_hole_t> holes = {{50, 40}, {10, 20}, {20, 40},
+                                              {0, 0},   {0, 100}, {0, 0}};
     const uint32_t counts[] = {2, 1, 1};
     CHECK(iso_space_intersect(holes.data(), counts, 2, 3, 10) == 20);
     CHECK(iso_space_intersect(holes.data(), counts, 2, 3, 11) == 0);

@@ -62,8 +62,9 @@ iso_status_t decode(const std::vector<uint8_t> &bytes, iso_msg_t *msg)
 }
 
 const std::vector<iso_msg_type_t> types = {
-    ISO_MSG_HELLO, ISO_MSG_RESERVE, ISO_MSG_GRANT,  ISO_MSG_COMMIT,  ISO_MSG_ACK,          ISO_MSG_NACK,
-    ISO_MSG_DONE,  ISO_MSG_CANCEL,  ISO_MSG_REVOKE, ISO_MSG_UNGRANT, ISO_MSG_SLOT_REQUEST, ISO_MSG_SLOT_GIVE};
+    ISO_MSG_HELLO,  ISO_MSG_RESERVE, ISO_MSG_GRANT,        ISO_MSG_COMMIT,
+    ISO_MSG_ACK,    ISO_MSG_NACK,    ISO_MSG_DONE,         ISO_MSG_CANCEL,
+    ISO_MSG_REVOKE, ISO_MSG_UNGRANT, ISO_MSG_SLOT_REQUEST, ISO_MSG_SLOT_GIVE};
 
 } // namespace
 
