@@ -10,7 +10,7 @@ failures=0
 
 fresh_tree() {
     rm -rf "${tree:?}"/*
-    mkdir -p "$tree"/{core,transport/{loopback,ucx},perf,tests/ranks,include/isomalloc}
+    mkdir -p "$tree"/{core,transport/{loopback,ucx},perf,examples,tests/ranks,include/isomalloc}
     printf '#include "core/a.h"\n#include <isomalloc/isomalloc.h>\n#include <errno.h>\n' >"$tree/core/a.c"
     touch "$tree/core/a.h"
     printf '#include <isomalloc/transport.h>\n#include "ring.h"\n' >"$tree/transport/loopback/put.c"
@@ -18,6 +18,7 @@ fresh_tree() {
     printf '#include <ucp/api/ucp.h>\n#include "transport/ucx/ucx.h"\n' >"$tree/transport/ucx/ucx.c"
     touch "$tree/transport/ucx/ucx.h"
     printf '#include <isomalloc/isomalloc.h>\n#include <stdio.h>\n' >"$tree/perf/info.c"
+    printf '#include <isomalloc/isomalloc.h>\n' >"$tree/examples/ring.c"
     printf '#include <isomalloc/isomalloc.h>\n#include "ranks.hpp"\n' >"$tree/tests/ranks/t.cpp"
     touch "$tree/tests/ranks/ranks.hpp"
     printf '#include <stddef.h>\n' >"$tree/include/isomalloc/isomalloc.h"
@@ -58,6 +59,7 @@ planted transport/loopback/put.c '#include "transport/ucx/ucx.h"'
 planted perf/info.c '#include "core/a.h"'
 planted perf/info.c '#include <core/a.h>'
 planted perf/info.c '#include <mpi.h>'
+planted examples/ring.c '#include "core/a.h"'
 planted tests/ranks/t.cpp '#include "core/a.h"'
 planted include/isomalloc/isomalloc.h '#include <core/a.h>'
 planted include/isomalloc/isomalloc.h '#include <ucp/api/ucp.h>'
