@@ -124,7 +124,8 @@ void iso_run_collective_part(iso_run_job_t *job, iso_run_rank_t *rank, const iso
                              const char *payload, size_t len)
 {
     iso_run_collective_t *collective = &job->collective;
-    const bool last = head->offset + len >= head->total;
+    const bool last = head->offset + len >= head->total ||
+                      head->total > ISO_LOCAL_MAX_GATHER / job->options->size;
 
     if (job->ending) {
         if (last)

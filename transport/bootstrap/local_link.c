@@ -215,6 +215,8 @@ iso_status_t iso_local_send(iso_local_link_t *link, uint16_t type, uint32_t rank
 
     if (link->lost)
         return ISO_ERR_SYSTEM;
+    if (type == ISO_LOCAL_ALLGATHER && len > ISO_LOCAL_MAX_GATHER / link->size)
+        return send_packet(link, &message);
     do {
         parts[1].iov_base = len == 0 ? NULL : (char *)data + head.offset;
         parts[1].iov_len = len - head.offset;

@@ -16,6 +16,7 @@
  *   BYE                                      (no answer)
  *                                            DEAD      rank = whose process is gone; any time
  *
+ * A contribution above ISO_LOCAL_MAX_GATHER / size is refused: only its head is sent.
  * An ERROR has the status, the request that it answers, and one line of text without a line end.
  * Collectives have no number: the k-th of a rank belongs to the k-th of every other.
  */
