@@ -362,7 +362,7 @@ TEST_CASE("puts into more windows than are kept", "[loopback]")
         CHECK(pair.target.resident() == 2 * windows * page - windows * page);
         const size_t maps = count_lines("/proc/self/maps");
         CHECK(maps > maps_before + windows_kept / 2); // windows were mapped, or nothing is tested
-        CHECK(maps <= maps_before + windows_kept + 20);
+        CHECK(maps <= maps_before + windows_kept + 36); // 44 more were asked for; a sanitizer maps some
     }
 #if !defined(__SANITIZE_ADDRESS__) // which maps as it likes
     CHECK(count_lines("/proc/self/maps") <= maps_before + 8);
