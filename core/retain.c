@@ -124,18 +124,30 @@ void iso_retain_slots_leave(iso_job_t *job, uint32_t first, uint32_t count)
         punch_units(job, first + i, dirty_remove(job, first + i, ALL_UNITS));
 }
 
+/* Of 8 slots: most of a large heap has nothing to give back, and handing it over should not be felt. */
+static bool none_resident(const uint32_t resident[8])
+{
+    uint64_t pairs[4];
+    memcpy(pairs, resident, sizeof pairs);
+    return (pairs[0] | pairs[1] | pairs[2] | pairs[3]) == 0;
+}
+
 void iso_retain_handover(iso_job_t *job, const iso_extent_t *extents, uint32_t count)
 {
-    for (uint32_t e = 0; e < count; e++)
-        for (uint32_t i = 0; i < iso_extent_slots(&extents[e]); i++) {
-            uint32_t slot = extents[e].first + i;
+    for (uint32_t e = 0; e < count; e++) {
+        uint32_t end = extents[e].first + iso_extent_slots(&extents[e]);
+        for (uint32_t slot = extents[e].first; slot < end; slot++) {
+            if (end - slot >= 8 && none_resident(&job->retain.resident[slot])) {
+                slot += 7;
+                continue;
+            }
             uint32_t dirty = dirty_remove(job, slot, ALL_UNITS);
             /* a bit may stand for a unit that came into use with an arrival, see claim */
-            if (dirty)
-                punch_units(
-                    job, slot,
-                    dirty & iso_heap_slot_free_units(iso_space_slot_address(&job->space, slot)));
+            punch_units(job, slot,
+                        dirty &
+                            iso_heap_slot_free_units(iso_space_slot_address(&job->space, slot)));
         }
+    }
 }
 
 /* ---- left ---- */
@@ -171,6 +183,8 @@ static void left_detach_slot(iso_job_t *job, uint32_t slot)
 void iso_retain_claim(iso_job_t *job, const iso_extent_t *extents, uint32_t count, bool handover)
 {
     iso_retain_t *retain = &job->retain;
+    if (handover && !retain->oldest)
+        return;
     for (uint32_t e = 0; e < count; e++)
         for (uint32_t i = 0; i < iso_extent_slots(&extents[e]); i++) {
             uint32_t slot = extents[e].first + i;

@@ -21,12 +21,13 @@ iso_status_t iso_slots_open(iso_slots_t *slots, uint32_t total, uint32_t rank, u
     slots->table = iso_os_table_map(table_bytes(total));
     if (!slots->table)
         return ISO_ERR_NO_MEMORY;
+    slots->total = total;
     slots->free = iso_os_table_map(bitmap_bytes(total));
-    if (!slots->free) {
-        iso_os_table_unmap((void *)slots->table, table_bytes(total));
+    slots->entered = iso_os_table_map(bitmap_bytes(total));
+    if (!slots->free || !slots->entered) {
+        iso_slots_close(slots);
         return ISO_ERR_NO_MEMORY;
     }
-    slots->total = total;
     iso_slots_strip(total, rank, size, &slots->strip_first, &slots->strip_count);
     slots->search_from = slots->strip_first;
     slots->low = slots->high = slots->strip_first;
@@ -37,6 +38,7 @@ iso_status_t iso_slots_open(iso_slots_t *slots, uint32_t total, uint32_t rank, u
 
 void iso_slots_close(iso_slots_t *slots)
 {
+    iso_os_table_unmap(slots->entered, bitmap_bytes(slots->total));
     iso_os_table_unmap(slots->free, bitmap_bytes(slots->total));
     iso_os_table_unmap((void *)slots->table, table_bytes(slots->total));
     memset(slots, 0, sizeof *slots);
@@ -195,20 +197,22 @@ bool iso_slots_next_foreign(const iso_slots_t *slots, uint32_t from, uint32_t *f
     }
 }
 
+/* A heap of many GiB is handed over in microseconds only if these loops are one store a slot. */
 void iso_slots_enter(iso_slots_t *slots, const iso_extent_t *extent, uintptr_t heap_slot)
 {
-    bool run = extent->count & ISO_EXTENT_RUN;
-    uint32_t count = iso_extent_slots(extent);
-    for (uint32_t i = 0; i < count; i++)
-        atomic_store_explicit(&slots->table[extent->first + i], heap_slot + (run ? i : 0),
-                              memory_order_release);
+    uintptr_t step = extent->count & ISO_EXTENT_RUN ? 1 : 0, word = heap_slot;
+    ISO_ATOMIC(uintptr_t) *at = &slots->table[extent->first], *end = at + iso_extent_slots(extent);
+    for (; at < end; at++, word += step)
+        atomic_store_explicit(at, word, memory_order_release);
+    bits_fill(slots->entered, extent->first, iso_extent_slots(extent), true);
 }
 
 void iso_slots_clear(iso_slots_t *slots, const iso_extent_t *extent)
 {
-    uint32_t count = iso_extent_slots(extent);
-    for (uint32_t i = 0; i < count; i++)
-        atomic_store_explicit(&slots->table[extent->first + i], 0, memory_order_release);
+    ISO_ATOMIC(uintptr_t) *at = &slots->table[extent->first], *end = at + iso_extent_slots(extent);
+    for (; at < end; at++)
+        atomic_store_explicit(at, 0, memory_order_release);
+    bits_fill(slots->entered, extent->first, iso_extent_slots(extent), false);
 }
 
 bool iso_slots_unknown(const iso_slots_t *slots, const iso_extent_t *extent)
@@ -216,10 +220,6 @@ bool iso_slots_unknown(const iso_slots_t *slots, const iso_extent_t *extent)
     uint32_t count = iso_extent_slots(extent), end = extent->first + count;
     if (count == 0 || end < extent->first || end > slots->total)
         return false;
-    if (bits_find(slots->free, extent->first, end, true) != end)
-        return false;
-    for (uint32_t i = extent->first; i < end; i++)
-        if (atomic_load_explicit(&slots->table[i], memory_order_relaxed))
-            return false;
-    return true;
+    return bits_find(slots->free, extent->first, end, true) == end &&
+           bits_find(slots->entered, extent->first, end, true) == end;
 }

@@ -44,7 +44,8 @@ typedef struct iso_slots {
      * without: a reader owns the heap, or asks about an address of its own. */
     ISO_ATOMIC(uintptr_t) * table;
 
-    uint64_t *free; /* bitmap of the free set */
+    uint64_t *entered; /* bitmap: whose word in the table is not 0 */
+    uint64_t *free;    /* bitmap of the free set */
     uint32_t free_count;
     uint32_t foreign_free; /* of those: not of this rank's strip */
     uint32_t search_from;  /* where the next search starts (next fit) */
