@@ -39,6 +39,17 @@ function(iso_add_program name)
     target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/include)
     target_link_libraries(${name} PRIVATE iso_build_flags)
     install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+    _iso_install_man_page(${name})
+endfunction()
+
+# iso_add_script(<name>): the same for a shell script; the build tree has a copy beside the programs.
+function(iso_add_script name)
+    configure_file(${name} ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/${name} COPYONLY)
+    install(PROGRAMS ${name} DESTINATION ${CMAKE_INSTALL_BINDIR})
+    _iso_install_man_page(${name})
+endfunction()
+
+function(_iso_install_man_page name)
     if(EXISTS ${PROJECT_SOURCE_DIR}/man/${name}.1)
         install(FILES ${PROJECT_SOURCE_DIR}/man/${name}.1
             DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)

@@ -154,18 +154,18 @@ static bool candidate(const iso_job_t *job, uint32_t i, uint32_t *rank_p)
     return i - in_node < job->size - 1;
 }
 
-static void wait_once(iso_job_t *job, double until, unsigned *idle)
+static void wait_once(iso_job_t *job, double until, iso_waiter_t *waiter)
 {
-    *idle = iso_job_advance(job) > 0 ? 0 : *idle + 1;
+    iso_waiter_advance(job, waiter);
     iso_job_unlock(job);
-    iso_job_sleep(job, until, *idle);
+    iso_waiter_sleep(job, until, waiter);
     iso_job_lock(job);
 }
 
 static void ask(iso_job_t *job, iso_borrow_t *borrow, uint32_t rank, uint32_t count, double until)
 {
     iso_peer_t *peer;
-    unsigned idle = 0;
+    iso_waiter_t waiter = {0};
     if (iso_peer_get(job, rank, &peer) != ISO_OK)
         return;
     borrow->asked = rank;
@@ -174,7 +174,7 @@ static void ask(iso_job_t *job, iso_borrow_t *borrow, uint32_t rank, uint32_t co
     iso_msg_t msg = {.type = ISO_MSG_SLOT_REQUEST, .token = borrow->token, .slots = count};
     iso_peer_send(job, peer, &msg);
     while (!borrow->answered && iso_os_now() < until)
-        wait_once(job, until, &idle);
+        wait_once(job, until, &waiter);
 }
 
 iso_status_t iso_borrow_take(iso_job_t *job, uint32_t count, uint32_t *first_p)
@@ -184,9 +184,9 @@ iso_status_t iso_borrow_take(iso_job_t *job, uint32_t count, uint32_t *first_p)
         return ISO_OK;
     iso_borrow_t borrow = {0};
     double until = iso_os_now() + job->params.timeout;
-    unsigned idle = 0;
+    iso_waiter_t waiter = {0};
     while (job->borrow && iso_os_now() < until) /* another thread is asking */
-        wait_once(job, until, &idle);
+        wait_once(job, until, &waiter);
     if (job->size > 1 && count <= job->slots.total && !job->borrow) {
         uint32_t rank;
         job->borrow = &borrow;

@@ -1,22 +1,13 @@
-/* job.c - the job table, progress, waiting. See job.h; how a job begins and ends: join.c. */
+/* job.c - the job table and progress. See job.h; how a job begins and ends: join.c. */
 #include "core/job.h"
 #include "core/arrive.h"
 #include "core/borrow.h"
 #include "core/migrate.h"
 #include "core/os.h"
-#include <errno.h>
-#include <math.h>
-#include <poll.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/timerfd.h>
-#include <unistd.h>
 
-/* How often in a row a waiting rank only yields before it sleeps: long enough to catch an answer
- * that is on its way, short enough not to take a core from the rank that is to give it. */
-#define IDLE_YIELDS 64
+#define DEATHS_EVERY 0.001 /* seconds */
 
 iso_job_row_t iso_job_table[ISO_JOBS_MAX];
 
@@ -152,12 +143,18 @@ static unsigned advance_links(iso_job_t *job)
     return events;
 }
 
+/* The question may cost a system call: it is asked after a sleep and otherwise now and then. */
 static unsigned hear_of_deaths(iso_job_t *job)
 {
     unsigned events = 0;
     uint32_t rank;
     if (!job->bootstrap || !job->bootstrap->next_dead)
         return 0;
+    double now = iso_os_now_coarse();
+    if (!job->wait.armed && now < job->deaths_heard + DEATHS_EVERY)
+        return 0;
+    job->wait.armed = false;
+    job->deaths_heard = now;
     while (job->bootstrap->next_dead(job->bootstrap->ctx, &rank) == ISO_OK) {
         advance_links(job); /* what it had sent comes first */
         iso_peer_declare(job, rank);
@@ -176,6 +173,7 @@ unsigned iso_job_advance(iso_job_t *job)
         events += iso_peers_flush(job);
         if (events == 0)
             events += hear_of_deaths(job);
+        iso_wait_note(job, events);
     }
     return events;
 }
@@ -185,104 +183,13 @@ unsigned iso_progress(iso_job_t *job)
     iso_job_lock(job);
     unsigned events = iso_job_advance(job);
     iso_job_unlock(job);
-    return events + call_arrivals(job);
-}
-
-/* ---- waiting ---- */
-
-static bool arm_link(iso_link_t *link)
-{
-    return !link || link->ops->arm(link->tp) == ISO_OK;
-}
-
-/* A timer in the event set stands for what must be looked at without an event. */
-static void arm_timer(iso_job_t *job)
-{
-    double wait = iso_migrate_deadline(job) - iso_os_now();
-    bool polled = iso_peers_queued(job) ||
-                  (job->net_link && job->net_link->ops->event_fd(job->net_link->tp) < 0);
-    if (polled && wait > 0.001) /* room in a peer's queue gives no event */
-        wait = 0.001;
-    struct itimerspec at = {.it_value = {0, 0}};
-    if (wait < 1e9) {
-        if (wait < 1e-6)
-            wait = 1e-6;
-        at.it_value.tv_sec = (time_t)wait;
-        at.it_value.tv_nsec = (long)((wait - (double)at.it_value.tv_sec) * 1e9);
-    }
-    timerfd_settime(job->timer_fd, 0, &at, NULL);
-}
-
-iso_status_t iso_event_arm(iso_job_t *job)
-{
-    iso_job_lock(job);
-    bool ready = job->deliveries && job->params.arrival;
-    if (!ready)
-        ready = !arm_link(job->node_link) ||
-                (job->net_link != job->node_link && !arm_link(job->net_link));
-    if (!ready)
-        arm_timer(job);
-    iso_job_unlock(job);
-    return ready ? ISO_ERR_BUSY : ISO_OK;
-}
-
-int iso_event_fd(iso_job_t *job)
-{
-    return job->event_fd;
-}
-
-void iso_job_sleep(iso_job_t *job, double until, unsigned idle)
-{
-    if (idle < IDLE_YIELDS) {
-        sched_yield();
-        return;
-    }
-    double wait = until - iso_os_now();
-    if (wait <= 0 || iso_event_arm(job) != ISO_OK)
-        return;
-    int timeout = wait < 1e6 ? (int)(wait * 1e3) + 1 : -1;
-    struct pollfd set = {.fd = job->event_fd, .events = POLLIN};
-    poll(&set, 1, timeout);
-}
-
-iso_status_t iso_progress_wait(iso_job_t *job, double seconds)
-{
-    double until = seconds < 0 ? INFINITY : iso_os_now() + seconds;
-    for (unsigned idle = 0;; idle++) {
-        if (iso_progress(job) > 0)
-            return ISO_OK;
-        if (iso_os_now() >= until)
-            return ISO_ERR_TIMED_OUT;
-        iso_job_sleep(job, until, idle);
-    }
-}
-
-iso_status_t iso_barrier(iso_job_t *job)
-{
-    const iso_bootstrap_t *bootstrap = job->bootstrap;
-    if (!bootstrap) {
-        iso_progress(job);
-        return ISO_OK;
-    }
-    iso_job_lock(job);
-    iso_status_t status = bootstrap->barrier_start(bootstrap->ctx);
-    iso_job_unlock(job);
-    for (unsigned idle = 0; status == ISO_OK; idle++) {
-        if (iso_progress(job) > 0)
-            idle = 0;
+    unsigned called = call_arrivals(job);
+    if (called > 0) {
         iso_job_lock(job);
-        iso_status_t barrier = bootstrap->barrier_test(bootstrap->ctx);
+        iso_wait_note(job, called);
         iso_job_unlock(job);
-        if (barrier != ISO_INPROGRESS) {
-            /* what the others sent before they came here is there: it counts as before, too */
-            while (iso_progress(job) > 0)
-                ;
-            return barrier;
-        }
-        /* without a descriptor of its own the barrier is polled */
-        iso_job_sleep(job, bootstrap->event_fd < 0 ? iso_os_now() + 0.001 : INFINITY, idle);
     }
-    return status;
+    return events + called;
 }
 
 /* ---- statistics ---- */

@@ -19,6 +19,7 @@
 #include "core/retain.h"
 #include "core/slots.h"
 #include "core/space.h"
+#include "core/wait.h"
 #include <pthread.h>
 
 #ifdef __cplusplus
@@ -84,9 +85,9 @@ struct iso_job {
     uint32_t borrow_token;     /* of the last request */
     bool slots_going_home;     /* enough foreign slots to send a batch */
 
-    bool ending;  /* in iso_finalize: that other ranks go is no news */
-    int event_fd; /* epoll over links, bootstrap and the timer */
-    int timer_fd;
+    iso_wait_t wait;
+    double deaths_heard; /* when the bootstrap was last asked who is dead */
+    bool ending;         /* in iso_finalize: that other ranks go is no news */
     iso_stats_t stats;
 };
 
@@ -106,9 +107,6 @@ static inline void iso_job_unlock(iso_job_t *job)
 
 /* Progress without callbacks to the user; the lock is held. */
 unsigned iso_job_advance(iso_job_t *job);
-/* Sleeps until something may have happened, at most until `until` (iso_os_now's clock). The lock is
- * not held. idle counts the calls in a row that found nothing: the first ones only yield. */
-void iso_job_sleep(iso_job_t *job, double until, unsigned idle);
 /* An arrival callback to come: made in one step, queued in another that cannot fail. */
 iso_delivery_t *iso_delivery_new(iso_heap_t *heap, uint32_t source, uint64_t bytes,
                                  const void *header, size_t header_len);

@@ -19,12 +19,9 @@
 #include "core/migrate.h"
 #include "core/os.h"
 #include "core/params.h"
-#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
 #define HELLO_MAGIC UINT32_C(0x69736f31)
@@ -180,12 +177,13 @@ static iso_status_t find_node(iso_job_t *job, const hello_t *hellos, bool *beyon
     return ISO_OK;
 }
 
-static iso_status_t meet(iso_job_t *job, hello_t *first_p, bool *beyond_p, bool *other_hosts_p)
+static iso_status_t meet(iso_job_t *job, iso_status_t so_far, hello_t *first_p, bool *beyond_p,
+                         bool *other_hosts_p)
 {
     unsigned major, minor, patch;
     iso_version(&major, &minor, &patch);
     hello_t mine = {.magic = HELLO_MAGIC,
-                    .status = ISO_OK,
+                    .status = so_far,
                     .version = major << 16 | minor << 8 | patch,
                     .page_size = (uint32_t)iso_os_page_size(),
                     .layout = iso_heap_layout_digest(),
@@ -197,7 +195,8 @@ static iso_status_t meet(iso_job_t *job, hello_t *first_p, bool *beyond_p, bool 
                     .pid = (int32_t)getpid()};
     strncpy(mine.transport, job->params.transport, sizeof mine.transport - 1);
     iso_space_propose(&job->params, &mine.base, &mine.size);
-    mine.status = iso_os_random(mine.cookie, sizeof mine.cookie);
+    if (so_far == ISO_OK)
+        mine.status = iso_os_random(mine.cookie, sizeof mine.cookie);
     void *all;
     iso_status_t status = gather(job, &mine, sizeof mine, &all);
     if (status != ISO_OK)
@@ -458,33 +457,6 @@ static iso_status_t open_tables(iso_job_t *job)
     return status;
 }
 
-static iso_status_t watch(iso_job_t *job, int fd)
-{
-    struct epoll_event event = {.events = EPOLLIN};
-    if (fd >= 0 && epoll_ctl(job->event_fd, EPOLL_CTL_ADD, fd, &event) != 0 && errno != EEXIST)
-        return ISO_ERR_SYSTEM;
-    return ISO_OK;
-}
-
-static iso_status_t open_events(iso_job_t *job)
-{
-    iso_status_t status = ISO_ERR_SYSTEM;
-    job->event_fd = epoll_create1(EPOLL_CLOEXEC);
-    job->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (job->event_fd >= 0 && job->timer_fd >= 0)
-        status = watch(job, job->timer_fd);
-    if (status == ISO_OK && job->bootstrap)
-        status = watch(job, job->bootstrap->event_fd);
-    if (status == ISO_OK && job->node_link)
-        status = watch(job, job->node_link->ops->event_fd(job->node_link->tp));
-    if (status == ISO_OK && job->net_link && job->net_link != job->node_link)
-        status = watch(job, job->net_link->ops->event_fd(job->net_link->tp));
-    if (status != ISO_OK)
-        iso_log(&job->logger, ISO_LOG_ERROR, "cannot set up the event descriptors: %s",
-                strerror(errno));
-    return status;
-}
-
 static iso_status_t register_space(iso_job_t *job)
 {
     iso_status_t status = job->node_link ? iso_link_register(job->node_link) : ISO_OK;
@@ -536,10 +508,7 @@ static void destroy(iso_job_t *job)
         free(hold->extents);
         free(hold);
     }
-    if (job->event_fd >= 0)
-        close(job->event_fd);
-    if (job->timer_fd >= 0)
-        close(job->timer_fd);
+    iso_wait_close(job);
     if (job->net_link != job->node_link)
         iso_link_close(job->net_link);
     iso_link_close(job->node_link);
@@ -557,11 +526,11 @@ static void destroy(iso_job_t *job)
     free(job);
 }
 
-static iso_status_t join(iso_job_t *job)
+static iso_status_t join(iso_job_t *job, iso_status_t so_far)
 {
     hello_t first;
     bool beyond = false, other_hosts = false;
-    iso_status_t status = meet(job, &first, &beyond, &other_hosts);
+    iso_status_t status = meet(job, so_far, &first, &beyond, &other_hosts);
     if (status != ISO_OK)
         return status;
     /* from here on a failure is told to the others in the next exchange */
@@ -573,7 +542,7 @@ static iso_status_t join(iso_job_t *job)
     if (status == ISO_OK)
         status = register_space(job);
     if (status == ISO_OK)
-        status = open_events(job);
+        status = iso_wait_open(job);
     if (status == ISO_OK)
         status = enter_table(job);
     ready_t mine = {HELLO_MAGIC, status};
@@ -590,29 +559,30 @@ iso_status_t iso_init(const iso_params_t *params, iso_job_t **job_p)
 {
     iso_params_t imported;
     iso_logger_t logger = iso_logger_default();
-    iso_status_t status = iso_params_import(&logger, params, &imported);
-    if (status != ISO_OK)
-        return status;
+    /* bad settings are this rank's failure, and it is told to the others, too */
+    iso_status_t settings = iso_params_import(&logger, params, &imported);
     iso_job_t *job = calloc(1, sizeof *job);
     if (!job)
         return ISO_ERR_NO_MEMORY;
     job->params = imported;
     logger.level = job->params.log_level;
     job->logger = logger;
-    job->event_fd = job->timer_fd = job->space.fd = job->node.fd = -1;
+    job->space.fd = job->node.fd = -1;
+    job->wait.event_fd = job->wait.timer_fd = job->wait.loop_fd = -1;
     job->deliveries_end = &job->deliveries;
     pthread_mutexattr_t recursive;
     pthread_mutexattr_init(&recursive);
     pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
     pthread_mutex_init(&job->lock, &recursive);
     pthread_mutexattr_destroy(&recursive);
-    status = iso_launch_open(&logger, &job->params, &job->bootstrap_module, &job->bootstrap);
+    iso_status_t status =
+        iso_launch_open(&logger, &job->params, &job->bootstrap_module, &job->bootstrap);
     if (status != ISO_OK)
         goto fail;
     job->rank = job->bootstrap ? job->bootstrap->rank : 0;
     job->size = job->bootstrap ? job->bootstrap->size : 1;
     job->logger.rank = job->size > 1 ? (int32_t)job->rank : -1;
-    status = join(job);
+    status = join(job, settings);
     if (status != ISO_OK)
         goto fail;
     iso_log(&job->logger, ISO_LOG_INFO,
@@ -624,7 +594,7 @@ iso_status_t iso_init(const iso_params_t *params, iso_job_t **job_p)
     return ISO_OK;
 fail:
     destroy(job);
-    return status;
+    return settings != ISO_OK ? settings : status;
 }
 
 /* Is a migration under way that will be settled within the timeout? One in doubt may never be. */
@@ -640,10 +610,9 @@ static bool migrating(iso_job_t *job)
 
 iso_status_t iso_finalize(iso_job_t *job)
 {
-    for (unsigned idle = 0; migrating(job); idle++) {
-        if (iso_progress(job) > 0)
-            idle = 0;
-        iso_job_sleep(job, iso_os_now() + 0.1, idle);
+    for (iso_waiter_t waiter = {0}; migrating(job);) {
+        iso_waiter_progress(job, &waiter);
+        iso_waiter_sleep(job, iso_os_now() + 0.1, &waiter);
     }
     job->ending = true;
     iso_status_t status = iso_barrier(job);

@@ -689,13 +689,12 @@ iso_status_t iso_test(iso_request_t *request)
 iso_status_t iso_wait(iso_request_t *request)
 {
     iso_job_t *job = request->job;
-    for (unsigned idle = 0;; idle++) {
-        if (iso_progress(job) > 0)
-            idle = 0;
+    for (iso_waiter_t waiter = {0};;) {
+        iso_waiter_progress(job, &waiter);
         iso_status_t status = take_end(request);
         if (status != ISO_INPROGRESS)
             return status;
-        iso_job_sleep(job, INFINITY, idle);
+        iso_waiter_sleep(job, INFINITY, &waiter);
     }
 }
 

@@ -35,6 +35,13 @@ double iso_os_now(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
+double iso_os_now_coarse(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
 iso_status_t iso_os_random(void *buf, size_t len)
 {
     for (size_t done = 0; done < len;) {

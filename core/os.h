@@ -17,6 +17,8 @@ size_t iso_os_page_size(void);
 
 /* Monotonic time in seconds. */
 double iso_os_now(void);
+/* The same clock, some milliseconds behind, but only a few loads. */
+double iso_os_now_coarse(void);
 
 /* len random bytes. */
 iso_status_t iso_os_random(void *buf, size_t len);

@@ -6,6 +6,7 @@
  * the same parser as the environment's, so that the two cannot differ.
  */
 #include "core/params.h"
+#include <assert.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdatomic.h>
@@ -327,13 +328,47 @@ static void warn_of_unknown_names(const iso_logger_t *logger)
     }
 }
 
+static void set_default(iso_params_t *params, size_t i)
+{
+    value_t value;
+    const bool parsed = parse(&fields[i], settings[i].default_value, &value);
+
+    assert(parsed);
+    (void)parsed;
+    memcpy(field_of(params, &fields[i]), &value, fields[i].size);
+}
+
+/* A bad value is reported and the default stands in for it. */
+static iso_status_t read_environment(const iso_logger_t *logger, iso_params_t *params)
+{
+    iso_status_t status = ISO_OK;
+    char buf[128];
+
+    warn_of_unknown_names(logger);
+    for (size_t i = 0; i < SETTING_COUNT; i++) {
+        const char *text = environment_value(&settings[i]);
+        value_t value;
+
+        if (text == NULL) {
+            set_default(params, i);
+        } else if (parse(&fields[i], text, &value)) {
+            memcpy(field_of(params, &fields[i]), &value, fields[i].size);
+        } else {
+            set_default(params, i);
+            iso_log(logger, ISO_LOG_ERROR, "ISO_%s='%s' cannot be used: give %s", settings[i].name,
+                    text, accepted(&fields[i], buf, sizeof buf));
+            status = ISO_ERR_INVALID;
+        }
+    }
+    return status;
+}
+
 iso_status_t iso_params_init_sized(iso_params_t *params, size_t struct_size)
 {
     const iso_logger_t logger = iso_logger_default();
     iso_params_t complete = {.struct_size = struct_size};
     const size_t known_size = struct_size < sizeof complete ? struct_size : sizeof complete;
-    iso_status_t status = ISO_OK;
-    char buf[128];
+    iso_status_t status;
 
     if (params == NULL || struct_size < sizeof params->struct_size) {
         iso_log(&logger, ISO_LOG_ERROR,
@@ -342,21 +377,7 @@ iso_status_t iso_params_init_sized(iso_params_t *params, size_t struct_size)
         return ISO_ERR_INVALID;
     }
 
-    warn_of_unknown_names(&logger);
-    for (size_t i = 0; i < SETTING_COUNT; i++) {
-        const char *text = environment_value(&settings[i]);
-        value_t value;
-
-        if (text == NULL)
-            text = settings[i].default_value;
-        if (parse(&fields[i], text, &value)) {
-            memcpy(field_of(&complete, &fields[i]), &value, fields[i].size);
-        } else {
-            iso_log(&logger, ISO_LOG_ERROR, "ISO_%s='%s' cannot be used: give %s", settings[i].name,
-                    text, accepted(&fields[i], buf, sizeof buf));
-            status = ISO_ERR_INVALID;
-        }
-    }
+    status = read_environment(&logger, &complete);
     if (status != ISO_OK)
         return status;
 
@@ -435,37 +456,51 @@ iso_status_t iso_params_validate(const iso_logger_t *logger, const iso_params_t 
     return status;
 }
 
+/* Of params that cannot be used: what it takes to tell the other ranks so. */
+static void fall_back(const iso_params_t *bad, iso_params_t *params_p)
+{
+    iso_params_t params = {.struct_size = sizeof params};
+
+    for (size_t i = 0; i < SETTING_COUNT; i++)
+        set_default(&params, i);
+    params.caller_bootstrap = bad->caller_bootstrap;
+    if (is_module_name(bad->bootstrap))
+        params.bootstrap = bad->bootstrap;
+    params.module_path = bad->module_path;
+    *params_p = params;
+}
+
 iso_status_t iso_params_import(const iso_logger_t *logger, const iso_params_t *given,
                                iso_params_t *params_p)
 {
-    iso_params_t complete;
-    iso_status_t status;
+    iso_params_t complete = {.struct_size = sizeof complete};
+    iso_status_t status = ISO_OK;
 
     if (given != NULL && given->struct_size < sizeof given->struct_size) {
         iso_log(logger, ISO_LOG_ERROR,
                 "params have a struct_size of %zu: call iso_params_init first", given->struct_size);
-        return ISO_ERR_INVALID;
+        status = ISO_ERR_INVALID;
+        given = NULL;
     }
     if (given == NULL || given->struct_size < sizeof complete) {
-        status = iso_params_init_sized(&complete, sizeof complete);
-        if (status != ISO_OK)
-            return status;
+        const iso_status_t environment = read_environment(logger, &complete);
+        if (status == ISO_OK)
+            status = environment;
     }
     if (given != NULL) {
         memcpy(&complete, given,
                given->struct_size < sizeof complete ? given->struct_size : sizeof complete);
         complete.struct_size = sizeof complete;
     }
-
-    for (size_t i = 0; i < SETTING_COUNT; i++) {
-        const char *text = settings[i].default_value;
-        if (fields[i].kind != NAME && fields[i].kind != STRING)
-            continue;
-        if (*(const char **)field_of(&complete, &fields[i]) == NULL)
-            memcpy(field_of(&complete, &fields[i]), &text, sizeof text);
-    }
-    status = iso_params_validate(logger, &complete);
+    for (size_t i = 0; i < SETTING_COUNT; i++)
+        if ((fields[i].kind == NAME || fields[i].kind == STRING) &&
+            *(const char **)field_of(&complete, &fields[i]) == NULL)
+            set_default(&complete, i);
+    if (status == ISO_OK)
+        status = iso_params_validate(logger, &complete);
     if (status == ISO_OK)
         *params_p = complete;
+    else
+        fall_back(&complete, params_p);
     return status;
 }

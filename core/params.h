@@ -14,7 +14,8 @@ extern "C" {
 
 /* A complete, valid copy of what the program gave: NULL is defaults and environment; an older
  * program's shorter struct is completed from them; a NULL string is its default. The strings are
- * still the program's. ISO_ERR_INVALID, logged. */
+ * still the program's. ISO_ERR_INVALID, logged: *params_p has the defaults then, but the way to the
+ * other ranks that the program or the environment gave, so that they can be told. */
 iso_status_t iso_params_import(const iso_logger_t *logger, const iso_params_t *given,
                                iso_params_t *params_p);
 

@@ -1,9 +1,10 @@
 /*
  * iso_perftest.c - figures of migrations between two ranks, each beside its yardstick in one run.
  *
- * Ranks 0 and 1 pass a heap back and forth. The machine's speed drifts, so a migration and the memcpy of
- * the same number of bytes between warm memfd mappings take turns, and the median of their ratios
- * is printed. Cold (a rank's first time) and warm are reported apart.
+ * Ranks 0 and 1 pass heaps back and forth. The machine's speed drifts, so what is compared takes
+ * turns, and the median of the ratios is printed: a migration and the memcpy of as many bytes
+ * between warm memfd mappings; a large heap and a small one. Cold (a rank's first time) and warm
+ * are apart. A line that begins with "ratio" is the one that a bound is held against.
  */
 #include <getopt.h>
 #include <isomalloc/isomalloc.h>
@@ -14,19 +15,24 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MOST 1000
+#define ITERATIONS_MAX 1000
+#define WARM_UP 3
+#define SMALL ((size_t)1 << 20) /* what a large heap is compared with */
 
 static const char usage[] =
     "usage: iso_run -n 2 iso_perftest [-t TEST] [-s BYTES] [-n ITERATIONS]\n"
-    "  -t migrate_bw  bandwidth of a heap of BYTES there and back, against memcpy (default)\n"
-    "  -t migrate_lat the same, time only: of the smallest heap unless -s says otherwise\n"
-    "  -t visit       what looking at the heap costs on the first visit to a rank and later\n"
-    "  -s BYTES       size of the heap's one block (default 64 MiB; migrate_lat: 16)\n"
-    "  -n ITERATIONS  warm iterations, 1 to 1000 (default 21)\n"
-    "  -h             this help\n"
+    "  -t migrate_bw   bandwidth of a heap of BYTES there and back, against memcpy (default)\n"
+    "  -t migrate_lat  the same, time only: of the smallest heap unless -s says otherwise\n"
+    "  -t handover     time of a heap of BYTES (default 1 GiB) against one of 1 MiB\n"
+    "  -t progress     time of an iso_progress that finds nothing to do\n"
+    "  -t visit        what looking at the heap costs on the first visit to a rank and later\n"
+    "  -s BYTES        size of the heap's one block (default 64 MiB; migrate_lat: 16)\n"
+    "  -n ITERATIONS   warm iterations, 1 to 1000 (default 21)\n"
+    "  -h              this help\n"
     "ISO_BACKING=private ISO_NODE_SIZE=1 measures puts, ISO_BACKING=shared handing over.\n";
 
 static iso_job_t *job;
+static bool first; /* is this rank 0, which has the heaps and prints? */
 static iso_heap_t *here;
 static double arrived;
 
@@ -53,17 +59,112 @@ static void on_arrival(iso_job_t *of, const iso_arrival_t *arrival, void *arg)
     here = arrival->heap;
 }
 
+/* ---- figures ---- */
+
+typedef struct series {
+    double values[ITERATIONS_MAX];
+    unsigned count;
+} series_t;
+
+static void add(series_t *series, double value)
+{
+    series->values[series->count++] = value;
+}
+
 static int by_value(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
-static double median(double *values, unsigned count)
+static double median(series_t *series)
 {
-    qsort(values, count, sizeof *values, by_value);
-    return values[count / 2];
+    qsort(series->values, series->count, sizeof *series->values, by_value);
+    return series->values[series->count / 2];
 }
+
+static void print_rate(const char *what, double seconds, size_t size)
+{
+    printf("  %-32s %12.1f us %10.2f GB/s\n", what, seconds * 1e6, (double)size / seconds * 1e-9);
+}
+
+static void print_time(const char *what, double seconds)
+{
+    printf("  %-32s %12.1f us\n", what, seconds * 1e6);
+}
+
+/* ---- passing a heap ---- */
+
+/* A heap of one block of `size` bytes, at rank 0; elsewhere NULL. */
+static iso_heap_t *heap_new(size_t size)
+{
+    iso_heap_t *heap = NULL;
+    if (!first)
+        return NULL;
+    check(iso_heap_create(job, &heap), "iso_heap_create");
+    void *block = iso_malloc(heap, size);
+    if (!block)
+        check(ISO_ERR_NO_SPACE, "iso_malloc");
+    memset(block, 1, size);
+    iso_heap_set_root(heap, block);
+    return heap;
+}
+
+/* One way. The receiver spins in iso_progress, as a rank does that expects work. */
+static void pass(bool mine)
+{
+    if (mine) {
+        iso_request_t *request;
+        check(iso_migrate(here, first ? 1 : 0, NULL, 0, &request), "iso_migrate");
+        here = NULL;
+        iso_status_t status;
+        while ((status = iso_test(request)) == ISO_INPROGRESS)
+            ;
+        check(status, "iso_test");
+    } else {
+        while (!here)
+            iso_progress(job);
+    }
+}
+
+static volatile unsigned char sink;
+
+static double look(size_t size)
+{
+    const volatile unsigned char *bytes = iso_heap_root(here);
+    double start = now();
+    for (size_t i = 0; i < size; i += 4096)
+        sink += bytes[i];
+    return now() - start;
+}
+
+/* Rank 0's heap there and back; half of the time. */
+static double round_trip(iso_heap_t *heap)
+{
+    if (first)
+        here = heap;
+    double start = now();
+    pass(first);
+    pass(!first);
+    return (now() - start) / 2;
+}
+
+/* The same, and each rank looks at all of it; the time of this rank's look. */
+static double round_trip_looking(iso_heap_t *heap, size_t size)
+{
+    double seconds = 0;
+    if (first)
+        here = heap;
+    pass(first);
+    if (!first)
+        seconds = look(size);
+    pass(!first);
+    if (first)
+        seconds = look(size);
+    return seconds;
+}
+
+/* ---- the tests ---- */
 
 /* The yardstick: both sides are shared mappings of memory objects, and warm. */
 static void *memfd_map(size_t size)
@@ -80,138 +181,166 @@ static void *memfd_map(size_t size)
     return map;
 }
 
-/* One way. The receiver waits in iso_progress, as a rank does that expects work; its clock is this
- * one's. Returns seconds from the call of iso_migrate to the arrival callback, at the receiver. */
-static double pass(uint32_t from, double *source_seconds_p)
+static void migrate_bw(size_t size, unsigned iterations)
 {
-    double start = 0;
-    if (iso_rank(job) == from) {
-        iso_request_t *request;
-        start = now();
-        check(iso_migrate(here, 1 - from, &start, sizeof start, &request), "iso_migrate");
-        here = NULL;
-        iso_status_t status;
-        while ((status = iso_test(request)) == ISO_INPROGRESS)
-            ;
-        check(status, "iso_test");
-        *source_seconds_p = now() - start;
-        return 0;
+    static series_t times, copies, ratios;
+    iso_heap_t *heap = heap_new(size);
+    void *from = first ? memfd_map(size) : NULL, *to = first ? memfd_map(size) : NULL;
+    double cold = round_trip(heap);
+    for (int i = 0; i < WARM_UP; i++)
+        round_trip(heap);
+    for (unsigned i = 0; i < iterations; i++) {
+        double start = now();
+        if (first)
+            memcpy(to, from, size);
+        double copy = now() - start, time = round_trip(heap);
+        add(&copies, copy);
+        add(&times, time);
+        add(&ratios, copy / time);
     }
-    while (!here)
-        iso_progress(job);
-    return arrived;
+    if (!first)
+        return;
+    print_rate("cold (first round trip, half)", cold, size);
+    print_rate("warm, median", median(&times), size);
+    print_rate("memcpy of as much, median", median(&copies), size);
+    printf("ratio %.2f of memcpy's rate\n", median(&ratios));
 }
 
-static volatile unsigned char sink;
-
-static double look(size_t size)
+static void migrate_lat(size_t size, unsigned iterations)
 {
-    const volatile unsigned char *bytes = iso_heap_root(here);
-    double start = now();
-    for (size_t i = 0; i < size; i += 4096)
-        sink += bytes[i];
-    return now() - start;
+    static series_t times;
+    iso_heap_t *heap = heap_new(size);
+    double cold = round_trip(heap);
+    for (int i = 0; i < WARM_UP; i++)
+        round_trip(heap);
+    for (unsigned i = 0; i < iterations; i++)
+        add(&times, round_trip(heap));
+    if (!first)
+        return;
+    print_time("cold (first round trip, half)", cold);
+    print_time("warm, median", median(&times));
 }
 
-/* There and back, as rank 0 sees it, halved. looks not NULL: each rank looks at all of the heap, and
- * the time is not that of the migrations any more. */
-static double round_trip(double *looks, size_t size)
+static void handover(size_t size, unsigned iterations)
 {
-    double seconds = 0, start = now();
-    if (iso_rank(job) == 0) {
-        pass(0, &seconds);
-        pass(1, &seconds);
-        double half = (now() - start) / 2;
-        if (looks)
-            looks[0] = look(size);
-        return half;
+    static series_t large, small, ratios;
+    iso_heap_t *of_size = heap_new(size), *of_small = heap_new(SMALL);
+    double cold = round_trip(of_size);
+    for (int i = 0; i < WARM_UP; i++) {
+        round_trip(of_small);
+        round_trip(of_size);
     }
-    pass(0, &seconds);
-    if (looks)
-        looks[1] = look(size);
-    pass(1, &seconds);
-    return 0;
+    for (unsigned i = 0; i < iterations; i++) {
+        double less = round_trip(of_small), more = round_trip(of_size);
+        add(&small, less);
+        add(&large, more);
+        add(&ratios, more / less);
+    }
+    if (!first)
+        return;
+    print_time("cold (first round trip, half)", cold);
+    print_time("warm, median", median(&large));
+    print_time("of 1 MiB, warm, median", median(&small));
+    printf("ratio %.2f of the time of 1 MiB\n", median(&ratios));
+}
+
+static void visit(size_t size, unsigned iterations)
+{
+    static series_t later;
+    double pages = (double)((size + 4095) / 4096);
+    iso_heap_t *heap = heap_new(size);
+    double cold = round_trip_looking(heap, size);
+    for (unsigned i = 0; i < iterations; i++)
+        add(&later, round_trip_looking(heap, size));
+    if (first)
+        return;
+    printf("  first visit to rank 1            %12.1f ns a page of 4 KiB\n", cold * 1e9 / pages);
+    printf("  later, median                    %12.1f ns a page of 4 KiB\n",
+           median(&later) * 1e9 / pages);
+}
+
+static void progress(size_t size, unsigned iterations)
+{
+    static series_t calls;
+    const unsigned batch = 10000;
+    (void)size;
+    for (unsigned i = 0; first && i < iterations; i++) {
+        double start = now();
+        for (unsigned call = 0; call < batch; call++)
+            iso_progress(job);
+        add(&calls, (now() - start) / batch);
+    }
+    check(iso_barrier(job), "iso_barrier"); /* where the other rank sleeps meanwhile */
+    if (first)
+        printf("  a call, median                   %12.1f ns\n", median(&calls) * 1e9);
+}
+
+static const struct {
+    const char *name;
+    size_t size; /* unless -s says otherwise */
+    void (*run)(size_t size, unsigned iterations);
+} tests[] = {
+    {"migrate_bw", (size_t)64 << 20, migrate_bw}, {"migrate_lat", 16, migrate_lat},
+    {"handover", (size_t)1 << 30, handover},      {"progress", 0, progress},
+    {"visit", (size_t)64 << 20, visit},
+};
+
+/* A number of at least 1 that fills the whole word, or the program ends. */
+static size_t number(char option, const char *word, size_t most)
+{
+    char *end;
+    unsigned long long value = strtoull(word, &end, 0);
+    if (*word < '0' || *word > '9' || *end || value < 1 || value > most) {
+        fprintf(stderr, "iso_perftest: -%c %s: not a number from 1 to %zu\n%s", option, word, most,
+                usage);
+        exit(2);
+    }
+    return (size_t)value;
 }
 
 int main(int argc, char **argv)
 {
-    const char *test = "migrate_bw";
-    size_t size = 0;
+    const char *name = "migrate_bw";
+    size_t size = 0, test = 0;
     unsigned iterations = 21;
     for (int c; (c = getopt(argc, argv, "t:s:n:h")) != -1;) {
         if (c == 't') {
-            test = optarg;
+            name = optarg;
         } else if (c == 's') {
-            size = strtoull(optarg, NULL, 0);
+            size = number('s', optarg, (size_t)1 << 46);
         } else if (c == 'n') {
-            iterations = (unsigned)strtoul(optarg, NULL, 0);
+            iterations = (unsigned)number('n', optarg, ITERATIONS_MAX);
         } else {
             fputs(usage, c == 'h' ? stdout : stderr);
             return c == 'h' ? 0 : 2;
         }
     }
-    bool bandwidth = strcmp(test, "migrate_bw") == 0, visit = strcmp(test, "visit") == 0;
-    bool latency = strcmp(test, "migrate_lat") == 0;
-    if (!(bandwidth || visit || latency) || iterations < 1 || iterations > MOST) {
-        fprintf(stderr, "iso_perftest: -t %s -n %u: no such test or number\n%s", test, iterations,
+    while (test < sizeof tests / sizeof *tests && strcmp(tests[test].name, name) != 0)
+        test++;
+    if (optind != argc || test == sizeof tests / sizeof *tests) {
+        fprintf(stderr, "iso_perftest: %s: no such test\n%s", optind != argc ? argv[optind] : name,
                 usage);
         return 2;
     }
     if (size == 0)
-        size = latency ? 16 : (size_t)64 << 20;
+        size = tests[test].size;
     check(iso_init(NULL, &job), "iso_init");
     if (iso_size(job) != 2) {
         fprintf(stderr, "iso_perftest: %u ranks; start it with iso_run -n 2\n", iso_size(job));
         return 2;
     }
+    first = iso_rank(job) == 0;
     iso_set_arrival(job, on_arrival, NULL);
-    bool first = iso_rank(job) == 0;
-    void *from = first && bandwidth ? memfd_map(size) : NULL;
-    void *to = first && bandwidth ? memfd_map(size) : NULL;
     if (first) {
-        check(iso_heap_create(job, &here), "iso_heap_create");
-        void *block = iso_malloc(here, size);
-        if (!block)
-            check(ISO_ERR_NO_SPACE, "iso_malloc");
-        memset(block, 1, size);
-        iso_heap_set_root(here, block);
-    }
-    double times[MOST], copies[MOST], ratios[MOST], later[MOST], cold[2] = {0, 0},
-                                                                 looks[2] = {0, 0};
-    check(iso_barrier(job), "iso_barrier");
-    double cold_time = round_trip(visit ? cold : NULL, size);
-    for (int i = 0; i < 3; i++)
-        round_trip(visit ? looks : NULL, size);
-    for (unsigned i = 0; i < iterations; i++) {
-        double start = now();
-        if (from)
-            memcpy(to, from, size);
-        copies[i] = now() - start;
-        times[i] = round_trip(visit ? looks : NULL, size);
-        later[i] = visit ? looks[first ? 0 : 1] : 0;
-        ratios[i] = copies[i] / times[i];
+        printf("%s, backing %s, transport %s, ", name, iso_backing_name(job),
+               iso_transport_name(job));
+        if (size > 0)
+            printf("%zu bytes, ", size);
+        printf("%u iterations\n", iterations);
+        fflush(stdout);
     }
     check(iso_barrier(job), "iso_barrier");
-    double pages = (double)(size + 4095) / 4096;
-    if (first && !visit) {
-        double time = median(times, iterations);
-        printf("%s, backing %s, transport %s, %zu bytes, %u iterations\n", test,
-               iso_backing_name(job), iso_transport_name(job), size, iterations);
-        printf("  cold (first round trip, half)  %12.1f us %8.2f GB/s\n", cold_time * 1e6,
-               (double)size / cold_time * 1e-9);
-        printf("  warm, median                   %12.1f us %8.2f GB/s\n", time * 1e6,
-               (double)size / time * 1e-9);
-    }
-    if (first && bandwidth) {
-        double copy = median(copies, iterations);
-        printf("  memcpy of as much, median      %12.1f us %8.2f GB/s\n", copy * 1e6,
-               (double)size / copy * 1e-9);
-        printf("ratio %.2f of memcpy at %zu\n", median(ratios, iterations), size);
-    }
-    if (!first && visit)
-        printf("visit, backing %s: %.0f ns a page on the first visit to rank 1, %.0f ns later\n",
-               iso_backing_name(job), cold[1] * 1e9 / pages,
-               median(later, iterations) * 1e9 / pages);
+    tests[test].run(size, iterations);
     check(iso_finalize(job), "iso_finalize");
     return 0;
 }

@@ -328,13 +328,16 @@ ISO_API void iso_set_arrival(iso_job_t *job, iso_arrival_fn fn, void *arg);
  * waits) from time to time. */
 ISO_API unsigned iso_progress(iso_job_t *job);
 
-/* Makes progress until something has happened or `seconds` have passed (negative: no limit),
- * sleeping meanwhile. ISO_OK, or ISO_ERR_TIMED_OUT when nothing happened. */
+/* Makes progress until something has happened, in this thread or by another's progress, or `seconds`
+ * have passed (negative: no limit), sleeping meanwhile. ISO_OK, or ISO_ERR_TIMED_OUT when nothing
+ * happened. */
 ISO_API iso_status_t iso_progress_wait(iso_job_t *job, double seconds);
 
 /* For event loops: a descriptor that becomes readable when progress has work, provided that it was
  * armed: iso_event_arm after iso_progress returned 0; ISO_ERR_BUSY means that something happened
- * meanwhile: make progress instead of sleeping. The descriptor is the job's; do not close it. */
+ * meanwhile: make progress instead of sleeping. The descriptor is the job's; do not close it. At
+ * ISO_THREAD_MULTIPLE one thread at a time arms it and sleeps on it, and since other threads'
+ * progress may have ended its requests before it armed, it tests them once more before it sleeps. */
 ISO_API int iso_event_fd(iso_job_t *job);
 ISO_API iso_status_t iso_event_arm(iso_job_t *job);
 
