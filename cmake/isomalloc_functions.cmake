@@ -13,6 +13,9 @@ target_compile_definitions(iso_build_flags INTERFACE $<$<COMPILE_LANGUAGE:C>:_GN
 if(ISO_SANITIZE)
     set(iso_sanitizer_flags -fsanitize=${ISO_SANITIZE} -fno-sanitize-recover=all
         -fno-omit-frame-pointer)
+    if(ISO_SANITIZE MATCHES thread AND CMAKE_C_COMPILER_ID STREQUAL GNU)
+        list(APPEND iso_sanitizer_flags -Wno-tsan) # fences order, and it knows only the atomics
+    endif()
     target_compile_options(iso_build_flags INTERFACE ${iso_sanitizer_flags})
     target_link_options(iso_build_flags INTERFACE ${iso_sanitizer_flags})
 endif()

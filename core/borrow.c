@@ -187,7 +187,7 @@ iso_status_t iso_borrow_take(iso_job_t *job, uint32_t count, uint32_t *first_p)
     iso_waiter_t waiter = {0};
     while (job->borrow && iso_os_now() < until) /* another thread is asking */
         wait_once(job, until, &waiter);
-    if (job->size > 1 && count <= job->slots.total && !job->borrow) {
+    if (job->size > 1 && !job->forked && count <= job->slots.total && !job->borrow) {
         uint32_t rank;
         job->borrow = &borrow;
         borrow.token = job->borrow_token;

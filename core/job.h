@@ -30,8 +30,8 @@ extern "C" {
 
 /* One row of the job table: all that the paths by address (iso_free and its like) need. */
 typedef struct iso_job_row {
-    uintptr_t base;                /* of the iso space; 0: the row is free */
-    size_t size;                   /* 0 in a free row: no address lies in it */
+    uintptr_t base;                /* of the iso space */
+    ISO_ATOMIC(size_t) size;       /* set last and cleared first; 0: no address lies in it */
     ISO_ATOMIC(uintptr_t) * table; /* the slot table, see slots.h */
     iso_job_t *job;
 } iso_job_row_t;
@@ -41,7 +41,8 @@ extern iso_job_row_t iso_job_table[ISO_JOBS_MAX];
 static inline const iso_job_row_t *iso_job_row_of(const void *address)
 {
     for (int i = 0; i < ISO_JOBS_MAX; i++)
-        if ((uintptr_t)address - iso_job_table[i].base < iso_job_table[i].size)
+        if ((uintptr_t)address - iso_job_table[i].base <
+            atomic_load_explicit(&iso_job_table[i].size, memory_order_acquire))
             return &iso_job_table[i];
     return NULL;
 }
@@ -87,6 +88,7 @@ struct iso_job {
 
     iso_wait_t wait;
     double deaths_heard; /* when the bootstrap was last asked who is dead */
+    bool forked;         /* this is a child of the process that joined: the job is not its */
     bool ending;         /* in iso_finalize: that other ranks go is no news */
     iso_stats_t stats;
 };
@@ -105,6 +107,8 @@ static inline void iso_job_unlock(iso_job_t *job)
         pthread_mutex_unlock(&job->lock);
 }
 
+/* Not in a child that was forked after iso_init; logged, with the name of the function called. */
+bool iso_job_is_ours(const iso_job_t *job, const char *call);
 /* Progress without callbacks to the user; the lock is held. */
 unsigned iso_job_advance(iso_job_t *job);
 /* An arrival callback to come: made in one step, queued in another that cannot fail. */

@@ -36,6 +36,7 @@ typedef struct hello {
     uint64_t wish_base, wish_size;
     uint32_t backing, node_size;
     int32_t pid;
+    uint64_t start; /* of the process */
     uint8_t cookie[16];
     char transport[32];
 } hello_t;
@@ -161,7 +162,8 @@ static iso_status_t find_node(iso_job_t *job, const hello_t *hellos, bool *beyon
     node->self = job->rank;
     node->ranks = malloc(count * sizeof *node->ranks);
     node->pids = malloc(count * sizeof *node->pids);
-    if (!node->ranks || !node->pids)
+    node->starts = malloc(count * sizeof *node->starts);
+    if (!node->ranks || !node->pids || !node->starts)
         return ISO_ERR_NO_MEMORY;
     *other_hosts_p = false;
     for (uint32_t r = 0; r < job->size; r++) {
@@ -170,6 +172,7 @@ static iso_status_t find_node(iso_job_t *job, const hello_t *hellos, bool *beyon
         if (!same_node(mine, job->rank, &hellos[r], r, job->params.node_size))
             continue;
         node->ranks[node->rank_count] = r;
+        node->starts[node->rank_count] = hellos[r].start;
         node->pids[node->rank_count++] = hellos[r].pid;
     }
     node->leader = node->ranks[0];
@@ -177,8 +180,9 @@ static iso_status_t find_node(iso_job_t *job, const hello_t *hellos, bool *beyon
     return ISO_OK;
 }
 
+/* *own_p: what this rank alone has met then, to be told in the next exchange. */
 static iso_status_t meet(iso_job_t *job, iso_status_t so_far, hello_t *first_p, bool *beyond_p,
-                         bool *other_hosts_p)
+                         bool *other_hosts_p, iso_status_t *own_p)
 {
     unsigned major, minor, patch;
     iso_version(&major, &minor, &patch);
@@ -192,7 +196,8 @@ static iso_status_t meet(iso_job_t *job, iso_status_t so_far, hello_t *first_p, 
                     .wish_size = job->params.space_size,
                     .backing = job->params.backing,
                     .node_size = job->params.node_size,
-                    .pid = (int32_t)getpid()};
+                    .pid = (int32_t)getpid(),
+                    .start = iso_os_start_time((int32_t)getpid())};
     strncpy(mine.transport, job->params.transport, sizeof mine.transport - 1);
     iso_space_propose(&job->params, &mine.base, &mine.size);
     if (so_far == ISO_OK)
@@ -208,7 +213,7 @@ static iso_status_t meet(iso_job_t *job, iso_status_t so_far, hello_t *first_p, 
     if (status == ISO_OK) {
         memcpy(job->cookie, hellos[0].cookie, sizeof job->cookie);
         *first_p = hellos[0];
-        status = find_node(job, hellos, beyond_p, other_hosts_p);
+        *own_p = find_node(job, hellos, beyond_p, other_hosts_p);
     }
     free(all);
     return status;
@@ -467,14 +472,31 @@ static iso_status_t register_space(iso_job_t *job)
 
 static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
 
+static void in_forked_child(void)
+{
+    for (int i = 0; i < ISO_JOBS_MAX; i++)
+        if (iso_job_table[i].job)
+            iso_job_table[i].job->forked = true;
+}
+
+static void watch_forks(void)
+{
+    pthread_atfork(NULL, NULL, in_forked_child);
+}
+
 static iso_status_t enter_table(iso_job_t *job)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, watch_forks);
     iso_status_t status = ISO_ERR_LIMIT;
     pthread_mutex_lock(&table_lock);
     for (int i = 0; i < ISO_JOBS_MAX && status != ISO_OK; i++)
         if (!iso_job_table[i].job) {
-            iso_job_table[i] = (iso_job_row_t){(uintptr_t)job->space.base, (size_t)job->space.size,
-                                               job->slots.table, job};
+            iso_job_row_t *row = &iso_job_table[i];
+            row->base = (uintptr_t)job->space.base;
+            row->table = job->slots.table;
+            row->job = job;
+            atomic_store_explicit(&row->size, (size_t)job->space.size, memory_order_release);
             status = ISO_OK;
         }
     pthread_mutex_unlock(&table_lock);
@@ -488,8 +510,10 @@ static void leave_table(iso_job_t *job)
 {
     pthread_mutex_lock(&table_lock);
     for (int i = 0; i < ISO_JOBS_MAX; i++)
-        if (iso_job_table[i].job == job)
-            iso_job_table[i] = (iso_job_row_t){0};
+        if (iso_job_table[i].job == job) {
+            atomic_store(&iso_job_table[i].size, 0);
+            iso_job_table[i].job = NULL;
+        }
     pthread_mutex_unlock(&table_lock);
 }
 
@@ -530,11 +554,11 @@ static iso_status_t join(iso_job_t *job, iso_status_t so_far)
 {
     hello_t first;
     bool beyond = false, other_hosts = false;
-    iso_status_t status = meet(job, so_far, &first, &beyond, &other_hosts);
+    iso_status_t own, status = meet(job, so_far, &first, &beyond, &other_hosts, &own);
     if (status != ISO_OK)
         return status;
     /* from here on a failure is told to the others in the next exchange */
-    status = open_links(job, beyond, other_hosts);
+    status = own == ISO_OK ? open_links(job, beyond, other_hosts) : own;
     iso_status_t published = publish(job);
     status = settle_space(job, &first, status == ISO_OK ? published : status);
     if (status == ISO_OK)
@@ -610,6 +634,8 @@ static bool migrating(iso_job_t *job)
 
 iso_status_t iso_finalize(iso_job_t *job)
 {
+    if (!iso_job_is_ours(job, "iso_finalize"))
+        return ISO_ERR_INVALID;
     for (iso_waiter_t waiter = {0}; migrating(job);) {
         iso_waiter_progress(job, &waiter);
         iso_waiter_sleep(job, iso_os_now() + 0.1, &waiter);

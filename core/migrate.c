@@ -488,6 +488,14 @@ void iso_migrate_on_unreachable(iso_job_t *job, iso_peer_t *peer)
     }
 }
 
+bool iso_migrate_puts_to(const iso_job_t *job, const iso_peer_t *peer)
+{
+    for (const iso_request_t *request = job->requests; request; request = request->next)
+        if (request->peer == peer && request->ops_busy > 0)
+            return true;
+    return false;
+}
+
 void iso_migrate_settle(iso_job_t *job)
 {
     for (iso_request_t *request = job->requests, *next; request; request = next) {
@@ -657,6 +665,8 @@ iso_status_t iso_migrate(iso_heap_t *heap, uint32_t dest, const void *header, si
                 (void *)heap);
         return ISO_ERR_NOT_OWNER;
     }
+    if (!iso_job_is_ours(row->job, "iso_migrate"))
+        return ISO_ERR_INVALID;
     iso_job_lock(row->job);
     iso_status_t status = migrate(row->job, heap, dest, header, header_len, request_p);
     iso_job_unlock(row->job);
@@ -682,6 +692,8 @@ static iso_status_t take_end(iso_request_t *request)
 
 iso_status_t iso_test(iso_request_t *request)
 {
+    if (!iso_job_is_ours(request->job, "iso_test"))
+        return ISO_ERR_INVALID;
     iso_progress(request->job);
     return take_end(request);
 }
@@ -689,6 +701,8 @@ iso_status_t iso_test(iso_request_t *request)
 iso_status_t iso_wait(iso_request_t *request)
 {
     iso_job_t *job = request->job;
+    if (!iso_job_is_ours(job, "iso_wait"))
+        return ISO_ERR_INVALID;
     for (iso_waiter_t waiter = {0};;) {
         iso_waiter_progress(job, &waiter);
         iso_status_t status = take_end(request);

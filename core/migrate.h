@@ -81,6 +81,8 @@ iso_status_t iso_migrate_on_nack(iso_job_t *job, iso_peer_t *peer, const iso_msg
 /* A peer is certainly dead and all it sent has been handled. */
 void iso_migrate_on_death(iso_job_t *job, iso_peer_t *peer);
 void iso_migrate_on_unreachable(iso_job_t *job, iso_peer_t *peer);
+/* Are operations to this peer still in the transport's hands? */
+bool iso_migrate_puts_to(const iso_job_t *job, const iso_peer_t *peer);
 
 /* Inside a node a target owns a heap before its source has looked: the heap, or its slots, may come
  * back (from any rank) meanwhile. Ends what has been taken; to be called before slots are entered. */

@@ -44,12 +44,8 @@ static uint32_t word_target(uint64_t word)
     return word & 0xfffff;
 }
 
-bool iso_node_has(const iso_node_t *node, uint32_t rank)
-{
-    return iso_node_pid(node, rank) != 0;
-}
-
-int32_t iso_node_pid(const iso_node_t *node, uint32_t rank)
+/* rank_count: it is not of this node */
+static uint32_t index_of(const iso_node_t *node, uint32_t rank)
 {
     uint32_t low = 0, high = node->rank_count;
     while (low < high) {
@@ -59,7 +55,18 @@ int32_t iso_node_pid(const iso_node_t *node, uint32_t rank)
         else
             high = middle;
     }
-    return low < node->rank_count && node->ranks[low] == rank ? node->pids[low] : 0;
+    return low < node->rank_count && node->ranks[low] == rank ? low : node->rank_count;
+}
+
+int32_t iso_node_pid(const iso_node_t *node, uint32_t rank)
+{
+    uint32_t i = index_of(node, rank);
+    return i < node->rank_count ? node->pids[i] : 0;
+}
+
+bool iso_node_has(const iso_node_t *node, uint32_t rank)
+{
+    return iso_node_pid(node, rank) != 0;
 }
 
 static size_t segment_size(uint32_t slots)
@@ -148,6 +155,7 @@ void iso_node_close(iso_node_t *node)
         close(node->fd);
     free(node->ranks);
     free(node->pids);
+    free(node->starts);
     memset(node, 0, sizeof *node);
     node->fd = -1;
 }
@@ -215,8 +223,9 @@ static bool rank_is_gone(const iso_node_t *node, uint32_t rank)
 {
     int fd;
     bool dead;
-    int32_t pid = iso_node_pid(node, rank);
-    if (pid == 0 || iso_os_process_watch(pid, 0, &fd, &dead) != 0)
+    uint32_t i = index_of(node, rank);
+    if (i == node->rank_count ||
+        iso_os_process_watch(node->pids[i], node->starts[i], &fd, &dead) != 0)
         return false;
     if (fd >= 0)
         close(fd);

@@ -28,6 +28,7 @@ typedef struct iso_node {
     uint32_t rank_count;
     uint32_t *ranks;   /* ascending, from malloc */
     int32_t *pids;     /* of them */
+    uint64_t *starts;  /* when those processes began: a pid may be used again */
     bool shared_pages; /* shared backing */
     int fd;            /* of the segment; -1: none */
     void *segment;

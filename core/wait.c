@@ -224,6 +224,8 @@ unsigned iso_waiter_progress(iso_job_t *job, iso_waiter_t *waiter)
 
 iso_status_t iso_progress_wait(iso_job_t *job, double seconds)
 {
+    if (!iso_job_is_ours(job, "iso_progress_wait"))
+        return ISO_ERR_INVALID;
     double until = seconds < 0 ? INFINITY : iso_os_now() + seconds;
     iso_job_lock(job);
     uint64_t before = job->wait.activity;
@@ -240,6 +242,8 @@ iso_status_t iso_progress_wait(iso_job_t *job, double seconds)
 iso_status_t iso_barrier(iso_job_t *job)
 {
     const iso_bootstrap_t *bootstrap = job->bootstrap;
+    if (!iso_job_is_ours(job, "iso_barrier"))
+        return ISO_ERR_INVALID;
     if (!bootstrap) {
         iso_progress(job);
         return ISO_OK;

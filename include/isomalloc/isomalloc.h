@@ -17,6 +17,10 @@
  * makes progress, without any lock of the library held: they may call every function but
  * iso_finalize, and functions that wait (iso_wait, iso_barrier) only outside callbacks.
  *
+ * Fork. The job is the process's that called iso_init. A child forked later may read the iso space
+ * (it shares the memory, there is no copy on write), and must not allocate from it, free to it or
+ * write to it; functions that would speak for its parent return ISO_ERR_INVALID. It may exec.
+ *
  * Errors. A function that can fail returns an iso_status_t; the first place that knows an error
  * logs one line that names the value and what to do. Output arguments come last, end in _p and are
  * set only on success. A double free, a free of a pointer that is not the start of a block, and
@@ -367,7 +371,7 @@ typedef struct iso_stats {
     uint64_t retained_bytes;   /* now: resident pages that hold nothing (upper bound) */
     uint64_t released_bytes;   /* given back to the system */
     uint64_t registered_bytes; /* now */
-    uint64_t peers;            /* now: ranks this one has talked to */
+    uint64_t peers;            /* now: ranks this one has talked to, or knows to be dead */
 } iso_stats_t;
 ISO_API void iso_stats(iso_job_t *job, iso_stats_t *stats_p);
 

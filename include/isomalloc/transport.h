@@ -66,6 +66,7 @@ typedef struct iso_transport_caps {
     bool one_sided;   /* puts complete while the target's CPU does nothing (tried, not hoped) */
     bool needs_fd;    /* regions must come with the memory object that backs them */
     bool shares_host; /* reaches only ranks on this host */
+    bool sees_death;  /* reports ISO_FAILURE_DEAD of every connected peer that dies, by itself */
     size_t max_send;  /* longest message, >= ISO_TRANSPORT_MIN_SEND */
     size_t max_put;   /* longest single put */
     const char *description; /* one line for people */

@@ -1,6 +1,7 @@
 // Jobs begin and end more than once in a process, side by side, and wherever the addresses are taken.
 #include "ranks.hpp"
 #include <sys/mman.h>
+#include <sys/wait.h>
 
 namespace {
 
@@ -138,6 +139,27 @@ void one_fails()
     good.finish();
 }
 
+// A child that a rank forks, and that ends as programs end, does its parent no harm.
+void forked()
+{
+    Job job;
+    iso_heap_t *heap = job.heap();
+    int status = -1;
+    go_round(job, 1);
+    const pid_t child = fork();
+    if (child == 0) {
+        iso_request_t *request = nullptr;
+        EXPECT(iso_progress(job.job) == 0);
+        EXPECT_STATUS(ISO_ERR_INVALID, iso_migrate(heap, (self + 1) % 3, nullptr, 0, &request));
+        EXPECT_STATUS(ISO_ERR_INVALID, iso_barrier(job.job));
+        EXPECT_STATUS(ISO_ERR_INVALID, iso_finalize(job.job));
+        _exit(0);
+    }
+    EXPECT(waitpid(child, &status, 0) == child && status == 0);
+    go_round(job, 2);
+    job.finish();
+}
+
 } // namespace
 
 int main(int argc, char **argv)
@@ -145,6 +167,7 @@ int main(int argc, char **argv)
     const Test tests[] = {{"again", again},
                           {"base_taken", base_taken},
                           {"two_jobs", two_jobs},
-                          {"one_fails", one_fails}};
+                          {"one_fails", one_fails},
+                          {"forked", forked}};
     return run_test(tests, argc, argv);
 }

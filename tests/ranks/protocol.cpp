@@ -1,57 +1,11 @@
 // What the protocol promises: one-sided puts, refusals that change nothing, bounded time, one owner.
-#include "ranks.hpp"
+#include "marked.hpp"
 #include <cerrno>
 #include <csignal>
 #include <poll.h>
 #include <sys/resource.h>
 
 namespace {
-
-// A heap with a block whose contents say whose it is.
-iso_heap_t *marked(Job &job, size_t size, unsigned char mark)
-{
-    iso_heap_t *heap = job.heap();
-    auto *block = static_cast<unsigned char *>(iso_malloc(heap, size));
-    EXPECT(block != nullptr);
-    std::memset(block, mark, size);
-    iso_heap_set_root(heap, block);
-    return heap;
-}
-
-void expect_marked(iso_heap_t *heap, size_t size, unsigned char mark)
-{
-    const auto *block = static_cast<unsigned char *>(iso_heap_root(heap));
-    for (size_t i = 0; i < size; i++)
-        EXPECT(block[i] == mark);
-}
-
-// Tells rank 0 this rank's process, in a heap of its own.
-void tell_pid(Job &job)
-{
-    const pid_t pid = getpid();
-    job.send(job.heap(), 0, &pid, sizeof pid);
-}
-
-pid_t hear_pid(Job &job)
-{
-    pid_t pid = 0;
-    const Arrived got = job.receive();
-    EXPECT(got.header.size() == sizeof pid);
-    std::memcpy(&pid, got.header.data(), sizeof pid);
-    EXPECT_STATUS(ISO_OK, iso_heap_destroy(got.heap));
-    return pid;
-}
-
-void stop_process(pid_t pid)
-{
-    EXPECT(kill(pid, SIGSTOP) == 0);
-    const std::string path = "/proc/" + std::to_string(pid) + "/stat";
-    for (char state = 0; state != 'T';) {
-        FILE *file = std::fopen(path.c_str(), "re");
-        EXPECT(file != nullptr && std::fscanf(file, "%*d (%*[^)]) %c", &state) == 1);
-        std::fclose(file);
-    }
-}
 
 void one_sided()
 {
@@ -314,76 +268,6 @@ void stopped()
     job.finish();
 }
 
-// The target dies while a migration to it waits for its answer; a third rank goes on.
-void target_dies()
-{
-    constexpr size_t size = 400000;
-    Job job;
-    if (self == 1) {
-        tell_pid(job);
-        job.send(marked(job, size, 7), 0);
-        job.barrier();
-        for (;;)
-            pause();
-    }
-    if (self == 0) {
-        const pid_t pid = hear_pid(job);
-        iso_heap_t *heap = job.receive().heap, *fresh = marked(job, size, 9);
-        job.barrier();
-        stop_process(pid); // so that it answers nothing any more
-        iso_request_t *with = job.start(heap, 1), *without = job.start(fresh, 1);
-        for (int i = 0; i < 100; i++)
-            iso_progress(job.job);
-        EXPECT(kill(pid, SIGKILL) == 0);
-        const double start = now();
-        EXPECT_STATUS(ISO_ERR_PEER_DEAD, iso_wait(with));
-        EXPECT_STATUS(ISO_ERR_PEER_DEAD, iso_wait(without));
-        EXPECT(now() - start < 5);
-        for (iso_heap_t *one : {heap, fresh})
-            EXPECT(iso_heap_state(one) == ISO_HEAP_OWNED);
-        expect_marked(heap, size, 7);
-        expect_marked(fresh, size, 9);
-        iso_request_t *request = nullptr;
-        EXPECT_STATUS(ISO_ERR_PEER_DEAD, iso_migrate(heap, 1, nullptr, 0, &request));
-        job.send(heap, 2);
-        job.send(fresh, 2);
-    } else {
-        job.barrier();
-        expect_marked(job.receive().heap, size, 7);
-        expect_marked(job.receive().heap, size, 9);
-    }
-    job.barrier(); // of the two that live
-    job.finish();
-    std::printf("survivor %u ok\n", self);
-}
-
-// The source dies in the midst of things; what it had not given away is gone, and nothing else.
-void source_dies()
-{
-    Job job;
-    if (self == 1) {
-        job.send(marked(job, 100, 5), 2);
-        job.send(marked(job, 100, 6), 0);
-        job.barrier();
-        job.start(marked(job, 8 << 20, 1), 0);
-        kill(getpid(), SIGKILL);
-    }
-    iso_heap_t *mine = job.receive().heap;
-    job.barrier();
-    for (const double until = now() + 2; now() < until;)
-        iso_progress_wait(job.job, 0.1);
-    expect_marked(mine, 100, self == 0 ? 6 : 5);
-    const uint32_t other = self == 0 ? 2 : 0;
-    job.send(mine, other);
-    Arrived got = job.receive();
-    if (got.source == 1) // its last heap, if it had committed it
-        got = job.receive();
-    expect_marked(got.heap, 100, self == 0 ? 5 : 6);
-    job.barrier();
-    job.finish();
-    std::printf("survivor %u ok\n", self);
-}
-
 void cancel()
 {
     constexpr size_t size = 400000;
@@ -430,17 +314,9 @@ void base()
 int main(int argc, char **argv)
 {
     const Test tests[] = {
-        {"one_sided", one_sided},
-        {"refused", refused},
-        {"misuse", misuse},
-        {"headers", headers},
-        {"idle", idle},
-        {"borrow", borrow},
-        {"stopped", stopped},
-        {"target_dies", target_dies},
-        {"source_dies", source_dies},
-        {"cancel", cancel},
-        {"base", base},
+        {"one_sided", one_sided}, {"refused", refused}, {"misuse", misuse},
+        {"headers", headers},     {"idle", idle},       {"borrow", borrow},
+        {"stopped", stopped},     {"cancel", cancel},   {"base", base},
     };
     return run_test(tests, argc, argv);
 }

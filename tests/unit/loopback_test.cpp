@@ -50,6 +50,7 @@ TEST_CASE("loopback says what it is and what it can do", "[loopback]")
     CHECK(caps.one_sided);
     CHECK(caps.needs_fd);
     CHECK(caps.shares_host);
+    CHECK(caps.sees_death);
     CHECK(caps.max_send == 16384);
     CHECK(caps.max_put == 1 << 20);
     CHECK(rank.address().size() > 0);

@@ -25,6 +25,7 @@ struct Pair {
             node.rank_count = 2;
             node.ranks = static_cast<uint32_t *>(malloc(2 * sizeof(uint32_t)));
             node.pids = static_cast<int32_t *>(malloc(2 * sizeof(int32_t)));
+            node.starts = static_cast<uint64_t *>(calloc(2, sizeof(uint64_t)));
             for (uint32_t r = 0; r < 2; r++) {
                 node.ranks[r] = r;
                 node.pids[r] = getpid();

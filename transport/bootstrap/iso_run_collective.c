@@ -142,7 +142,8 @@ void iso_run_collective_part(iso_run_job_t *job, iso_run_rank_t *rank, const iso
     } else if (!rank->contributing) {
         return; /* the rest of something that was dropped */
     }
-    if (collective->gather != NULL && head->offset + len <= collective->len)
+    if (collective->gather != NULL && head->offset <= collective->len &&
+        len <= collective->len - head->offset)
         memcpy(collective->gather->data + rank->rank * collective->len + head->offset, payload,
                len);
     if (!last)

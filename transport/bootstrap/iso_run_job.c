@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -309,10 +310,13 @@ static void take_event(iso_run_job_t *job, const struct epoll_event *event)
     case ISO_RUN_LINK:
         iso_run_link_event(job, rank, event->events);
         break;
-    case ISO_RUN_MEMBER:
-        if (rank->member_fd >= 0)
+    case ISO_RUN_MEMBER: {
+        /* not by the event: it may be of a process that the rank had before this one */
+        struct pollfd ended = {.fd = rank->member_fd, .events = POLLIN};
+        if (rank->member_fd >= 0 && poll(&ended, 1, 0) > 0)
             iso_run_job_member_ended(job, rank);
         break;
+    }
     }
 }
 

@@ -31,8 +31,10 @@ void iso_local_log(const iso_local_link_t *link, iso_log_level_t level, const ch
 static iso_status_t link_lose(iso_local_link_t *link, iso_status_t status)
 {
     link->lost = true;
-    link->barrier_done = link->barrier_open;
-    link->barrier_status = status;
+    if (link->barrier_open && !link->barrier_done) { /* one that has passed has passed */
+        link->barrier_done = true;
+        link->barrier_status = status;
+    }
     /* A socket that has hung up stays readable for ever: nobody shall spin on it. */
     epoll_ctl(link->event_fd, EPOLL_CTL_DEL, link->fd, NULL);
     return status;
@@ -63,7 +65,7 @@ static void take_answer(iso_local_link_t *link, uint16_t request, size_t len)
                       "%.*s", (int)len, link->packet.payload);
         return;
     }
-    if (head->offset == wait->have && head->total <= wait->room)
+    if (head->offset == wait->have && head->total <= wait->room && len <= wait->room - wait->have)
         memcpy(wait->into + head->offset, link->packet.payload, len);
     wait->have += len;
     if (wait->have < head->total)

@@ -131,6 +131,7 @@ static void lo_query(iso_transport_t *tp, iso_transport_caps_t *caps_p)
         .one_sided = true,
         .needs_fd = true,
         .shares_host = true,
+        .sees_death = true,
         .max_send = LO_MAX_SEND,
         .max_put = LO_MAX_PUT,
         .description = "processes of one user on one host: shared memory of the kernel alone",

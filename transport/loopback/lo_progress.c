@@ -76,6 +76,16 @@ void lo_doorbell_close(iso_transport_t *tp)
     close(tp->doorbell_fd);
 }
 
+static ssize_t ring_from_socket(int fd, const struct sockaddr_un *to, socklen_t len)
+{
+    ssize_t n;
+
+    do
+        n = sendto(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, (const struct sockaddr *)to, len);
+    while (n < 0 && errno == EINTR);
+    return n;
+}
+
 void lo_doorbell_ring(iso_transport_t *tp, const lo_doorbell_name_t *name)
 {
     struct sockaddr_un to = {.sun_family = AF_UNIX};
@@ -84,11 +94,20 @@ void lo_doorbell_ring(iso_transport_t *tp, const lo_doorbell_name_t *name)
     if (name->len == 0 || name->len > sizeof name->bytes)
         return; /* garbage from shared memory: the ring itself will be found broken */
     memcpy(to.sun_path, name->bytes, name->len);
-    do
-        n = sendto(tp->doorbell_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&to,
-                   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + name->len));
-    while (n < 0 && errno == EINTR);
-    /* EAGAIN: it has been rung and not heard yet. ECONNREFUSED: nobody is there any more. */
+    const socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + name->len);
+    n = ring_from_socket(tp->doorbell_fd, &to, len);
+    if (n < 0 && errno == EAGAIN) {
+        /* Its queue is full: it has been rung and not heard yet. Or our own buffer is, with rings
+         * that other sleepers have not heard yet: another socket has a buffer of its own. */
+        const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (fd >= 0) {
+            n = ring_from_socket(fd, &to, len);
+            const int error = errno;
+            close(fd);
+            errno = error;
+        }
+    }
+    /* ECONNREFUSED: nobody is there any more. */
     if (n < 0 && errno != EAGAIN && errno != ECONNREFUSED && !tp->doorbell_warned) {
         tp->doorbell_warned = true;
         lo_log(tp, ISO_LOG_WARN, "cannot wake a sleeping peer, messages may be late: %s",

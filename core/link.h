@@ -1,0 +1,38 @@
+/*
+ * link.h - an open transport, with this rank's iso space registered.
+ *
+ * A job has one inside its node and one beyond it; they may be the same.
+ */
+#ifndef ISO_CORE_LINK_H
+#define ISO_CORE_LINK_H
+
+#include "core/module.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct iso_link {
+    iso_job_t *job;
+    iso_module_t module;
+    const iso_transport_ops_t *ops;
+    iso_transport_t *tp;
+    iso_transport_caps_t caps;
+    iso_transport_host_t host;
+    iso_region_t *region;
+    unsigned char address[ISO_TRANSPORT_ADDRESS_MAX];
+    size_t address_len;
+    unsigned char rkey[ISO_TRANSPORT_RKEY_MAX];
+    size_t rkey_len;
+} iso_link_t;
+
+/* Opens the module's transport for the job. */
+iso_status_t iso_link_open(iso_job_t *job, const char *module, iso_link_t **link_p);
+/* When the space is mapped. */
+iso_status_t iso_link_register(iso_link_t *link);
+void iso_link_close(iso_link_t *link);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
