@@ -139,7 +139,9 @@ void iso_heap_set_epoch(iso_heap_t *heap, uint64_t epoch)
 uint32_t iso_heap_slot_free_units(const void *slot)
 {
     const iso_slot_t *header = slot;
-    return header->magic == ISO_SLOT_MAGIC && !header->is_run ? header->free_units & ~1u : 0;
+    if (header->magic != ISO_SLOT_MAGIC || header->is_run)
+        return 0;
+    return atomic_load_explicit(&header->free_units, memory_order_relaxed) & ~1u;
 }
 
 /* ---- looking at a heap ---- */

@@ -16,6 +16,7 @@
 #ifndef ISO_CORE_HEAP_LAYOUT_H
 #define ISO_CORE_HEAP_LAYOUT_H
 
+#include "core/atomic.h"
 #include "core/retain.h"
 #include "core/sizeclass.h"
 #include "core/slots.h"
@@ -64,8 +65,10 @@ typedef struct iso_slot {
     uint64_t run_bytes; /* usable size of the large block */
     uint32_t run_slots;
     uint32_t run_offset; /* of the block in the run */
-    uint32_t free_units; /* mask; bit 0: the 60 KiB behind the header */
-    uint32_t longest;    /* adjacent free units: the list it is in; 0: in none */
+    /* Mask; bit 0: the 60 KiB behind the header. Written by the heap's user, read by whatever thread
+     * looks for pages to give back: units change hands under the job's lock, see retain.h. */
+    ISO_ATOMIC(uint32_t) free_units;
+    uint32_t longest; /* adjacent free units: the list it is in; 0: in none */
     struct iso_slot *next, *prev;
     uint64_t reserved;
     iso_span_t spans[ISO_UNITS_PER_SLOT];

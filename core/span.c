@@ -30,6 +30,16 @@ iso_slot_t *iso_span_slot(const iso_heap_t *heap, const void *address)
     return slot;
 }
 
+static uint32_t free_units(const iso_slot_t *slot)
+{
+    return atomic_load_explicit(&slot->free_units, memory_order_relaxed);
+}
+
+static void set_free_units(iso_slot_t *slot, uint32_t mask)
+{
+    atomic_store_explicit(&slot->free_units, mask, memory_order_relaxed);
+}
+
 /* ---- slots by their longest run of free units ---- */
 
 static unsigned longest_run(uint32_t mask)
@@ -57,7 +67,7 @@ static void slot_unlist(iso_heap_t *heap, iso_slot_t *slot)
 
 static void slot_relist(iso_heap_t *heap, iso_slot_t *slot)
 {
-    unsigned longest = longest_run(slot->free_units);
+    unsigned longest = longest_run(free_units(slot));
     if (longest == slot->longest)
         return;
     slot_unlist(heap, slot);
@@ -86,7 +96,7 @@ void iso_span_slot_init(iso_heap_t *heap, iso_slot_t *slot, uint32_t warm)
     memset(slot, 0, sizeof *slot);
     slot->magic = ISO_SLOT_MAGIC;
     slot->heap = (uintptr_t)heap;
-    slot->free_units = UINT32_MAX;
+    set_free_units(slot, UINT32_MAX);
     slot_relist(heap, slot);
     if (warm & ~1u)
         iso_retain_units_free(job_of(heap), slot, warm & ~1u);
@@ -125,7 +135,7 @@ iso_slot_t *iso_span_units_take(iso_heap_t *heap, unsigned count, bool aligned, 
     uint64_t lists = heap->lists & ~((UINT64_C(1) << count) - 1);
     for (; lists && first == ISO_UNITS_PER_SLOT; lists &= lists - 1) {
         slot = iso_span_slot(heap, heap->slots[__builtin_ctzll(lists)]);
-        first = find_run(slot->free_units & usable, count);
+        first = find_run(free_units(slot) & usable, count);
     }
     if (first == ISO_UNITS_PER_SLOT) {
         slot = grow(heap);
@@ -133,7 +143,7 @@ iso_slot_t *iso_span_units_take(iso_heap_t *heap, unsigned count, bool aligned, 
             return NULL;
         first = aligned ? 1 : 0;
     }
-    slot->free_units &= ~unit_mask(first, count);
+    set_free_units(slot, free_units(slot) & ~unit_mask(first, count));
     slot_relist(heap, slot);
     *first_p = first;
     return slot;
@@ -153,16 +163,16 @@ static void give_slot(iso_heap_t *heap, iso_slot_t *slot)
 void iso_span_units_give(iso_heap_t *heap, iso_slot_t *slot, unsigned first, unsigned count)
 {
     uint32_t mask = unit_mask(first, count);
-    if (slot->free_units & mask)
+    if (free_units(slot) & mask)
         iso_span_damaged(heap, slot, "a unit that is in use is marked free");
     for (unsigned unit = first; unit < first + count; unit++)
         slot->spans[unit].kind = ISO_SPAN_FREE;
-    slot->free_units |= mask;
+    set_free_units(slot, free_units(slot) | mask);
     if (mask & ~1u)
         iso_retain_units_free(job_of(heap), slot, mask & ~1u);
     slot_relist(heap, slot);
     iso_slot_t *empty = heap->slots[ISO_UNITS_PER_SLOT];
-    if (slot->free_units == UINT32_MAX && !is_first(heap, slot) && (empty != slot || slot->next))
+    if (free_units(slot) == UINT32_MAX && !is_first(heap, slot) && (empty != slot || slot->next))
         give_slot(heap, slot); /* another empty one is kept already */
 }
 
@@ -171,9 +181,9 @@ bool iso_span_units_extend(iso_heap_t *heap, iso_slot_t *slot, unsigned first, u
     if (first + count > ISO_UNITS_PER_SLOT)
         return false;
     uint32_t mask = unit_mask(first, count);
-    if ((slot->free_units & mask) != mask)
+    if ((free_units(slot) & mask) != mask)
         return false;
-    slot->free_units &= ~mask;
+    set_free_units(slot, free_units(slot) & ~mask);
     slot_relist(heap, slot);
     return true;
 }
