@@ -40,6 +40,7 @@ refused() {
 for ranks in 1 2 4 5; do
     ok "$ranks ranks" $ranks "^pack\+copy\+unpack" "$run" -n $ranks "$demo" -f "$work/text"
 done
+ok "default text" 4 "american-english|words|dict" "$run" -n 4 "$demo"
 ok "no launcher" 1 "self" "$demo" -f "$work/text"
 ok "shared backing hands over" 2 "handover +inside" env ISO_BACKING=shared "$run" -n 2 "$demo" -f "$work/text"
 ok "private backing puts" 2 "put +inside" env ISO_BACKING=private "$run" -n 2 "$demo" -f "$work/text"

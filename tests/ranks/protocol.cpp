@@ -297,6 +297,106 @@ void cancel()
     job.finish();
 }
 
+// A heap of many large blocks, each of them an extent of its own and in its own place marked.
+constexpr size_t scattered_size = 5000;
+
+iso_heap_t *scattered(Job &job, size_t count, unsigned char mark)
+{
+    iso_heap_t *heap = job.heap();
+    auto **blocks = static_cast<unsigned char **>(iso_calloc(heap, count + 1, sizeof(void *)));
+    EXPECT(blocks != nullptr);
+    iso_heap_set_root(heap, blocks);
+    for (size_t i = 0; i < count; i++) {
+        blocks[i] =
+            static_cast<unsigned char *>(iso_aligned_alloc(heap, ISO_SLOT_SIZE, scattered_size));
+        EXPECT(blocks[i] != nullptr);
+        std::memset(blocks[i], static_cast<unsigned char>(mark + i), scattered_size);
+    }
+    return heap;
+}
+
+void expect_scattered(iso_heap_t *heap, size_t count, unsigned char mark)
+{
+    auto **blocks = static_cast<unsigned char **>(iso_heap_root(heap));
+    for (size_t i = 0; i < count; i++)
+        for (size_t at = 0; at < scattered_size; at++)
+            EXPECT(blocks[i][at] == static_cast<unsigned char>(mark + i));
+    EXPECT(blocks[count] == nullptr);
+}
+
+// More extents than one message holds: the list goes in parts.
+void parts()
+{
+    constexpr size_t count = 1700;
+    Job job;
+    if (self == 0) {
+        iso_heap_t *heap = scattered(job, count, 1);
+        iso_heap_stats_t stats;
+        EXPECT_STATUS(ISO_OK, iso_heap_stats(heap, &stats));
+        EXPECT(stats.slots > count && stats.blocks == count + 1);
+        job.send(heap, 1);
+        heap = job.receive().heap;
+        expect_scattered(heap, count, 1);
+        iso_free(static_cast<void **>(iso_heap_root(heap))[count / 2]); // other extents than before
+        static_cast<void **>(iso_heap_root(heap))[count / 2] =
+            static_cast<void **>(iso_heap_root(heap))[0];
+        job.send(heap, 1);
+    } else {
+        iso_heap_t *heap = job.receive().heap;
+        expect_scattered(heap, count, 1);
+        job.send(heap, 0); // back, by a grant where pages were left
+        heap = job.receive().heap;
+        iso_heap_stats_t stats;
+        EXPECT_STATUS(ISO_OK, iso_heap_stats(heap, &stats));
+        EXPECT(stats.blocks == count);
+        EXPECT_STATUS(ISO_OK, iso_heap_destroy(heap));
+        EXPECT(job.stats().heaps == 0);
+    }
+    EXPECT(job.stats().messages_dropped == 0);
+    job.barrier();
+    job.finish();
+}
+
+// More messages than a peer that does not listen has room for: none is lost, and none overtakes.
+void full_ring()
+{
+    constexpr size_t heaps = 120, extents = 100;
+    Job job;
+    std::vector<char> header(ISO_HEADER_MAX);
+    if (self == 1) {
+        tell_pid(job);
+        std::vector<bool> seen(heaps);
+        for (size_t i = 0; i < heaps; i++) {
+            const Arrived got = job.receive();
+            const auto mark = static_cast<unsigned char>(got.header[0]);
+            EXPECT(got.header.size() == ISO_HEADER_MAX && got.header.back() == got.header[0]);
+            EXPECT(mark < heaps && !seen[mark]);
+            seen[mark] = true;
+            expect_scattered(got.heap, extents, mark);
+        }
+        job.barrier();
+    } else {
+        const pid_t pid = hear_pid(job);
+        std::vector<iso_request_t *> requests;
+        std::vector<iso_heap_t *> all;
+        for (size_t i = 0; i < heaps; i++)
+            all.push_back(scattered(job, extents, static_cast<unsigned char>(i)));
+        stop_process(pid);
+        for (size_t i = 0; i < heaps; i++) {
+            header.assign(ISO_HEADER_MAX, static_cast<char>(i));
+            requests.push_back(job.start(all[i], 1, header.data(), header.size()));
+        }
+        for (int i = 0; i < 100; i++)
+            iso_progress(job.job);
+        EXPECT(kill(pid, SIGCONT) == 0);
+        for (iso_request_t *request : requests)
+            EXPECT_STATUS(ISO_OK, iso_wait(request));
+        job.barrier();
+    }
+    EXPECT(job.stats().messages_dropped == 0);
+    job.finish();
+}
+
 // Prints the base of the space.
 void base()
 {
@@ -316,7 +416,8 @@ int main(int argc, char **argv)
     const Test tests[] = {
         {"one_sided", one_sided}, {"refused", refused}, {"misuse", misuse},
         {"headers", headers},     {"idle", idle},       {"borrow", borrow},
-        {"stopped", stopped},     {"cancel", cancel},   {"base", base},
+        {"stopped", stopped},     {"cancel", cancel},   {"parts", parts},
+        {"full_ring", full_ring}, {"base", base},
     };
     return run_test(tests, argc, argv);
 }
