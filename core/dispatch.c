@@ -2,6 +2,7 @@
 #include "core/dispatch.h"
 #include "core/arrive.h"
 #include "core/borrow.h"
+#include "core/grant.h"
 #include "core/job.h"
 #include "core/migrate.h"
 #include "core/peer.h"
@@ -49,9 +50,9 @@ static iso_status_t dispatch(iso_job_t *job, const iso_link_t *link, uint32_t so
     case ISO_MSG_CANCEL:
         return iso_arrive_on_cancel(job, peer, msg);
     case ISO_MSG_REVOKE:
-        return iso_migrate_on_revoke(job, peer, msg);
+        return iso_grant_on_revoke(job, peer, msg);
     case ISO_MSG_UNGRANT:
-        return iso_migrate_on_ungrant(job, peer, msg);
+        return iso_grant_on_ungrant(job, peer, msg);
     case ISO_MSG_SLOT_REQUEST:
         iso_borrow_on_request(job, peer, msg);
         return ISO_OK;

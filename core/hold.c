@@ -1,9 +1,9 @@
 /* hold.c - see hold.h. */
 #include "core/hold.h"
 #include "core/borrow.h"
+#include "core/grant.h"
 #include "core/heap.h"
 #include "core/job.h"
-#include "core/migrate.h"
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -176,7 +176,7 @@ static void retain_extent(iso_job_t *job, const iso_extent_t *extent)
 void iso_hold_drop(iso_hold_t *hold, bool free_slots)
 {
     iso_job_t *job = hold->job;
-    iso_migrate_drop_grant(hold);
+    iso_grant_drop(hold);
     if (hold->counted)
         job->stats.heaps--;
     job->hold_of[iso_space_slot(&job->space, hold->heap)] = NULL;

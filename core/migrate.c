@@ -1,5 +1,6 @@
 /* migrate.c - a migration seen from its source. See migrate.h and core/README.md. */
 #include "core/migrate.h"
+#include "core/grant.h"
 #include "core/heap.h"
 #include "core/job.h"
 #include <inttypes.h>
@@ -13,6 +14,11 @@
 static const char *const step_names[] = {"FROZEN",    "RESERVING", "PUTTING", "FLUSHING",
                                          "COMMITTED", "STOPPING",  "DOUBT",   "ENDED"};
 
+const char *iso_step_name(iso_step_t step)
+{
+    return step_names[step];
+}
+
 static void send_about(iso_request_t *request, iso_msg_type_t type)
 {
     iso_msg_t msg = {.type = type,
@@ -20,14 +26,6 @@ static void send_about(iso_request_t *request, iso_msg_type_t type)
                      .epoch = request->epoch,
                      .generation = request->grant};
     iso_peer_send(request->job, request->peer, &msg);
-}
-
-static void send_ungrant(iso_job_t *job, iso_heap_t *heap, uint32_t rank, uint32_t generation)
-{
-    iso_peer_t *peer = iso_peer_find(job, rank);
-    iso_msg_t msg = {.type = ISO_MSG_UNGRANT, .heap = (uintptr_t)heap, .generation = generation};
-    if (peer)
-        iso_peer_send(job, peer, &msg);
 }
 
 /* ---- endings ---- */
@@ -45,7 +43,7 @@ static void unlink_request(iso_request_t *request)
     *at = request->next;
 }
 
-static void request_free(iso_request_t *request)
+void iso_request_free(iso_request_t *request)
 {
     free(request->runs);
     free(request);
@@ -63,25 +61,14 @@ static void end(iso_request_t *request, iso_status_t status)
     request->runs = NULL;
     unlink_request(request);
     if (request->detached)
-        request_free(request);
-}
-
-/* The standing grant that the request used will not be used any more. */
-static void answer_revoke(iso_request_t *request)
-{
-    if (!request->revoke_answer)
-        return;
-    request->revoke_answer = false;
-    send_ungrant(request->job, request->heap, request->dest, request->grant);
-    if (request->hold && request->hold->grant.generation == request->grant)
-        request->hold->grant.generation = 0;
+        iso_request_free(request);
 }
 
 /* The heap stays here. */
 static void end_here(iso_request_t *request, iso_status_t status)
 {
     iso_hold_t *hold = request->hold;
-    answer_revoke(request);
+    iso_grant_unused(request);
     hold->epoch = request->epoch; /* not used again: late answers to this attempt are stale */
     hold->request = NULL;
     iso_heap_thaw(hold);
@@ -90,7 +77,7 @@ static void end_here(iso_request_t *request, iso_status_t status)
     if (status != ISO_ERR_CANCELED)
         iso_log(&request->job->logger, ISO_LOG_WARN,
                 "heap %p stays here: its migration to rank %" PRIu32 " ended at step %s: %s",
-                (void *)request->heap, request->dest, step_names[request->step],
+                (void *)request->heap, request->dest, iso_step_name(request->step),
                 iso_status_string(status));
     end(request, status);
 }
@@ -149,7 +136,7 @@ static void decide_by_node(iso_request_t *request, iso_status_t status)
     }
 }
 
-static void give_up(iso_request_t *request, iso_status_t status)
+void iso_migrate_give_up(iso_request_t *request, iso_status_t status)
 {
     if (request->step < ISO_STEP_COMMITTED)
         stop(request, status);
@@ -197,7 +184,7 @@ static void send_commit(iso_request_t *request)
                        request->epoch);
     iso_peer_send(job, request->peer, &msg);
     request->step = ISO_STEP_COMMITTED;
-    answer_revoke(request);
+    iso_grant_unused(request);
     request->hold->grant.generation = 0; /* used up */
     extend_deadline(request);
 }
@@ -208,7 +195,7 @@ static void begin(iso_request_t *request)
     iso_grant_t *grant = &hold->grant;
     if (request->path == ISO_PATH_HANDOVER) {
         iso_retain_handover(request->job, hold->extents, hold->extent_count);
-        iso_migrate_drop_grant(hold);
+        iso_grant_drop(hold);
         send_reserve(request, ISO_RESERVE_HANDOVER);
         send_commit(request);
         return;
@@ -220,7 +207,7 @@ static void begin(iso_request_t *request)
         request->step = ISO_STEP_PUTTING;
         return;
     }
-    iso_migrate_drop_grant(hold);
+    iso_grant_drop(hold);
     request->job->stats.reservations++;
     send_reserve(request, 0);
     request->step = ISO_STEP_RESERVING;
@@ -376,9 +363,19 @@ static unsigned advance(iso_request_t *request, double now)
         request->hold->state = ISO_HEAP_IN_DOUBT;
         job->stats.migrations_in_doubt++;
     } else {
-        give_up(request, ISO_ERR_TIMED_OUT);
+        iso_migrate_give_up(request, ISO_ERR_TIMED_OUT);
     }
     return 1;
+}
+
+void iso_migrate_begin(iso_request_t *request)
+{
+    iso_request_t **at = &request->job->requests;
+    while (*at)
+        at = &(*at)->next;
+    *at = request;
+    extend_deadline(request);
+    advance(request, iso_os_now());
 }
 
 unsigned iso_migrate_advance(iso_job_t *job)
@@ -475,7 +472,7 @@ void iso_migrate_on_death(iso_job_t *job, iso_peer_t *peer)
             request->step != ISO_STEP_STOPPING)
             end_here(request, ISO_ERR_PEER_DEAD);
         else
-            give_up(request, ISO_ERR_PEER_DEAD);
+            iso_migrate_give_up(request, ISO_ERR_PEER_DEAD);
     }
 }
 
@@ -484,7 +481,7 @@ void iso_migrate_on_unreachable(iso_job_t *job, iso_peer_t *peer)
     for (iso_request_t *request = job->requests, *next; request; request = next) {
         next = request->next;
         if (request->peer == peer && request->step < ISO_STEP_COMMITTED)
-            give_up(request, ISO_ERR_UNREACHABLE);
+            iso_migrate_give_up(request, ISO_ERR_UNREACHABLE);
     }
 }
 
@@ -505,249 +502,12 @@ void iso_migrate_settle(iso_job_t *job)
     }
 }
 
-/* ---- standing grants ---- */
-
-void iso_migrate_revoke(iso_job_t *job, iso_heap_t *heap, uint32_t holder, uint32_t generation)
-{
-    iso_peer_t *peer = iso_peer_find(job, holder);
-    iso_msg_t msg = {.type = ISO_MSG_REVOKE, .heap = (uintptr_t)heap, .generation = generation};
-    if (peer)
-        iso_peer_send(job, peer, &msg);
-}
-
-iso_status_t iso_migrate_on_revoke(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg)
-{
-    iso_heap_t *heap = (iso_heap_t *)(uintptr_t)msg->heap;
-    iso_hold_t *hold = iso_hold_find(job, heap);
-    if (hold && hold->grant.rank == peer->rank && hold->grant.generation == msg->generation) {
-        iso_request_t *request = hold->request;
-        if (request && request->grant == msg->generation && request->dest == peer->rank) {
-            request->revoke_answer = true; /* when its puts have ended and it has committed */
-            return ISO_OK;
-        }
-        hold->grant.generation = 0;
-    }
-    send_ungrant(job, heap, peer->rank, msg->generation);
-    return ISO_OK;
-}
-
-iso_status_t iso_migrate_on_ungrant(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg)
-{
-    if (msg->heap - (uintptr_t)job->space.base >= job->space.size)
-        return ISO_ERR_INVALID;
-    iso_retain_ungrant(job, (iso_heap_t *)(uintptr_t)msg->heap, peer->rank, msg->generation);
-    return ISO_OK;
-}
-
-void iso_migrate_drop_grant(iso_hold_t *hold)
-{
-    if (hold->grant.generation)
-        send_ungrant(hold->job, hold->heap, hold->grant.rank, hold->grant.generation);
-    hold->grant.generation = 0;
-}
-
-/* ---- the caller's side ---- */
-
-static bool collect_run(void *address, size_t length, void *arg)
-{
-    iso_request_t *request = arg;
-    if (request->run_count == request->run_room) {
-        size_t room = request->run_room ? request->run_room * 2 : 16;
-        iso_run_t *runs = realloc(request->runs, room * sizeof *runs);
-        if (!runs) {
-            request->status = ISO_ERR_NO_MEMORY;
-            return false;
-        }
-        request->runs = runs;
-        request->run_room = room;
-    }
-    request->runs[request->run_count++] = (iso_run_t){(uintptr_t)address, length};
-    request->live_bytes += length;
-    return true;
-}
-
-static iso_status_t refuse(iso_job_t *job, iso_status_t status, const iso_heap_t *heap,
-                           uint32_t dest, const char *why)
-{
-    iso_log(&job->logger, ISO_LOG_ERROR, "iso_migrate of heap %p to rank %" PRIu32 ": %s",
-            (const void *)heap, dest, why);
-    return status;
-}
-
-static iso_status_t request_new(iso_hold_t *hold, uint32_t dest, iso_peer_t *peer,
-                                const void *header, size_t header_len, iso_request_t **request_p)
-{
-    iso_job_t *job = hold->job;
-    iso_request_t *request = calloc(1, sizeof *request + header_len);
-    if (!request)
-        return ISO_ERR_NO_MEMORY;
-    request->job = job;
-    request->hold = hold;
-    request->heap = hold->heap;
-    request->peer = peer;
-    request->dest = dest;
-    request->epoch = hold->epoch + 1;
-    request->step = ISO_STEP_FROZEN;
-    request->path = ISO_PATH_PUT;
-    if (!peer)
-        request->path = ISO_PATH_SELF;
-    else if (peer->same_node && job->space.backing == ISO_BACKING_SHARED)
-        request->path = ISO_PATH_HANDOVER;
-    request->decided_by_node = peer && peer->same_node;
-    request->header_len = header_len;
-    if (header_len > 0)
-        memcpy(request->header, header, header_len);
-    *request_p = request;
-    return ISO_OK;
-}
-
-static iso_status_t migrate(iso_job_t *job, iso_heap_t *heap, uint32_t dest, const void *header,
-                            size_t header_len, iso_request_t **request_p)
-{
-    iso_peer_t *peer = NULL;
-    iso_request_t *request;
-    iso_hold_t *hold = iso_hold_find(job, heap);
-    if (!hold)
-        return refuse(job, ISO_ERR_NOT_OWNER, heap, dest, "the heap is not at this rank");
-    if (hold->state != ISO_HEAP_OWNED)
-        return refuse(job, ISO_ERR_BUSY, heap, dest, "a migration of it is under way already");
-    if (dest >= job->size)
-        return refuse(job, ISO_ERR_RANK, heap, dest, "the job has no such rank");
-    if (header_len > ISO_HEADER_MAX)
-        return refuse(job, ISO_ERR_INVALID, heap, dest, "the header is longer than ISO_HEADER_MAX");
-    iso_status_t status = dest == job->rank ? ISO_OK : iso_peer_get(job, dest, &peer);
-    if (status == ISO_OK)
-        status = request_new(hold, dest, peer, header, header_len, &request);
-    if (status != ISO_OK)
-        return status;
-    if (!peer) {
-        iso_delivery_t *delivery = iso_delivery_new(heap, dest, 0, header, header_len);
-        if (!delivery) {
-            request_free(request);
-            return ISO_ERR_NO_MEMORY;
-        }
-        iso_job_deliver(job, delivery);
-        request->step = ISO_STEP_ENDED;
-        request->status = ISO_OK;
-        job->stats.migrations_out++;
-        job->stats.migrations_in++;
-        *request_p = request;
-        return ISO_OK;
-    }
-    iso_heap_freeze(hold);
-    iso_heap_set_epoch(heap, request->epoch);
-    if (request->path == ISO_PATH_PUT)
-        iso_heap_live_runs(hold, collect_run, request);
-    if (request->status != ISO_OK) {
-        iso_heap_thaw(hold);
-        request_free(request);
-        return ISO_ERR_NO_MEMORY;
-    }
-    hold->state = ISO_HEAP_MOVING;
-    hold->request = request;
-    extend_deadline(request);
-    iso_request_t **at = &job->requests;
-    while (*at)
-        at = &(*at)->next;
-    *at = request;
-    *request_p = request;
-    advance(request, iso_os_now()); /* the first message leaves at once */
-    return ISO_OK;
-}
-
-iso_status_t iso_migrate(iso_heap_t *heap, uint32_t dest, const void *header, size_t header_len,
-                         iso_request_t **request_p)
-{
-    const iso_job_row_t *row = iso_job_row_of(heap);
-    if (!row) {
-        iso_logger_t logger = iso_logger_default();
-        iso_log(&logger, ISO_LOG_ERROR, "iso_migrate of %p: no heap of a job of this process",
-                (void *)heap);
-        return ISO_ERR_NOT_OWNER;
-    }
-    if (!iso_job_is_ours(row->job, "iso_migrate"))
-        return ISO_ERR_INVALID;
-    iso_job_lock(row->job);
-    iso_status_t status = migrate(row->job, heap, dest, header, header_len, request_p);
-    iso_job_unlock(row->job);
-    return status;
-}
-
-/* The end of a request as its caller sees it; lets go of it. */
-static iso_status_t take_end(iso_request_t *request)
-{
-    iso_job_t *job = request->job;
-    iso_job_lock(job);
-    iso_status_t status = ISO_INPROGRESS;
-    if (request->step == ISO_STEP_ENDED) {
-        status = request->status;
-        request_free(request);
-    } else if (request->step == ISO_STEP_DOUBT) {
-        status = request->status;
-        request->detached = true; /* freed when the doubt is settled */
-    }
-    iso_job_unlock(job);
-    return status;
-}
-
-iso_status_t iso_test(iso_request_t *request)
-{
-    if (!iso_job_is_ours(request->job, "iso_test"))
-        return ISO_ERR_INVALID;
-    iso_progress(request->job);
-    return take_end(request);
-}
-
-iso_status_t iso_wait(iso_request_t *request)
-{
-    iso_job_t *job = request->job;
-    if (!iso_job_is_ours(job, "iso_wait"))
-        return ISO_ERR_INVALID;
-    for (iso_waiter_t waiter = {0};;) {
-        iso_waiter_progress(job, &waiter);
-        iso_status_t status = take_end(request);
-        if (status != ISO_INPROGRESS)
-            return status;
-        iso_waiter_sleep(job, INFINITY, &waiter);
-    }
-}
-
-iso_status_t iso_cancel(iso_request_t *request)
-{
-    iso_job_t *job = request->job;
-    iso_status_t status = ISO_ERR_BUSY;
-    iso_job_lock(job);
-    if (request->step < ISO_STEP_COMMITTED ||
-        (request->step == ISO_STEP_COMMITTED && request->decided_by_node)) {
-        give_up(request, ISO_ERR_CANCELED);
-        if (request->step == ISO_STEP_STOPPING || request->status == ISO_ERR_CANCELED)
-            status = ISO_OK;
-    }
-    iso_job_unlock(job);
-    return status;
-}
-
-void iso_request_query(const iso_request_t *request, iso_request_info_t *info_p)
-{
-    iso_job_lock(request->job);
-    *info_p = (iso_request_info_t){
-        .step = step_names[request->step],
-        .path = request->path,
-        .granted_before = request->grant != 0,
-        .live_bytes = request->live_bytes,
-        .bytes_put = request->bytes_put,
-        .puts = request->puts,
-        .puts_complete = request->flush_done,
-    };
-    iso_job_unlock(request->job);
-}
-
 void iso_migrate_close(iso_job_t *job)
 {
     for (iso_request_t *request = job->requests, *next; request; request = next) {
         next = request->next;
         if (request->detached) {
-            request_free(request);
+            iso_request_free(request);
         } else {
             request->step = ISO_STEP_ENDED;
             free(request->runs);

@@ -1,5 +1,5 @@
 /*
- * migrate.h - the source's side of a migration: requests.
+ * migrate.h - the source's side of a migration: the steps of a request.
  *
  * The protocol, its steps and who owns a heap when stand in core/README.md; the steps are named
  * here and nowhere else.
@@ -69,6 +69,15 @@ struct iso_request {
     __extension__ char header[];
 };
 
+const char *iso_step_name(iso_step_t step);
+void iso_request_free(iso_request_t *request);
+
+/* Enters a request whose heap is frozen and whose runs are listed; its first message leaves at
+ * once. */
+void iso_migrate_begin(iso_request_t *request);
+/* Ends the request with the heap here, if that can still be decided here; else changes nothing. */
+void iso_migrate_give_up(iso_request_t *request, iso_status_t status);
+
 /* Part of progress: moves every request on as far as it goes. Returns what happened. */
 unsigned iso_migrate_advance(iso_job_t *job);
 /* The earliest time at which a request must be looked at; INFINITY: none. */
@@ -87,14 +96,6 @@ bool iso_migrate_puts_to(const iso_job_t *job, const iso_peer_t *peer);
 /* Inside a node a target owns a heap before its source has looked: the heap, or its slots, may come
  * back (from any rank) meanwhile. Ends what has been taken; to be called before slots are entered. */
 void iso_migrate_settle(iso_job_t *job);
-
-/* Standing grants. revoke: as giver, ask the holder to stop. on_revoke: as holder, asked to stop.
- * drop: as holder, give up whatever grant is held for this heap (it goes elsewhere, or ends). */
-void iso_migrate_revoke(iso_job_t *job, iso_heap_t *heap, uint32_t holder, uint32_t generation);
-iso_status_t iso_migrate_on_revoke(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg);
-void iso_migrate_drop_grant(iso_hold_t *hold);
-/* As giver: the holder has stopped. */
-iso_status_t iso_migrate_on_ungrant(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg);
 
 void iso_migrate_close(iso_job_t *job);
 

@@ -1,8 +1,8 @@
 /* retain.c - see retain.h. */
 #include "core/retain.h"
+#include "core/grant.h"
 #include "core/heap.h"
 #include "core/job.h"
-#include "core/migrate.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -354,7 +354,7 @@ static void revoke(iso_job_t *job, iso_left_t *left)
     left->state = ISO_LEFT_REVOKING;
     job->retain.revoking_units += left->units;
     job->stats.grants_revoked++;
-    iso_migrate_revoke(job, left->heap, left->holder, left->generation);
+    iso_grant_revoke(job, left->heap, left->holder, left->generation);
 }
 
 void iso_retain_trim(iso_job_t *job)

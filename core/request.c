@@ -1,0 +1,197 @@
+/* request.c - migrations as their callers see them: started, tested, waited for, canceled. */
+#include "core/heap.h"
+#include "core/job.h"
+#include "core/migrate.h"
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool collect_run(void *address, size_t length, void *arg)
+{
+    iso_request_t *request = arg;
+    if (request->run_count == request->run_room) {
+        size_t room = request->run_room ? request->run_room * 2 : 16;
+        iso_run_t *runs = realloc(request->runs, room * sizeof *runs);
+        if (!runs) {
+            request->status = ISO_ERR_NO_MEMORY;
+            return false;
+        }
+        request->runs = runs;
+        request->run_room = room;
+    }
+    request->runs[request->run_count++] = (iso_run_t){(uintptr_t)address, length};
+    request->live_bytes += length;
+    return true;
+}
+
+static iso_status_t refuse(iso_job_t *job, iso_status_t status, const iso_heap_t *heap,
+                           uint32_t dest, const char *why)
+{
+    iso_log(&job->logger, ISO_LOG_ERROR, "iso_migrate of heap %p to rank %" PRIu32 ": %s",
+            (const void *)heap, dest, why);
+    return status;
+}
+
+static iso_status_t request_new(iso_hold_t *hold, uint32_t dest, iso_peer_t *peer,
+                                const void *header, size_t header_len, iso_request_t **request_p)
+{
+    iso_job_t *job = hold->job;
+    iso_request_t *request = calloc(1, sizeof *request + header_len);
+    if (!request)
+        return ISO_ERR_NO_MEMORY;
+    request->job = job;
+    request->hold = hold;
+    request->heap = hold->heap;
+    request->peer = peer;
+    request->dest = dest;
+    request->epoch = hold->epoch + 1;
+    request->step = ISO_STEP_FROZEN;
+    request->path = ISO_PATH_PUT;
+    if (!peer)
+        request->path = ISO_PATH_SELF;
+    else if (peer->same_node && job->space.backing == ISO_BACKING_SHARED)
+        request->path = ISO_PATH_HANDOVER;
+    request->decided_by_node = peer && peer->same_node;
+    request->header_len = header_len;
+    if (header_len > 0)
+        memcpy(request->header, header, header_len);
+    *request_p = request;
+    return ISO_OK;
+}
+
+static iso_status_t migrate(iso_job_t *job, iso_heap_t *heap, uint32_t dest, const void *header,
+                            size_t header_len, iso_request_t **request_p)
+{
+    iso_peer_t *peer = NULL;
+    iso_request_t *request;
+    iso_hold_t *hold = iso_hold_find(job, heap);
+    if (!hold)
+        return refuse(job, ISO_ERR_NOT_OWNER, heap, dest, "the heap is not at this rank");
+    if (hold->state != ISO_HEAP_OWNED)
+        return refuse(job, ISO_ERR_BUSY, heap, dest, "a migration of it is under way already");
+    if (dest >= job->size)
+        return refuse(job, ISO_ERR_RANK, heap, dest, "the job has no such rank");
+    if (header_len > ISO_HEADER_MAX)
+        return refuse(job, ISO_ERR_INVALID, heap, dest, "the header is longer than ISO_HEADER_MAX");
+    iso_status_t status = dest == job->rank ? ISO_OK : iso_peer_get(job, dest, &peer);
+    if (status == ISO_OK)
+        status = request_new(hold, dest, peer, header, header_len, &request);
+    if (status != ISO_OK)
+        return status;
+    if (!peer) {
+        iso_delivery_t *delivery = iso_delivery_new(heap, dest, 0, header, header_len);
+        if (!delivery) {
+            iso_request_free(request);
+            return ISO_ERR_NO_MEMORY;
+        }
+        iso_job_deliver(job, delivery);
+        request->step = ISO_STEP_ENDED;
+        request->status = ISO_OK;
+        job->stats.migrations_out++;
+        job->stats.migrations_in++;
+        *request_p = request;
+        return ISO_OK;
+    }
+    iso_heap_freeze(hold);
+    iso_heap_set_epoch(heap, request->epoch);
+    if (request->path == ISO_PATH_PUT)
+        iso_heap_live_runs(hold, collect_run, request);
+    if (request->status != ISO_OK) {
+        iso_heap_thaw(hold);
+        iso_request_free(request);
+        return ISO_ERR_NO_MEMORY;
+    }
+    hold->state = ISO_HEAP_MOVING;
+    hold->request = request;
+    *request_p = request;
+    iso_migrate_begin(request);
+    return ISO_OK;
+}
+
+iso_status_t iso_migrate(iso_heap_t *heap, uint32_t dest, const void *header, size_t header_len,
+                         iso_request_t **request_p)
+{
+    const iso_job_row_t *row = iso_job_row_of(heap);
+    if (!row) {
+        iso_logger_t logger = iso_logger_default();
+        iso_log(&logger, ISO_LOG_ERROR, "iso_migrate of %p: no heap of a job of this process",
+                (void *)heap);
+        return ISO_ERR_NOT_OWNER;
+    }
+    if (!iso_job_is_ours(row->job, "iso_migrate"))
+        return ISO_ERR_INVALID;
+    iso_job_lock(row->job);
+    iso_status_t status = migrate(row->job, heap, dest, header, header_len, request_p);
+    iso_job_unlock(row->job);
+    return status;
+}
+
+/* The end of a request as its caller sees it; lets go of it. */
+static iso_status_t take_end(iso_request_t *request)
+{
+    iso_job_t *job = request->job;
+    iso_job_lock(job);
+    iso_status_t status = ISO_INPROGRESS;
+    if (request->step == ISO_STEP_ENDED) {
+        status = request->status;
+        iso_request_free(request);
+    } else if (request->step == ISO_STEP_DOUBT) {
+        status = request->status;
+        request->detached = true; /* freed when the doubt is settled */
+    }
+    iso_job_unlock(job);
+    return status;
+}
+
+iso_status_t iso_test(iso_request_t *request)
+{
+    if (!iso_job_is_ours(request->job, "iso_test"))
+        return ISO_ERR_INVALID;
+    iso_progress(request->job);
+    return take_end(request);
+}
+
+iso_status_t iso_wait(iso_request_t *request)
+{
+    iso_job_t *job = request->job;
+    if (!iso_job_is_ours(job, "iso_wait"))
+        return ISO_ERR_INVALID;
+    for (iso_waiter_t waiter = {0};;) {
+        iso_waiter_progress(job, &waiter);
+        iso_status_t status = take_end(request);
+        if (status != ISO_INPROGRESS)
+            return status;
+        iso_waiter_sleep(job, INFINITY, &waiter);
+    }
+}
+
+iso_status_t iso_cancel(iso_request_t *request)
+{
+    iso_job_t *job = request->job;
+    iso_status_t status = ISO_ERR_BUSY;
+    iso_job_lock(job);
+    if (request->step < ISO_STEP_COMMITTED ||
+        (request->step == ISO_STEP_COMMITTED && request->decided_by_node)) {
+        iso_migrate_give_up(request, ISO_ERR_CANCELED);
+        if (request->step == ISO_STEP_STOPPING || request->status == ISO_ERR_CANCELED)
+            status = ISO_OK;
+    }
+    iso_job_unlock(job);
+    return status;
+}
+
+void iso_request_query(const iso_request_t *request, iso_request_info_t *info_p)
+{
+    iso_job_lock(request->job);
+    *info_p = (iso_request_info_t){
+        .step = iso_step_name(request->step),
+        .path = request->path,
+        .granted_before = request->grant != 0,
+        .live_bytes = request->live_bytes,
+        .bytes_put = request->bytes_put,
+        .puts = request->puts,
+        .puts_complete = request->flush_done,
+    };
+    iso_job_unlock(request->job);
+}
