@@ -69,6 +69,7 @@ static void own(iso_job_t *job, iso_incoming_t *incoming)
     job->stats.heaps++;
     iso_job_deliver(job, incoming->delivery);
     forget(job, incoming);
+    iso_stage_reach(&job->stage_test, ISO_STAGE_OWNED);
 }
 
 static bool admitted(iso_job_t *job, iso_heap_t *heap, uint32_t source, uint64_t bytes,
@@ -130,6 +131,7 @@ static iso_status_t turn_away(iso_job_t *job, iso_peer_t *peer, const iso_msg_t 
 iso_status_t iso_arrive_on_reserve(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg)
 {
     iso_heap_t *heap = (iso_heap_t *)(uintptr_t)msg->heap;
+    iso_stage_reach(&job->stage_test, ISO_STAGE_RESERVE_CAME);
     if (!is_heap_address(job, msg->heap) || msg->slots > job->slots.total)
         return turn_away(job, peer, msg, NULL, ISO_ERR_INVALID);
     iso_incoming_t *incoming = find(job, peer->rank, msg->heap);
@@ -171,8 +173,10 @@ iso_status_t iso_arrive_on_reserve(iso_job_t *job, iso_peer_t *peer, const iso_m
         return turn_away(job, peer, msg, incoming, status);
     free(incoming->extents);
     incoming->extents = NULL;
-    if (!incoming->handover)
+    if (!incoming->handover) {
         send_about(job, peer, ISO_MSG_GRANT, msg);
+        iso_stage_reach(&job->stage_test, ISO_STAGE_GRANT_SENT);
+    }
     return ISO_OK;
 }
 
@@ -209,6 +213,7 @@ iso_status_t iso_arrive_on_commit(iso_job_t *job, iso_peer_t *peer, const iso_ms
 {
     iso_incoming_t *incoming = find(job, peer->rank, msg->heap);
     iso_status_t status = ISO_OK;
+    iso_stage_reach(&job->stage_test, ISO_STAGE_COMMIT_CAME);
     if (!incoming && msg->generation) {
         iso_migrate_settle(job); /* it may be back before this rank has seen that it was taken */
         status = enter_granted(job, peer, msg, &incoming);
@@ -233,12 +238,15 @@ iso_status_t iso_arrive_on_commit(iso_job_t *job, iso_peer_t *peer, const iso_ms
             status = ISO_ERR_NO_MEMORY;
     }
     uint32_t slot = iso_space_slot(&job->space, incoming->heap);
+    if (status != ISO_OK && peer->same_node &&
+        !iso_node_decline(&job->node, slot, peer->rank, job->rank, msg->epoch)) {
+        abandon(job, incoming); /* the source has it back already, and uses it */
+        return ISO_OK;
+    }
     if (status != ISO_OK) {
         iso_log(&job->logger, ISO_LOG_ERROR,
                 "what rank %" PRIu32 " committed as heap %p is not one: %s", peer->rank,
                 (void *)incoming->heap, iso_status_string(status));
-        if (peer->same_node)
-            iso_node_decline(&job->node, slot, peer->rank, job->rank, msg->epoch);
         send_nack(job, peer, msg, status);
         abandon(job, incoming);
         return ISO_OK;
@@ -246,7 +254,9 @@ iso_status_t iso_arrive_on_commit(iso_job_t *job, iso_peer_t *peer, const iso_ms
     if (!peer->same_node) {
         incoming->step = ISO_INCOMING_ARRIVED;
         send_about(job, peer, ISO_MSG_ACK, msg);
+        iso_stage_reach(&job->stage_test, ISO_STAGE_ACK_SENT);
     } else if (iso_node_take(&job->node, slot, peer->rank, msg->epoch)) {
+        iso_stage_reach(&job->stage_test, ISO_STAGE_TAKEN);
         own(job, incoming);
         send_about(job, peer, ISO_MSG_ACK, msg);
     } else { /* the source was quicker and has it back */
@@ -261,6 +271,7 @@ iso_status_t iso_arrive_on_done(iso_job_t *job, iso_peer_t *peer, const iso_msg_
     iso_incoming_t *incoming = find(job, peer->rank, msg->heap);
     if (!incoming || incoming->step != ISO_INCOMING_ARRIVED || incoming->epoch != msg->epoch)
         return ISO_ERR_INVALID;
+    iso_stage_reach(&job->stage_test, ISO_STAGE_DONE_CAME);
     own(job, incoming);
     return ISO_OK;
 }

@@ -19,6 +19,7 @@
 #include "core/retain.h"
 #include "core/slots.h"
 #include "core/space.h"
+#include "core/stage.h"
 #include "core/wait.h"
 #include <pthread.h>
 
@@ -88,8 +89,9 @@ struct iso_job {
 
     iso_wait_t wait;
     double deaths_heard; /* when the bootstrap was last asked who is dead */
-    bool forked;         /* this is a child of the process that joined: the job is not its */
-    bool ending;         /* in iso_finalize: that other ranks go is no news */
+    iso_stage_test_t stage_test;
+    bool forked; /* this is a child of the process that joined: the job is not its */
+    bool ending; /* in iso_finalize: that other ranks go is no news */
     iso_stats_t stats;
 };
 

@@ -606,6 +606,8 @@ iso_status_t iso_init(const iso_params_t *params, iso_job_t **job_p)
     job->rank = job->bootstrap ? job->bootstrap->rank : 0;
     job->size = job->bootstrap ? job->bootstrap->size : 1;
     job->logger.rank = job->size > 1 ? (int32_t)job->rank : -1;
+    if (settings == ISO_OK)
+        settings = iso_stage_open(job);
     status = join(job, settings);
     if (status != ISO_OK)
         goto fail;

@@ -28,6 +28,11 @@ static void send_about(iso_request_t *request, iso_msg_type_t type)
     iso_peer_send(request->job, request->peer, &msg);
 }
 
+static void reach(iso_request_t *request, iso_stage_t stage)
+{
+    iso_stage_reach(&request->job->stage_test, stage);
+}
+
 /* ---- endings ---- */
 
 static void extend_deadline(iso_request_t *request)
@@ -87,6 +92,7 @@ static void end_gone(iso_request_t *request)
 {
     iso_job_t *job = request->job;
     iso_hold_t *hold = request->hold;
+    reach(request, ISO_STAGE_LET_GO);
     job->stats.migrations_out++;
     hold->request = NULL;
     if (request->path == ISO_PATH_PUT)
@@ -97,6 +103,7 @@ static void end_gone(iso_request_t *request)
     if (!request->decided_by_node)
         send_about(request, ISO_MSG_DONE);
     iso_hold_drop(hold, false);
+    reach(request, ISO_STAGE_DONE_SENT);
     end(request, ISO_OK);
     iso_retain_trim(job);
 }
@@ -179,10 +186,13 @@ static void send_commit(iso_request_t *request)
                      .bytes = request->live_bytes,
                      .data = request->header,
                      .data_len = (uint32_t)request->header_len};
-    if (request->decided_by_node)
+    if (request->decided_by_node) {
         iso_node_offer(&job->node, iso_space_slot(&job->space, request->heap), request->dest,
                        request->epoch);
+        reach(request, ISO_STAGE_OFFERED);
+    }
     iso_peer_send(job, request->peer, &msg);
+    reach(request, ISO_STAGE_COMMIT_SENT);
     request->step = ISO_STEP_COMMITTED;
     iso_grant_unused(request);
     request->hold->grant.generation = 0; /* used up */
@@ -193,10 +203,12 @@ static void begin(iso_request_t *request)
 {
     iso_hold_t *hold = request->hold;
     iso_grant_t *grant = &hold->grant;
+    reach(request, ISO_STAGE_FROZEN);
     if (request->path == ISO_PATH_HANDOVER) {
         iso_retain_handover(request->job, hold->extents, hold->extent_count);
         iso_grant_drop(hold);
         send_reserve(request, ISO_RESERVE_HANDOVER);
+        reach(request, ISO_STAGE_RESERVE_SENT);
         send_commit(request);
         return;
     }
@@ -211,6 +223,7 @@ static void begin(iso_request_t *request)
     request->job->stats.reservations++;
     send_reserve(request, 0);
     request->step = ISO_STEP_RESERVING;
+    reach(request, ISO_STAGE_RESERVE_SENT);
 }
 
 static void on_put_end(iso_completion_t *completion, iso_status_t status)
@@ -279,6 +292,7 @@ static unsigned put_turn(iso_request_t *request)
             request->run_at++;
             request->run_done = 0;
         }
+        reach(request, ISO_STAGE_PUT_SOME);
     }
     return turn > 0;
 }
@@ -313,6 +327,7 @@ static unsigned advance_puts(iso_request_t *request)
         return events + 1;
     }
     if (request->step == ISO_STEP_FLUSHING && request->flush_done) {
+        reach(request, ISO_STAGE_PUT_ALL);
         send_commit(request);
         events++;
     }
@@ -414,6 +429,7 @@ iso_status_t iso_migrate_on_grant(iso_job_t *job, iso_peer_t *peer, const iso_ms
         return ISO_ERR_INVALID;
     request->step = ISO_STEP_PUTTING;
     extend_deadline(request);
+    reach(request, ISO_STAGE_GRANTED);
     return ISO_OK;
 }
 

@@ -1,0 +1,185 @@
+// A heap goes from rank 0 to rank 1 and on to rank 2, and ISO_TEST_AT ends or stops one of the first two at
+// a stage of it (core/stage.h). Afterwards there is one owner or, where the design says so, none.
+//
+//   stages fresh|granted end|stop <victim> <stage>     status 77: the stage is not on this path
+//
+// The survivors print "survivor <rank>", and who has the heap in the end prints "owner <rank>".
+#include "marked.hpp"
+#include <cerrno>
+#include <csignal>
+#include <dirent.h>
+#include <fstream>
+
+namespace {
+
+constexpr size_t size = 3 << 20; // several puts
+constexpr unsigned char mark = 0x5a;
+constexpr double patience = 8;  // s; ISO_TIMEOUT is much less
+constexpr double stop_time = 1; // s; ISO_TIMEOUT is less
+
+struct Path {
+    bool granted; // rank 0 has a standing grant
+    bool in_node, handover;
+};
+
+const char *const source_stages[] = {"frozen",  "reserve_sent", "granted", "put_some", "put_all",
+                                     "offered", "commit_sent",  "let_go",  "done_sent"};
+const char *const target_stages[] = {"reserve_came", "grant_sent", "commit_came", "taken",
+                                     "ack_sent",     "done_came",  "owned"};
+
+template <size_t n> bool in(const std::string &name, const char *const (&list)[n])
+{
+    for (const char *one : list)
+        if (name == one)
+            return true;
+    return false;
+}
+
+bool on_path(const std::string &stage, const Path &path)
+{
+    const char *const
+        of_reserve[] = {"reserve_sent", "reserve_came"},
+        *const of_grant[] = {"granted", "grant_sent"}, *const of_put[] = {"put_some", "put_all"},
+        *const of_node[] = {"offered", "taken"}, *const of_messages[] = {"ack_sent", "done_came"};
+    if (in(stage, of_reserve))
+        return path.handover || !path.granted;
+    if (in(stage, of_grant))
+        return !path.handover && !path.granted;
+    if (in(stage, of_put))
+        return !path.handover;
+    if (in(stage, of_node))
+        return path.in_node;
+    if (in(stage, of_messages))
+        return !path.in_node;
+    return in(stage, source_stages) || in(stage, target_stages);
+}
+
+// Does the heap survive the victim? Not if the victim owned it then, or was the only one to decide.
+bool survives(const std::string &stage, bool source)
+{
+    const char *const source_gave[] = {"commit_sent", "let_go", "done_sent"},
+                      *const target_has[] = {"taken", "ack_sent", "done_came", "owned"};
+    return source ? in(stage, source_gave) : !in(stage, target_has);
+}
+
+void pass_on(Job &job, iso_heap_t *heap)
+{
+    expect_marked(heap, size, mark);
+    EXPECT(iso_malloc(heap, 1000) != nullptr); // it can be used
+    job.send(heap, 2, "heap", 4);
+}
+
+void source(Job &job, iso_heap_t *heap, bool stopped)
+{
+    const double start = now();
+    const iso_status_t status = iso_wait(job.start(heap, 1));
+    EXPECT(now() - start < patience);
+    if (status == ISO_ERR_IN_DOUBT) {
+        EXPECT(stopped); // a certain death leaves no doubt
+        while (iso_heap_state(heap) == ISO_HEAP_IN_DOUBT) {
+            EXPECT(now() - start < patience);
+            iso_progress_wait(job.job, 0.05);
+        }
+    }
+    if (iso_heap_state(heap) == ISO_HEAP_OWNED)
+        pass_on(job, heap);
+    else
+        EXPECT(iso_heap_state(heap) == ISO_HEAP_ELSEWHERE);
+}
+
+// The process of another rank: the launcher's child with that rank's environment. Not told by a heap:
+// that would pass the stages, too.
+pid_t process_of(uint32_t rank)
+{
+    const std::string wanted = "ISO_LOCAL_RANK=" + std::to_string(rank);
+    pid_t found = 0;
+    DIR *folder = opendir("/proc");
+    EXPECT(folder != nullptr);
+    while (const dirent *entry = readdir(folder)) {
+        const std::string process = std::string("/proc/") + entry->d_name;
+        int parent = 0;
+        FILE *stat = std::fopen((process + "/stat").c_str(), "re");
+        if (stat == nullptr)
+            continue;
+        if (std::fscanf(stat, "%*d (%*[^)]) %*c %d", &parent) != 1)
+            parent = 0;
+        std::fclose(stat);
+        std::ifstream environment(process + "/environ");
+        for (std::string one; parent == getppid() && std::getline(environment, one, '\0');)
+            if (one == wanted)
+                found = std::atoi(entry->d_name);
+    }
+    closedir(folder);
+    EXPECT(found != 0);
+    return found;
+}
+
+void run(const Path &path, bool stop, uint32_t victim, const std::string &stage, Job &job)
+{
+    iso_heap_t *heap = nullptr;
+    const pid_t process = self == 2 ? process_of(victim) : 0;
+    if (path.granted && self == 1)
+        job.send(marked(job, size, mark), 0);
+    if (self == 0)
+        heap = path.granted ? job.receive().heap : marked(job, size, mark);
+    job.barrier();
+
+    const bool expected = stop || survives(stage, victim == 0);
+    if (self == 0) {
+        source(job, heap, stop);
+    } else if (self == 1) {
+        const double until = now() + (stop ? 2 * stop_time : 0.6);
+        while (job.arrivals.empty() && now() < until)
+            iso_progress_wait(job.job, 0.05);
+        if (!job.arrivals.empty())
+            pass_on(job, job.receive().heap);
+    } else {
+        if (stop) {
+            for (const double until = now() + stop_time; now() < until;)
+                iso_progress_wait(job.job, 0.05);
+            EXPECT(kill(process, SIGCONT) == 0);
+        }
+        const double until = now() + (expected ? patience : 0.8);
+        while (job.arrivals.empty() && now() < until)
+            iso_progress_wait(job.job, 0.05);
+        EXPECT(job.arrivals.empty() != expected);
+        if (!stop) // it did happen
+            EXPECT(kill(process, 0) != 0 && errno == ESRCH);
+    }
+    job.barrier();
+    if (self == 2 && expected) {
+        EXPECT(job.arrivals.size() == 1); // and nobody else had one
+        heap = job.receive().heap;
+        expect_marked(heap, size, mark);
+        std::printf("owner 2\n");
+    }
+    EXPECT(job.stats().migrations_in_doubt == 0);
+    job.finish();
+    std::printf("survivor %u\n", self);
+}
+
+} // namespace
+
+int main(int argc, char **argv)
+{
+    if (argc != 5)
+        return 2;
+    const std::string way = argv[1], end = argv[2], stage = argv[4];
+    const auto victim = static_cast<uint32_t>(std::strtoul(argv[3], nullptr, 10));
+    if (!(victim == 0 ? in(stage, source_stages) : in(stage, target_stages)))
+        return 77;
+    Job job;
+    Path path = {way == "granted", false, false};
+    EXPECT_STATUS(ISO_OK, iso_same_node(job.job, self == 0 ? 1 : 0, &path.in_node));
+    if (self == 2) { // ranks 0 and 1 are in one node if there are nodes of several at all
+        const char *nodes = std::getenv("ISO_NODE_SIZE");
+        path.in_node = nodes == nullptr || std::string(nodes) != "1";
+    }
+    path.handover = path.in_node && std::string(iso_backing_name(job.job)) == "shared";
+    if (!on_path(stage, path)) {
+        job.finish();
+        return 77;
+    }
+    run(path, end == "stop", victim, stage, job);
+    return 0;
+}
