@@ -550,13 +550,24 @@ static void destroy(iso_job_t *job)
     free(job);
 }
 
+/* All ranks have the same failure, and rank 0 says why. Nobody returns before it has: a launcher ends
+ * the job when the first rank exits. */
+static iso_status_t fail_together(iso_job_t *job, iso_status_t status)
+{
+    ready_t said = {HELLO_MAGIC, status};
+    void *all;
+    if (gather(job, &said, sizeof said, &all) == ISO_OK)
+        free(all);
+    return status;
+}
+
 static iso_status_t join(iso_job_t *job, iso_status_t so_far)
 {
     hello_t first;
     bool beyond = false, other_hosts = false;
     iso_status_t own, status = meet(job, so_far, &first, &beyond, &other_hosts, &own);
     if (status != ISO_OK)
-        return status;
+        return fail_together(job, status);
     /* from here on a failure is told to the others in the next exchange */
     status = own == ISO_OK ? open_links(job, beyond, other_hosts) : own;
     iso_status_t published = publish(job);
@@ -576,7 +587,7 @@ static iso_status_t join(iso_job_t *job, iso_status_t so_far)
         return gathered;
     status = all_well(job, all, sizeof mine);
     free(all);
-    return status;
+    return status == ISO_OK ? ISO_OK : fail_together(job, status);
 }
 
 iso_status_t iso_init(const iso_params_t *params, iso_job_t **job_p)
