@@ -106,6 +106,7 @@ static unsigned call_arrivals(iso_job_t *job)
             job->deliveries = delivery->next;
             if (!job->deliveries)
                 job->deliveries_end = &job->deliveries;
+            job->calling++;
         }
         iso_job_unlock(job);
         if (!delivery)
@@ -117,6 +118,9 @@ static unsigned call_arrivals(iso_job_t *job)
                                  .header_len = delivery->header_len};
         fn(job, &arrival, arg);
         free(delivery);
+        iso_job_lock(job);
+        job->calling--;
+        iso_job_unlock(job);
     }
 }
 

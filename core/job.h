@@ -20,6 +20,7 @@
 #include "core/slots.h"
 #include "core/space.h"
 #include "core/stage.h"
+#include "core/threads.h"
 #include "core/wait.h"
 #include <pthread.h>
 
@@ -83,11 +84,13 @@ struct iso_job {
     struct iso_request *requests;  /* under way, oldest first */
     struct iso_incoming *incoming; /* arrivals under way */
     iso_delivery_t *deliveries, **deliveries_end;
+    unsigned calling;          /* arrival callbacks that run now, in whatever thread */
     struct iso_borrow *borrow; /* the request for slots under way, or NULL */
     uint32_t borrow_token;     /* of the last request */
     bool slots_going_home;     /* enough foreign slots to send a batch */
 
     iso_wait_t wait;
+    iso_threads_t threads;
     double deaths_heard; /* when the bootstrap was last asked who is dead */
     iso_stage_test_t stage_test;
     bool forked; /* this is a child of the process that joined: the job is not its */

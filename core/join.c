@@ -519,6 +519,7 @@ static void leave_table(iso_job_t *job)
 
 static void destroy(iso_job_t *job)
 {
+    iso_threads_close(job);
     leave_table(job);
     iso_migrate_close(job);
     iso_arrive_close(job);
@@ -580,14 +581,21 @@ static iso_status_t join(iso_job_t *job, iso_status_t so_far)
         status = iso_wait_open(job);
     if (status == ISO_OK)
         status = enter_table(job);
+    iso_job_lock(
+        job); /* the library's own threads call the bootstrap, too: not before we are done */
+    if (status == ISO_OK)
+        status = iso_threads_open(job);
     ready_t mine = {HELLO_MAGIC, status};
     void *all;
     iso_status_t gathered = gather(job, &mine, sizeof mine, &all);
-    if (gathered != ISO_OK)
-        return gathered;
-    status = all_well(job, all, sizeof mine);
-    free(all);
-    return status == ISO_OK ? ISO_OK : fail_together(job, status);
+    if (gathered == ISO_OK) {
+        gathered = all_well(job, all, sizeof mine);
+        free(all);
+        if (gathered != ISO_OK)
+            fail_together(job, gathered);
+    }
+    iso_job_unlock(job);
+    return gathered;
 }
 
 iso_status_t iso_init(const iso_params_t *params, iso_job_t **job_p)
@@ -603,7 +611,9 @@ iso_status_t iso_init(const iso_params_t *params, iso_job_t **job_p)
     logger.level = job->params.log_level;
     job->logger = logger;
     job->space.fd = job->node.fd = -1;
-    job->wait.event_fd = job->wait.timer_fd = job->wait.loop_fd = -1;
+    job->wait.event_fd = job->wait.timer_fd = job->wait.loop_fd = job->threads.dump_fd = -1;
+    if (job->params.dump_signal && job->params.thread_level == ISO_THREAD_SINGLE)
+        job->params.thread_level = ISO_THREAD_SERIALIZED; /* the thread that dumps needs the lock */
     job->deliveries_end = &job->deliveries;
     pthread_mutexattr_t recursive;
     pthread_mutexattr_init(&recursive);
@@ -655,6 +665,7 @@ iso_status_t iso_finalize(iso_job_t *job)
     }
     job->ending = true;
     iso_status_t status = iso_barrier(job);
+    iso_threads_close(job);
     if (status != ISO_OK)
         iso_log(&job->logger, ISO_LOG_WARN, "not all ranks came to the end of the job: %s",
                 iso_status_string(status));

@@ -47,7 +47,13 @@ static const char *const thread_level_names[] = {"single", "serialized", "multip
     ROW(THREAD_LEVEL, thread_level, ENUM, thread_level_names, "multiple",                       \
         "threads that may call: single, serialized (any, one at a time) or multiple")           \
     ROW(CORE_DUMP, core_dump, BOOL, NULL, "n",                                                  \
-        "iso space in core files: y or n (slow: the range is large)")
+        "iso space in core files: y or n (slow: the range is large)")                           \
+    ROW(PROGRESS_THREAD, progress_thread, BOOL, NULL, "n",                                      \
+        "a thread of the library's own makes progress: for programs that compute for long "     \
+        "between their calls; callbacks run in it: y or n")                                     \
+    ROW(DUMP_SIGNAL, dump_signal, COUNT, NULL, "0",                                             \
+        "number of a signal at which the rank writes to stderr what it is doing, such as 12 "   \
+        "(SIGUSR2); 0: none")
 
 typedef enum kind {
     SLOTS,   /* uint64_t: bytes, a multiple of a slot */

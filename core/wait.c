@@ -239,6 +239,17 @@ iso_status_t iso_progress_wait(iso_job_t *job, double seconds)
     }
 }
 
+/* Does another thread run an arrival callback? */
+static bool is_calling(iso_job_t *job)
+{
+    iso_job_lock(job);
+    bool calling = job->calling > 0;
+    iso_job_unlock(job);
+    if (calling)
+        sched_yield();
+    return calling;
+}
+
 iso_status_t iso_barrier(iso_job_t *job)
 {
     const iso_bootstrap_t *bootstrap = job->bootstrap;
@@ -258,7 +269,7 @@ iso_status_t iso_barrier(iso_job_t *job)
         iso_job_unlock(job);
         if (barrier != ISO_INPROGRESS) {
             /* what the others sent before they came here is there: it counts as before, too */
-            while (iso_progress(job) > 0)
+            while (iso_progress(job) > 0 || is_calling(job))
                 ;
             return barrier;
         }

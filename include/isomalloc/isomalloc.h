@@ -143,7 +143,9 @@ typedef struct iso_params {
     double timeout;          /* seconds: what "bounded time" means */
     iso_log_level_t log_level;
     iso_thread_level_t thread_level;
-    bool core_dump; /* iso space in core files (slow: the range is large) */
+    bool core_dump;       /* iso space in core files (slow: the range is large) */
+    bool progress_thread; /* the library makes progress, and calls back, in a thread of its own */
+    uint32_t dump_signal; /* at which iso_dump writes to stderr; 0: none */
 
     const struct iso_bootstrap *caller_bootstrap; /* the caller's own; NULL: by `bootstrap` */
     iso_arrival_fn arrival;
@@ -344,6 +346,14 @@ ISO_API iso_status_t iso_progress_wait(iso_job_t *job, double seconds);
  * progress may have ended its requests before it armed, it tests them once more before it sleeps. */
 ISO_API int iso_event_fd(iso_job_t *job);
 ISO_API iso_status_t iso_event_arm(iso_job_t *job);
+
+/* ---- looking at a job that hangs ------------------------------------------------------------- */
+
+/* Writes to descriptor fd, at once, a block of text on what this rank is doing: heaps on their way with
+ * step, epoch and time left, heaps in doubt, peers and what is queued for them, grants, slots. For
+ * people; the format may change. With ISO_DUMP_SIGNAL set a signal does the same, to stderr, also
+ * while every thread of the program is busy or hangs. */
+ISO_API void iso_dump(iso_job_t *job, int fd);
 
 /* ---- statistics ---------------------------------------------------------------------------- */
 

@@ -60,6 +60,8 @@ TEST_CASE("without an environment the defaults hold", "[params]")
     CHECK(params.log_level == ISO_LOG_WARN);
     CHECK(params.thread_level == ISO_THREAD_MULTIPLE);
     CHECK_FALSE(params.core_dump);
+    CHECK_FALSE(params.progress_thread);
+    CHECK(params.dump_signal == 0);
     CHECK(params.caller_bootstrap == nullptr);
     CHECK(params.arrival == nullptr);
     CHECK(params.arrival_arg == nullptr);
@@ -71,7 +73,7 @@ TEST_CASE("the list of settings has a row for every field, with help", "[params]
 {
     size_t count;
     const iso_setting_t *rows = iso_settings(&count);
-    CHECK(count == 12);
+    CHECK(count == 14);
     for (size_t i = 0; i < count; i++) {
         INFO(rows[i].name);
         CHECK(strlen(rows[i].help) > 10);
@@ -87,7 +89,8 @@ TEST_CASE("the environment sets every setting", "[params]")
         e3("ISO_BACKING", "private"), e4("ISO_NODE_SIZE", "3"), e5("ISO_TRANSPORT", "loopback"),
         e6("ISO_BOOTSTRAP", "local"), e7("ISO_MODULE_PATH", "/a:/b"), e8("ISO_RETAIN", "0"),
         e9("ISO_TIMEOUT", "0.25"), e10("ISO_LOG_LEVEL", "error"),
-        e11("ISO_THREAD_LEVEL", "serialized"), e12("ISO_CORE_DUMP", "yes");
+        e11("ISO_THREAD_LEVEL", "serialized"), e12("ISO_CORE_DUMP", "yes"),
+        e13("ISO_PROGRESS_THREAD", "y"), e14("ISO_DUMP_SIGNAL", "12");
     const iso_params_t params = defaults();
     CHECK(params.space_size == uint64_t(2) << 40);
     CHECK(params.space_base == 0x200000000000);
@@ -101,6 +104,8 @@ TEST_CASE("the environment sets every setting", "[params]")
     CHECK(params.log_level == ISO_LOG_ERROR);
     CHECK(params.thread_level == ISO_THREAD_SERIALIZED);
     CHECK(params.core_dump);
+    CHECK(params.progress_thread);
+    CHECK(params.dump_signal == 12);
 }
 
 TEST_CASE("sizes take binary suffixes and hexadecimal", "[params]")

@@ -1,0 +1,165 @@
+/* threads.c - see threads.h. */
+#include "core/threads.h"
+#include "core/job.h"
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/* ---- progress ---- */
+
+static bool is_to_stop(iso_job_t *job)
+{
+    iso_job_lock(job);
+    bool stop = job->threads.stop;
+    iso_job_unlock(job);
+    return stop;
+}
+
+static void *make_progress(void *arg)
+{
+    iso_job_t *job = arg;
+    while (!is_to_stop(job))
+        iso_progress_wait(job, -1);
+    return NULL;
+}
+
+/* ---- the signal ---- */
+
+static pthread_mutex_t handler_lock = PTHREAD_MUTEX_INITIALIZER;
+static unsigned handler_users;
+static int handler_number;
+static struct sigaction handler_before;
+
+static void on_signal(int number, siginfo_t *info, void *context)
+{
+    int error = errno;
+    for (int i = 0; i < ISO_JOBS_MAX; i++) {
+        const iso_job_t *job = iso_job_table[i].job;
+        if (job && job->threads.dump_fd >= 0)
+            eventfd_write(job->threads.dump_fd, 1);
+    }
+    if (handler_before.sa_flags & SA_SIGINFO)
+        handler_before.sa_sigaction(number, info, context);
+    else if (handler_before.sa_handler != SIG_DFL && handler_before.sa_handler != SIG_IGN)
+        handler_before.sa_handler(number);
+    errno = error;
+}
+
+static int handler_install(int number)
+{
+    struct sigaction action = {.sa_flags = SA_SIGINFO | SA_RESTART};
+    int error = 0;
+    action.sa_sigaction = on_signal;
+    pthread_mutex_lock(&handler_lock);
+    if (handler_users > 0 && number != handler_number)
+        error = EBUSY; /* another job of this process has another signal */
+    else if (handler_users == 0 && sigaction(number, &action, &handler_before) != 0)
+        error = errno;
+    else
+        handler_users++;
+    if (!error)
+        handler_number = number;
+    pthread_mutex_unlock(&handler_lock);
+    return error;
+}
+
+static void handler_remove(int number)
+{
+    pthread_mutex_lock(&handler_lock);
+    if (--handler_users == 0)
+        sigaction(number, &handler_before, NULL);
+    pthread_mutex_unlock(&handler_lock);
+}
+
+static void *wait_for_signals(void *arg)
+{
+    iso_job_t *job = arg;
+    eventfd_t count;
+    while (eventfd_read(job->threads.dump_fd, &count) == 0 || errno == EINTR) {
+        if (is_to_stop(job))
+            break;
+        iso_dump(job, STDERR_FILENO);
+    }
+    return NULL;
+}
+
+/* ---- both ---- */
+
+/* With all signals blocked: they are the program's threads' to handle. */
+static int start(pthread_t *thread, void *(*run)(void *), iso_job_t *job)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(thread, NULL, run, job);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error;
+}
+
+static iso_status_t start_dump(iso_job_t *job)
+{
+    iso_threads_t *threads = &job->threads;
+    int number = (int)job->params.dump_signal, error = 0;
+    threads->dump_fd = eventfd(0, EFD_CLOEXEC);
+    if (threads->dump_fd < 0)
+        error = errno;
+    if (!error)
+        error = handler_install(number);
+    if (!error) {
+        error = start(&threads->dump, wait_for_signals, job);
+        threads->has_dump = error == 0;
+        if (error)
+            handler_remove(number);
+    }
+    if (!error)
+        return ISO_OK;
+    iso_log(&job->logger, ISO_LOG_ERROR,
+            "ISO_DUMP_SIGNAL=%d cannot be waited for (%s): give the number of a signal that can be "
+            "caught, such as 10 or 12, or 0 for none",
+            number, strerror(error));
+    return error == EINVAL ? ISO_ERR_INVALID : ISO_ERR_SYSTEM;
+}
+
+iso_status_t iso_threads_open(iso_job_t *job)
+{
+    iso_threads_t *threads = &job->threads;
+    if (job->params.progress_thread && job->params.thread_level != ISO_THREAD_MULTIPLE) {
+        iso_log(
+            &job->logger, ISO_LOG_ERROR,
+            "ISO_PROGRESS_THREAD=y needs ISO_THREAD_LEVEL=multiple: the thread calls beside the "
+            "program's");
+        return ISO_ERR_INVALID;
+    }
+    if (job->params.dump_signal && start_dump(job) != ISO_OK)
+        return ISO_ERR_INVALID;
+    if (!job->params.progress_thread)
+        return ISO_OK;
+    int error = start(&threads->progress, make_progress, job);
+    threads->has_progress = error == 0;
+    if (error)
+        iso_log(&job->logger, ISO_LOG_ERROR, "ISO_PROGRESS_THREAD: no thread could be made: %s",
+                strerror(error));
+    return error ? ISO_ERR_SYSTEM : ISO_OK;
+}
+
+void iso_threads_close(iso_job_t *job)
+{
+    iso_threads_t *threads = &job->threads;
+    iso_job_lock(job);
+    threads->stop = true;
+    iso_wait_note(job, 1);
+    iso_job_unlock(job);
+    if (threads->has_progress)
+        pthread_join(threads->progress, NULL);
+    if (threads->has_dump) {
+        handler_remove((int)job->params.dump_signal);
+        eventfd_write(threads->dump_fd, 1);
+        pthread_join(threads->dump, NULL);
+    }
+    if (threads->dump_fd >= 0)
+        close(threads->dump_fd);
+    threads->has_progress = threads->has_dump = false;
+    threads->dump_fd = -1;
+}
