@@ -47,11 +47,12 @@ typedef enum iso_span_kind {
 typedef struct iso_span {
     uint8_t kind;
     uint8_t klass;
-    uint8_t units;     /* MEDIUM: of the block */
-    uint8_t listed;    /* in the heap's list of spans of its class with room */
-    uint16_t avail;    /* TINY: chunks that may have a free block; live or not */
-    uint16_t live;     /* TINY: chunks whose free bits are initialised; the others hold nothing */
-    uint32_t bytes;    /* MEDIUM: usable size */
+    uint8_t units;  /* MEDIUM: of the block */
+    uint8_t listed; /* in the heap's list of spans of its class with room */
+    uint16_t avail; /* TINY: chunks that may have a free block; live or not. SMALL: all, or none */
+    uint16_t live;  /* TINY: chunks whose free bits are initialised; the others hold nothing.
+                          SMALL: all */
+    uint32_t bytes; /* MEDIUM: usable size; TINY: blocks of a chunk; SMALL: of the unit */
     uint32_t populate; /* pages of the unit that were not yet asked of the OS begin at this offset;
                           only a hint, wrong after a migration at worst */
     struct iso_span *next, *prev;
@@ -80,6 +81,7 @@ typedef struct iso_slot {
 typedef struct iso_current {
     uint64_t *word; /* never NULL: &heap->none when there is none */
     char *base;
+    uint64_t size; /* of a block */
 } iso_current_t;
 
 struct iso_heap {
@@ -90,7 +92,7 @@ struct iso_heap {
     uint64_t none;  /* always 0: no free block */
     uint64_t lists; /* bit n: slots[n] is not empty */
     iso_current_t current[ISO_CLASS_COUNT];
-    iso_span_t *spans[ISO_CLASS_COUNT];        /* with room, most recent first */
+    iso_span_t *spans[ISO_CLASS_COUNT];        /* with room: a ring, in turn */
     iso_slot_t *slots[ISO_UNITS_PER_SLOT + 1]; /* by longest run of free units */
 };
 

@@ -33,7 +33,7 @@ static void *take(iso_heap_t *heap, unsigned klass)
     uint64_t free = *current->word;
     unsigned index = (unsigned)__builtin_ctzll(free);
     *current->word = free & (free - 1);
-    return current->base + (size_t)index * iso_classes[klass].size;
+    return current->base + index * current->size;
 }
 
 static __attribute__((noinline)) void *malloc_class(iso_heap_t *heap, unsigned klass)
@@ -81,7 +81,7 @@ static void *malloc_large(iso_heap_t *heap, size_t size, size_t capacity, bool a
         iso_hold_grow(hold, (uint32_t)count, &address, &warm) != ISO_OK)
         return no_room();
     iso_slot_t *slot = (iso_slot_t *)address;
-    memset(slot, 0, offsetof(iso_slot_t, spans));
+    memset(slot, 0, offsetof(iso_slot_t, bits)); /* no unit of it is in a span */
     slot->magic = ISO_SLOT_MAGIC;
     slot->is_run = 1;
     slot->heap = (uintptr_t)heap;
@@ -224,7 +224,9 @@ void *iso_realloc(iso_heap_t *heap, void *ptr, size_t size)
     /* a large block that grows gets room to grow into: addresses, not memory */
     void *moved = size > ISO_MEDIUM_MAX && size > block.size
                       ? malloc_large(block.heap, size, size + size / 2, false)
-                      : iso_malloc(block.heap, size);
+                      : NULL;
+    if (!moved) /* not wanted, or no room for that */
+        moved = iso_malloc(block.heap, size);
     if (!moved)
         return NULL;
     memcpy(moved, ptr, keep);

@@ -190,19 +190,33 @@ bool iso_span_units_extend(iso_heap_t *heap, iso_slot_t *slot, unsigned first, u
 
 /* ---- spans with room, by class ---- */
 
+static void check_links(iso_heap_t *heap, const iso_span_t *span)
+{
+    iso_span_slot(heap, span->next);
+    iso_span_slot(heap, span->prev);
+    if (span->next->prev != span || span->prev->next != span)
+        iso_span_damaged(heap, span, "a list of spans is not linked both ways");
+}
+
+/* At the end of the ring: until its turn comes, more of its blocks will have become free, and one visit
+ * serves many allocations. */
 static void span_list(iso_heap_t *heap, iso_span_t *span)
 {
     iso_span_t *head = heap->spans[span->klass];
     span->listed = 1;
-    span->prev = NULL;
-    span->next = head;
-    if (head) {
-        iso_span_slot(heap, head);
-        if (head->prev || !head->listed || head->klass != span->klass)
-            iso_span_damaged(heap, head, "a list of spans is not linked both ways");
-        head->prev = span;
+    if (!head) {
+        span->next = span->prev = span;
+        heap->spans[span->klass] = span;
+        return;
     }
-    heap->spans[span->klass] = span;
+    iso_span_slot(heap, head);
+    if (!head->listed || head->klass != span->klass)
+        iso_span_damaged(heap, head, "a span is in the list of another class");
+    check_links(heap, head);
+    span->next = head;
+    span->prev = head->prev;
+    head->prev->next = span;
+    head->prev = span;
 }
 
 static void span_unlist(iso_heap_t *heap, iso_span_t *span)
@@ -210,12 +224,15 @@ static void span_unlist(iso_heap_t *heap, iso_span_t *span)
     if (!span->listed)
         return;
     span->listed = 0;
-    if (span->prev)
-        span->prev->next = span->next;
-    else
+    if (span->next == span) {
+        heap->spans[span->klass] = NULL;
+        return;
+    }
+    check_links(heap, span);
+    span->prev->next = span->next;
+    span->next->prev = span->prev;
+    if (heap->spans[span->klass] == span)
         heap->spans[span->klass] = span->next;
-    if (span->next)
-        span->next->prev = span->prev;
 }
 
 static void span_free(iso_heap_t *heap, iso_span_t *span)
@@ -239,8 +256,11 @@ static iso_span_t *span_new(iso_heap_t *heap, unsigned klass)
     if (klass < ISO_TINY_CLASSES) {
         span->kind = ISO_SPAN_TINY;
         span->avail = unit ? 0xffff : 0xfffe;
+        span->bytes = iso_classes[klass].count;
     } else {
         span->kind = ISO_SPAN_SMALL;
+        span->avail = span->live = 0xffff;
+        span->bytes = iso_small_count(klass, unit);
         for (unsigned i = 0; i < 4; i++)
             slot->bits[unit][i] = iso_all_free(iso_small_count(klass, unit), i);
     }
@@ -255,7 +275,7 @@ static void populate(iso_span_t *span, size_t end)
         return;
     char *unit = (char *)iso_slot_of(span) +
                  ((size_t)unit_of_span(iso_slot_of(span), span) << ISO_UNIT_SHIFT);
-    size_t step = span->next ? ISO_UNIT_SIZE : POPULATE_STEP;
+    size_t step = span->next != span ? ISO_UNIT_SIZE : POPULATE_STEP;
     size_t to = (end + step - 1) / step * step;
     if (to > ISO_UNIT_SIZE)
         to = ISO_UNIT_SIZE;
@@ -288,8 +308,8 @@ static bool use_tiny(iso_heap_t *heap, iso_span_t *span)
         }
         for (unsigned i = 0; i * 64 < class->count; i++)
             if (words[i]) {
-                heap->current[span->klass] =
-                    (iso_current_t){&words[i], chunk + class->first + (size_t)i * 64 * class->size};
+                heap->current[span->klass] = (iso_current_t){
+                    &words[i], chunk + class->first + (size_t)i * 64 * class->size, class->size};
                 return true;
             }
         span->avail &= (uint16_t) ~(1u << at);
@@ -309,9 +329,10 @@ static bool use_small(iso_heap_t *heap, iso_span_t *span)
             size_t offset = (size_t)(base - (char *)slot) & (ISO_UNIT_SIZE - 1);
             if (class->size <= POPULATE_STEP / 2)
                 populate(span, offset + first + class->size);
-            heap->current[span->klass] = (iso_current_t){&slot->bits[unit][i], base};
+            heap->current[span->klass] = (iso_current_t){&slot->bits[unit][i], base, class->size};
             return true;
         }
+    span->avail = 0;
     return false;
 }
 
@@ -336,8 +357,7 @@ bool iso_span_refill(iso_heap_t *heap, unsigned klass)
 
 void iso_span_has_room(iso_heap_t *heap, iso_span_t *span, unsigned chunk)
 {
-    if (span->kind == ISO_SPAN_TINY)
-        span->avail |= (uint16_t)(1u << chunk);
+    span->avail |= span->kind == ISO_SPAN_TINY ? (uint16_t)(1u << chunk) : 0xffff;
     if (!span->listed)
         span_list(heap, span);
 }
@@ -390,7 +410,7 @@ void iso_span_retire(iso_heap_t *heap)
         uint64_t *word = current->word;
         if (word == &heap->none)
             continue;
-        *current = (iso_current_t){&heap->none, NULL};
+        *current = (iso_current_t){&heap->none, NULL, 0};
         iso_slot_t *slot = iso_span_slot(heap, word);
         if (klass < ISO_TINY_CLASSES) {
             char *chunk = iso_chunk_of(word);
