@@ -189,6 +189,7 @@ iso_status_t iso_borrow_take(iso_job_t *job, uint32_t count, uint32_t *first_p)
         wait_once(job, until, &waiter);
     if (job->size > 1 && !job->forked && count <= job->slots.total && !job->borrow) {
         uint32_t rank;
+        /* cppcheck-suppress autoVariables ; taken away again below, under the lock */
         job->borrow = &borrow;
         borrow.token = job->borrow_token;
         status = iso_slots_take(&job->slots, count, first_p);

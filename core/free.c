@@ -57,10 +57,9 @@ static __attribute__((noinline)) void free_checked(void *ptr)
 }
 
 /* Of two addresses, without a branch. */
-static inline char *either(bool first, char *a, char *b)
+static inline uintptr_t either(bool first, uintptr_t a, uintptr_t b)
 {
-    uintptr_t mask = 0 - (uintptr_t)first;
-    return (char *)((uintptr_t)b + (((uintptr_t)a - (uintptr_t)b) & mask));
+    return b + ((a - b) & (0 - (uintptr_t)first));
 }
 
 /* The owner's path down to the first after_free. It looks at what iso_block_find looks at, but for the
@@ -87,11 +86,12 @@ void iso_free(void *ptr)
     iso_span_t *span = &slot->spans[unit];
     const iso_class_t *class = &iso_classes[span->klass];
     unsigned kind = span->kind;
-    char *chunk = iso_chunk_of(ptr);
+    const char *chunk = iso_chunk_of(ptr);
     bool tiny = kind == ISO_SPAN_TINY;
-    char *base = either(tiny, chunk + class->first, iso_unit_base(slot, unit));
-    uint64_t *words = (uint64_t *)(void *)either(tiny, chunk, (char *)slot->bits[unit]);
-    uint32_t offset = (uint32_t)((char *)ptr - base);
+    uintptr_t base =
+        either(tiny, (uintptr_t)chunk + class->first, (uintptr_t)iso_unit_base(slot, unit));
+    uint64_t *words = (uint64_t *)either(tiny, (uintptr_t)chunk, (uintptr_t)slot->bits[unit]);
+    uint32_t offset = (uint32_t)((uintptr_t)ptr - base);
     uint32_t index = (uint32_t)((uint64_t)offset * class->reciprocal >> 32);
     unsigned at = chunk_number(chunk);
     if (!LIKELY((kind == ISO_SPAN_TINY) | (kind == ISO_SPAN_SMALL)) ||

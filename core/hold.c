@@ -4,6 +4,7 @@
 #include "core/grant.h"
 #include "core/heap.h"
 #include "core/job.h"
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,7 @@ static iso_status_t extent_room(iso_hold_t *hold)
 
 static void extent_set(iso_hold_t *hold, uint32_t index, iso_extent_t extent)
 {
+    assert(hold->extents && index < hold->extent_room);
     hold->extents[index] = extent;
     hold->job->extent_at[extent.first] = index + 1;
 }

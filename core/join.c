@@ -19,6 +19,7 @@
 #include "core/migrate.h"
 #include "core/os.h"
 #include "core/params.h"
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,6 +160,7 @@ static iso_status_t find_node(iso_job_t *job, const hello_t *hellos, bool *beyon
     uint32_t count = 0;
     for (uint32_t r = 0; r < job->size; r++)
         count += same_node(mine, job->rank, &hellos[r], r, job->params.node_size);
+    assert(count > 0); /* this rank at least */
     node->self = job->rank;
     node->ranks = malloc(count * sizeof *node->ranks);
     node->pids = malloc(count * sizeof *node->pids);
@@ -311,8 +313,8 @@ static iso_status_t try_holes(iso_job_t *job, uint64_t size)
         uint64_t base = 0;
         if (counts && holes) {
             for (uint32_t r = 0; r < job->size; r++) {
-                counts[r] = offers[r].count;
-                memcpy(&holes[r * ISO_SPACE_HOLES], offers[r].holes, sizeof mine.holes);
+                counts[r] = offers[r].count < ISO_SPACE_HOLES ? offers[r].count : ISO_SPACE_HOLES;
+                memcpy(&holes[(size_t)r * ISO_SPACE_HOLES], offers[r].holes, sizeof mine.holes);
             }
             base = iso_space_intersect(holes, counts, ISO_SPACE_HOLES, job->size, size);
         }

@@ -3,6 +3,7 @@
 #include "core/grant.h"
 #include "core/heap.h"
 #include "core/job.h"
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -214,6 +215,7 @@ static uint32_t run_units(const iso_run_t *run, uintptr_t slot_address)
 
 static void mark_runs(iso_job_t *job, const iso_run_t *runs, size_t run_count)
 {
+    assert(runs || run_count == 0);
     for (size_t r = 0; r < run_count; r++) {
         uint32_t slot = iso_space_slot(&job->space, (void *)runs[r].address);
         for (;; slot++) {

@@ -362,7 +362,7 @@ void iso_span_has_room(iso_heap_t *heap, iso_span_t *span, unsigned chunk)
         span_list(heap, span);
 }
 
-void iso_span_chunk_empty(iso_heap_t *heap, iso_span_t *span, char *chunk)
+void iso_span_chunk_empty(iso_heap_t *heap, iso_span_t *span, const char *chunk)
 {
     if (iso_chunk_of(heap->current[span->klass].word) == chunk)
         return; /* blocks come from here: it would be wanted again at once */

@@ -36,7 +36,7 @@ bool iso_span_refill(iso_heap_t *heap, unsigned klass);
 /* A block was freed in a span that had none in reach: it can be allocated from again. */
 void iso_span_has_room(iso_heap_t *heap, iso_span_t *span, unsigned chunk);
 /* The last block of a chunk (tiny), or of the span (small), was freed. */
-void iso_span_chunk_empty(iso_heap_t *heap, iso_span_t *span, char *chunk);
+void iso_span_chunk_empty(iso_heap_t *heap, iso_span_t *span, const char *chunk);
 void iso_span_small_empty(iso_heap_t *heap, iso_span_t *span);
 
 /* Lets go of the places that blocks come from, and of empty spans and slots that were kept for

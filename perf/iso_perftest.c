@@ -43,12 +43,16 @@ static double now(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static void check(iso_status_t status, const char *what)
+static _Noreturn void fail(const char *what, iso_status_t status)
 {
-    if (status == ISO_OK)
-        return;
     fprintf(stderr, "iso_perftest: %s: %s\n", what, iso_status_string(status));
     exit(1);
+}
+
+static void check(iso_status_t status, const char *what)
+{
+    if (status != ISO_OK)
+        fail(what, status);
 }
 
 static void on_arrival(iso_job_t *of, const iso_arrival_t *arrival, void *arg)
@@ -104,7 +108,7 @@ static iso_heap_t *heap_new(size_t size)
     check(iso_heap_create(job, &heap), "iso_heap_create");
     void *block = iso_malloc(heap, size);
     if (!block)
-        check(ISO_ERR_NO_SPACE, "iso_malloc");
+        fail("iso_malloc", ISO_ERR_NO_SPACE);
     memset(block, 1, size);
     iso_heap_set_root(heap, block);
     return heap;
@@ -191,7 +195,7 @@ static void migrate_bw(size_t size, unsigned iterations)
         round_trip(heap);
     for (unsigned i = 0; i < iterations; i++) {
         double start = now();
-        if (first)
+        if (from && to)
             memcpy(to, from, size);
         double copy = now() - start, time = round_trip(heap);
         add(&copies, copy);
@@ -247,16 +251,17 @@ static void handover(size_t size, unsigned iterations)
 static void visit(size_t size, unsigned iterations)
 {
     static series_t later;
-    double pages = (double)((size + 4095) / 4096);
+    size_t pages = (size + 4095) / 4096;
     iso_heap_t *heap = heap_new(size);
     double cold = round_trip_looking(heap, size);
     for (unsigned i = 0; i < iterations; i++)
         add(&later, round_trip_looking(heap, size));
     if (first)
         return;
-    printf("  first visit to rank 1            %12.1f ns a page of 4 KiB\n", cold * 1e9 / pages);
+    printf("  first visit to rank 1            %12.1f ns a page of 4 KiB\n",
+           cold * 1e9 / (double)pages);
     printf("  later, median                    %12.1f ns a page of 4 KiB\n",
-           median(&later) * 1e9 / pages);
+           median(&later) * 1e9 / (double)pages);
 }
 
 static void progress(size_t size, unsigned iterations)
