@@ -1,0 +1,108 @@
+// Many heaps, many migrations: no mapping a heap, and nothing grows.
+#include "ranks.hpp"
+
+namespace {
+
+struct Usage {
+    size_t mappings, descriptors, resident_kib;
+};
+
+Usage usage()
+{
+    Usage now = {0, 0, 0};
+    char line[512];
+    FILE *maps = std::fopen("/proc/self/maps", "re");
+    EXPECT(maps != nullptr);
+    for (int c; (c = std::fgetc(maps)) != EOF;)
+        now.mappings += c == '\n';
+    std::fclose(maps);
+    for (int fd = 0; fd < 4096; fd++)
+        now.descriptors += dup2(fd, fd) == fd;
+    FILE *status = std::fopen("/proc/self/status", "re");
+    EXPECT(status != nullptr);
+    while (std::fgets(line, sizeof line, status) != nullptr)
+        if (std::strncmp(line, "VmRSS:", 6) == 0)
+            now.resident_kib = std::strtoul(line + 6, nullptr, 10);
+    std::fclose(status);
+    return now;
+}
+
+// Each with blocks of many sizes, all here at once, then all at the other rank.
+void many_heaps()
+{
+    constexpr size_t heaps = 10000 / scale;
+    Job job;
+    const Usage before = usage();
+    std::vector<iso_heap_t *> all;
+    if (self == 0) {
+        for (size_t i = 0; i < heaps; i++) {
+            iso_heap_t *heap = job.heap();
+            auto *block = static_cast<size_t *>(iso_malloc(heap, 100 + i % 3000));
+            EXPECT(block != nullptr);
+            *block = i;
+            iso_heap_set_root(heap, block);
+            all.push_back(heap);
+        }
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) // which have hundreds
+        EXPECT(usage().mappings < 100);
+#endif
+        EXPECT(usage().mappings <= before.mappings + 10);
+        EXPECT(usage().descriptors == before.descriptors);
+        std::vector<iso_request_t *> requests;
+        for (iso_heap_t *heap : all)
+            requests.push_back(job.start(heap, 1));
+        for (iso_request_t *request : requests)
+            EXPECT_STATUS(ISO_OK, iso_wait(request));
+    } else {
+        for (size_t i = 0; i < heaps; i++) {
+            const Arrived got = job.receive();
+            EXPECT(*static_cast<size_t *>(iso_heap_root(got.heap)) < heaps);
+            all.push_back(got.heap);
+        }
+        EXPECT(usage().mappings <=
+               before.mappings + 40); // windows of the other's memory, if it comes by puts
+        for (iso_heap_t *heap : all)
+            EXPECT_STATUS(ISO_OK, iso_heap_destroy(heap));
+    }
+    job.barrier();
+    job.finish();
+}
+
+void many_migrations()
+{
+    constexpr int round_trips = 50000 / scale;
+    Job job;
+    Usage warm = {0, 0, 0};
+    iso_heap_t *heap = nullptr;
+    if (self == 0) {
+        heap = job.heap();
+        auto *block = static_cast<int *>(iso_calloc(heap, 1, 20000));
+        EXPECT(block != nullptr);
+        iso_heap_set_root(heap, block);
+    }
+    for (int i = 0; i < round_trips; i++) {
+        if (self == 0)
+            job.send(heap, 1);
+        heap = job.receive().heap;
+        EXPECT(++*static_cast<int *>(iso_heap_root(heap)) == 2 * i + (self == 0 ? 2 : 1));
+        if (self == 1)
+            job.send(heap, 0);
+        if (i == round_trips / 10)
+            warm = usage();
+    }
+    const Usage end = usage();
+    EXPECT(end.mappings <= warm.mappings + 2); // the process heap's
+    EXPECT(end.descriptors == warm.descriptors);
+    EXPECT(end.resident_kib <= warm.resident_kib + 4096 * scale);
+    EXPECT(job.stats().migrations_out == uint64_t{round_trips});
+    job.barrier();
+    job.finish();
+}
+
+} // namespace
+
+int main(int argc, char **argv)
+{
+    const Test tests[] = {{"many_heaps", many_heaps}, {"many_migrations", many_migrations}};
+    return run_test(tests, argc, argv);
+}
