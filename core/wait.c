@@ -32,14 +32,57 @@ static int link_fd(const iso_link_t *link)
     return link ? link->ops->event_fd(link->tp) : -1;
 }
 
+/* ---- sleepers: a thread that sleeps at ISO_THREAD_MULTIPLE, with the descriptor that wakes it ---- */
+
+static iso_sleeper_t *sleeper_new(void)
+{
+    iso_sleeper_t *sleeper = malloc(sizeof *sleeper);
+    if (!sleeper)
+        return NULL;
+    sleeper->next = NULL;
+    sleeper->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (sleeper->fd >= 0)
+        return sleeper;
+    free(sleeper);
+    return NULL;
+}
+
+static iso_sleeper_t *sleeper_enter(iso_wait_t *wait)
+{
+    iso_sleeper_t *sleeper = wait->spares;
+    if (sleeper)
+        wait->spares = sleeper->next;
+    else if (!(sleeper = sleeper_new()))
+        return NULL;
+    sleeper->next = wait->sleepers;
+    wait->sleepers = sleeper;
+    return sleeper;
+}
+
+static void sleeper_leave(iso_wait_t *wait, iso_sleeper_t *sleeper)
+{
+    eventfd_t count;
+    iso_sleeper_t **at = &wait->sleepers;
+    while (*at != sleeper)
+        at = &(*at)->next;
+    *at = sleeper->next;
+    eventfd_read(sleeper->fd, &count);
+    sleeper->next = wait->spares;
+    wait->spares = sleeper;
+}
+
 iso_status_t iso_wait_open(iso_job_t *job)
 {
     iso_wait_t *wait = &job->wait;
     wait->event_fd = epoll_create1(EPOLL_CLOEXEC);
     wait->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     wait->loop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    bool multiple = job->params.thread_level == ISO_THREAD_MULTIPLE;
+    if (multiple) /* the first sleeper's: a job of one thread opens nothing later */
+        wait->spares = sleeper_new();
     if (wait->event_fd >= 0 && wait->timer_fd >= 0 && wait->loop_fd >= 0 &&
-        watch(wait, wait->timer_fd) == ISO_OK && watch(wait, wait->loop_fd) == ISO_OK &&
+        (!multiple || wait->spares) && watch(wait, wait->timer_fd) == ISO_OK &&
+        watch(wait, wait->loop_fd) == ISO_OK &&
         watch(wait, job->bootstrap ? job->bootstrap->event_fd : -1) == ISO_OK &&
         watch(wait, link_fd(job->node_link)) == ISO_OK &&
         watch(wait, link_fd(job->net_link)) == ISO_OK)
@@ -139,38 +182,6 @@ void iso_wait_note(iso_job_t *job, unsigned events)
 }
 
 /* ---- sleeping ---- */
-
-static iso_sleeper_t *sleeper_enter(iso_wait_t *wait)
-{
-    iso_sleeper_t *sleeper = wait->spares;
-    if (sleeper) {
-        wait->spares = sleeper->next;
-    } else {
-        sleeper = malloc(sizeof *sleeper);
-        if (!sleeper)
-            return NULL;
-        sleeper->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (sleeper->fd < 0) {
-            free(sleeper);
-            return NULL;
-        }
-    }
-    sleeper->next = wait->sleepers;
-    wait->sleepers = sleeper;
-    return sleeper;
-}
-
-static void sleeper_leave(iso_wait_t *wait, iso_sleeper_t *sleeper)
-{
-    eventfd_t count;
-    iso_sleeper_t **at = &wait->sleepers;
-    while (*at != sleeper)
-        at = &(*at)->next;
-    *at = sleeper->next;
-    eventfd_read(sleeper->fd, &count);
-    sleeper->next = wait->spares;
-    wait->spares = sleeper;
-}
 
 void iso_waiter_sleep(iso_job_t *job, double until, const iso_waiter_t *waiter)
 {
