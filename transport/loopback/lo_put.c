@@ -6,7 +6,7 @@
  *   pwrite() to the object     for the first PUTS_BEFORE_MAP puts to a page. The kernel fills the
  *                              page without a page-table entry of ours, and a new page that is
  *                              written whole is not zeroed first.
- *   memcpy() to an alias map   for pages that are put to again and again: no system call.
+ *   lo_copy() to an alias map  for pages that are put to again and again: no system call.
  *
  * Measured where a page exception costs 10 us and a system call 1 us (virtual machine, 4 KiB pages,
  * GB/s by size of a put):          4 KiB   64 KiB   1 MiB
@@ -279,7 +279,7 @@ static iso_status_t put_run(iso_transport_t *tp, lo_window_t *window, way_t way,
     if (status != ISO_OK)
         return status;
     if (way != WAY_WRITE) {
-        memcpy(window->map + at, src, len);
+        lo_copy(window->map + at, src, len);
         return ISO_OK;
     }
     for (; page < end; page++)

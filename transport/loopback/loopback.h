@@ -4,7 +4,7 @@
  *
  * First the memory that processes share (lo_inbox, lo_ring): its layout is a protocol, versioned by
  * LO_VERSION, and whatever is read from it is checked before it is used. Then what is private to an
- * instance. README.md explains the design.
+ * instance. What a file does, and why so, stands at its beginning.
  */
 #ifndef LOOPBACK_H
 #define LOOPBACK_H
@@ -274,6 +274,9 @@ iso_status_t lo_put(iso_endpoint_t *ep, const void *src, size_t len, iso_region_
                     uint64_t remote, iso_rkey_t *rkey, iso_completion_t *completion);
 iso_status_t lo_fence(iso_endpoint_t *ep);
 iso_status_t lo_flush(iso_endpoint_t *ep, iso_completion_t *completion);
+
+/* lo_copy.c: memcpy for what another core has used last. */
+void lo_copy(void *to, const void *from, size_t len);
 
 /* lo_progress.c: also the doorbell and who is alive. */
 iso_status_t lo_doorbell_create(iso_transport_t *tp);
