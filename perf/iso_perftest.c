@@ -4,7 +4,8 @@
  * Ranks 0 and 1 pass heaps back and forth. The machine's speed drifts, so what is compared takes
  * turns, and the median of the ratios is printed: a migration and the memcpy of as many bytes
  * between warm memfd mappings; a large heap and a small one. Cold (a rank's first time) and warm
- * are apart. A line that begins with "ratio" is the one that a bound is held against.
+ * are apart. Figures of other kinds (bytes shipped, processor time, mappings) are here, too, so that
+ * iso_bounds has them all. A line that begins with "ratio" is the one that a bound is held against.
  */
 #include <getopt.h>
 #include <isomalloc/isomalloc.h>
@@ -20,13 +21,17 @@
 #define SMALL ((size_t)1 << 20) /* what a large heap is compared with */
 
 static const char usage[] =
-    "usage: iso_run -n 2 iso_perftest [-t TEST] [-s BYTES] [-n ITERATIONS]\n"
+    "usage: iso_run -n 2 iso_perftest [-t TEST] [-s BYTES] [-n ITERATIONS] [-D nodes:BYTES]\n"
     "  -t migrate_bw   bandwidth of a heap of BYTES there and back, against memcpy (default)\n"
     "  -t migrate_lat  the same, time only: of the smallest heap unless -s says otherwise\n"
     "  -t handover     time of a heap of BYTES (default 1 GiB) against one of 1 MiB\n"
     "  -t progress     time of an iso_progress that finds nothing to do\n"
     "  -t visit        what looking at the heap costs on the first visit to a rank and later\n"
+    "  -t migrate_frag bytes shipped of a heap of small blocks, half of them freed at random\n"
+    "  -t idle         processor time of a rank that waits\n"
+    "  -t heaps        mappings and memory of many heaps (-s: their number, default 10000)\n"
     "  -s BYTES        size of the heap's one block (default 64 MiB; migrate_lat: 16)\n"
+    "  -D nodes:BYTES  migrate_frag: size of a block (default 64)\n"
     "  -n ITERATIONS   warm iterations, 1 to 1000 (default 21)\n"
     "  -h              this help\n"
     "ISO_BACKING=private ISO_NODE_SIZE=1 measures puts, ISO_BACKING=shared handing over.\n";
@@ -280,14 +285,140 @@ static void progress(size_t size, unsigned iterations)
         printf("  a call, median                   %12.1f ns\n", median(&calls) * 1e9);
 }
 
+/* ---- bytes, processor time, mappings ---- */
+
+static size_t node_size = 64; /* -D */
+
+/* The pages that live blocks overlap, counted by a walk over the blocks, and the slots that have any. */
+typedef struct pages {
+    uintptr_t page, slot; /* the last one counted */
+    size_t count, slots;
+} pages_t;
+
+static bool count_pages(void *block, size_t size, void *arg)
+{
+    pages_t *pages = arg;
+    uintptr_t page_size = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)block;
+    uintptr_t from = at / page_size, to = (at + size - 1) / page_size;
+    if (from == pages->page)
+        from++;
+    if (to + 1 > from) {
+        pages->count += to + 1 - from;
+        pages->page = to;
+    }
+    for (uintptr_t slot = at / ISO_SLOT_SIZE; slot <= (at + size - 1) / ISO_SLOT_SIZE; slot++)
+        if (slot != pages->slot) {
+            pages->slot = slot;
+            pages->slots++;
+        }
+    return true;
+}
+
+/* What may be shipped: the pages of live blocks and 2 %, 64 KiB or 4 pages, and a page a slot. */
+static void migrate_frag(size_t size, unsigned iterations)
+{
+    size_t blocks = size / node_size, page = (size_t)sysconf(_SC_PAGESIZE);
+    uint64_t random = 1;
+    (void)iterations;
+    if (first) {
+        check(iso_heap_create(job, &here), "iso_heap_create");
+        void **all = malloc(blocks * sizeof *all);
+        for (size_t i = 0; all && i < blocks; i++)
+            if (!(all[i] = iso_malloc(here, node_size)))
+                fail("iso_malloc", ISO_ERR_NO_SPACE);
+        for (size_t i = 0; all && i < blocks; i++) {
+            random = random * 6364136223846793005u + 1442695040888963407u;
+            if (random >> 63)
+                iso_free(all[i]);
+            else
+                memset(all[i], 1, node_size);
+        }
+        free(all);
+    }
+    pages_t live = {0};
+    iso_heap_stats_t before = {0};
+    iso_stats_t stats = {0};
+    if (first) {
+        check(iso_heap_walk(here, count_pages, &live), "iso_heap_walk");
+        check(iso_heap_stats(here, &before), "iso_heap_stats");
+    }
+    pass(first);
+    iso_stats(job, &stats);
+    if (!first)
+        return;
+    size_t slack = 4 * page > 65536 ? 4 * page : 65536;
+    double most = 1.02 * (double)(live.count * page) + (double)(slack + live.slots * page);
+    printf("  live blocks                      %12.2f MiB\n",
+           (double)before.block_bytes / (1 << 20));
+    printf("  their pages                      %12.2f MiB\n",
+           (double)(live.count * page) / (1 << 20));
+    printf("  shipped                          %12.2f MiB\n", (double)stats.bytes_put / (1 << 20));
+    printf("ratio %.3f of what may be shipped\n", (double)stats.bytes_put / most);
+}
+
+static double processor_time(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static void idle(size_t size, unsigned iterations)
+{
+    (void)size;
+    (void)iterations;
+    double used = processor_time(), start = now();
+    while (now() - start < 1)
+        iso_progress_wait(job, 1 - (now() - start));
+    used = processor_time() - used;
+    check(iso_barrier(job), "iso_barrier");
+    if (first)
+        printf("  processor time in 1 s of waiting %12.3f ms\n", used * 1e3);
+}
+
+/* Lines of /proc/self/maps. */
+static unsigned mappings(void)
+{
+    unsigned lines = 0;
+    FILE *maps = fopen("/proc/self/maps", "re");
+    for (int c; maps && (c = fgetc(maps)) != EOF;)
+        lines += c == '\n';
+    if (maps)
+        fclose(maps);
+    return lines;
+}
+
+static void heaps(size_t count, unsigned iterations)
+{
+    (void)iterations;
+    iso_heap_t *heap;
+    double start = now();
+    for (size_t i = 0; first && i < count; i++) {
+        check(iso_heap_create(job, &heap), "iso_heap_create");
+        if (!iso_malloc(heap, 100))
+            fail("iso_malloc", ISO_ERR_NO_SPACE);
+    }
+    double seconds = now() - start;
+    if (first) {
+        printf("  mappings of the process          %12u\n", mappings());
+        printf("  to make one, with a block of 100 %12.2f us\n", seconds * 1e6 / (double)count);
+    }
+    check(iso_barrier(job), "iso_barrier");
+}
+
 static const struct {
     const char *name;
     size_t size; /* unless -s says otherwise */
     void (*run)(size_t size, unsigned iterations);
 } tests[] = {
-    {"migrate_bw", (size_t)64 << 20, migrate_bw}, {"migrate_lat", 16, migrate_lat},
-    {"handover", (size_t)1 << 30, handover},      {"progress", 0, progress},
+    {"migrate_bw", (size_t)64 << 20, migrate_bw},
+    {"migrate_lat", 16, migrate_lat},
+    {"handover", (size_t)1 << 30, handover},
+    {"progress", 0, progress},
     {"visit", (size_t)64 << 20, visit},
+    {"migrate_frag", (size_t)64 << 20, migrate_frag},
+    {"idle", 0, idle},
+    {"heaps", 10000, heaps},
 };
 
 /* A number of at least 1 that fills the whole word, or the program ends. */
@@ -308,13 +439,18 @@ int main(int argc, char **argv)
     const char *name = "migrate_bw";
     size_t size = 0, test = 0;
     unsigned iterations = 21;
-    for (int c; (c = getopt(argc, argv, "t:s:n:h")) != -1;) {
+    for (int c; (c = getopt(argc, argv, "t:s:n:D:h")) != -1;) {
         if (c == 't') {
             name = optarg;
         } else if (c == 's') {
             size = number('s', optarg, (size_t)1 << 46);
         } else if (c == 'n') {
             iterations = (unsigned)number('n', optarg, ITERATIONS_MAX);
+        } else if (c == 'D' && strncmp(optarg, "nodes:", 6) == 0) {
+            node_size = number('D', optarg + 6, ISO_SLOT_SIZE);
+        } else if (c == 'D') {
+            fprintf(stderr, "iso_perftest: -D %s: say nodes:BYTES\n%s", optarg, usage);
+            return 2;
         } else {
             fputs(usage, c == 'h' ? stdout : stderr);
             return c == 'h' ? 0 : 2;
@@ -340,7 +476,7 @@ int main(int argc, char **argv)
         printf("%s, backing %s, transport %s, ", name, iso_backing_name(job),
                iso_transport_name(job));
         if (size > 0)
-            printf("%zu bytes, ", size);
+            printf("%zu %s, ", size, tests[test].run == heaps ? "heaps" : "bytes");
         printf("%u iterations\n", iterations);
         fflush(stdout);
     }

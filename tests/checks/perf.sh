@@ -30,6 +30,11 @@ ISO_BACKING=shared prints '^  warm, median +[0-9.]+ us' perftest -t handover -s 
 prints '^  warm, median +[0-9.]+ us' perftest -t migrate_lat -n 2
 prints 'ns a page' perftest -t visit -s 100000 -n 2
 prints ' ns$' perftest -t progress -n 2
+ISO_BACKING=private ISO_NODE_SIZE=1 prints '^ratio [0-9.]+ of what may be shipped' perftest -t migrate_frag -s 3000000 -D nodes:4096
+prints '^  processor time in 1 s of waiting +[0-9.]+ ms' perftest -t idle
+prints '^  mappings of the process +[0-9]+$' perftest -t heaps -s 100
+refused "$bin/iso_perftest" -D 64
+refused "$bin/iso_perftest" -D nodes:0
 refused "$bin/iso_perftest" -n 0
 refused "$bin/iso_perftest" -t nonsense
 refused "$bin/iso_bounds" -x

@@ -332,7 +332,7 @@ void overlap()
 {
     constexpr unsigned per_rank = 32;
     Job job;
-    std::mt19937 random(self + 1);
+    std::mt19937 random(seed() + self);
     std::vector<iso_heap_t *> here;
     std::vector<iso_request_t *> requests;
     for (unsigned i = 0; i < per_rank; i++) {

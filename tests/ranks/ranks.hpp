@@ -133,6 +133,13 @@ constexpr unsigned scale = 5;
 constexpr unsigned scale = 1;
 #endif
 
+// Where a test's random numbers begin: ISO_TEST_SEED, or the same every time.
+inline unsigned seed()
+{
+    const char *text = std::getenv("ISO_TEST_SEED");
+    return text == nullptr ? 1 : static_cast<unsigned>(std::strtoul(text, nullptr, 10));
+}
+
 // A program of named tests: the first argument says which one runs.
 struct Test {
     const char *name;

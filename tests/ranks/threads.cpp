@@ -106,7 +106,7 @@ void use(iso_heap_t *heap, Root *root)
 
 void work(Crowd *crowd, unsigned number)
 {
-    std::minstd_rand random(self * workers + number + 1);
+    std::minstd_rand random(seed() + self * workers + number);
     for (;;) {
         iso_heap_t *heap = nullptr;
         {
@@ -153,7 +153,7 @@ void crowd()
     EXPECT_STATUS(ISO_OK, iso_init(&params, &crowd.job));
     self = iso_rank(crowd.job);
     for (unsigned i = 0; i < heaps_a_rank; i++)
-        crowd.waiting.push_back(new_heap(crowd.job, self * heaps_a_rank + i));
+        crowd.waiting.push_back(new_heap(crowd.job, seed() + self * heaps_a_rank + i));
     std::vector<std::thread> threads;
     for (unsigned i = 0; i < workers; i++)
         threads.emplace_back(work, &crowd, i);
