@@ -791,6 +791,7 @@ TEST_CASE("ranks that wait in a collective are ended by a signal as well")
     process p(job(3, {"hold"}));
     p.wait_for(": pid ", 3);
     p.send(SIGTERM);
+    p.wait_for(": ending the job", 1); // before end() closes the input, which lets rank 0 go on
     CHECK(p.end() == 128 + SIGTERM);
     CHECK_FALSE(p.left_something());
 }
