@@ -26,30 +26,38 @@ static void log_plain(iso_log_level_t level, const char *text)
     iso_log(&logger, level, "%s", text);
 }
 
-static iso_status_t refuse_if_launched(const iso_logger_t *logger)
+static iso_status_t refuse_if_launched(const iso_logger_t *logger, const iso_params_t *params)
 {
+    char *folders = iso_module_folders(params);
+    iso_status_t status = ISO_OK;
     for (size_t i = 0; i < sizeof launchers / sizeof *launchers; i++) {
         const char *value = getenv(launchers[i].variable);
         if (!value || strtol(value, NULL, 10) <= 1)
             continue;
         iso_log(logger, ISO_LOG_ERROR,
-                "started by %s as one of %s ranks (%s), but the bootstrap module that joins such a "
-                "job, libisomalloc-%s.so, is not usable here: install it (ISO_MODULE_PATH says "
-                "where), start with iso_run, or set ISO_BOOTSTRAP=single for a job of one rank",
-                launchers[i].name, value, launchers[i].variable, launchers[i].module);
-        return ISO_ERR_NO_MODULE;
+                "started by %s as one of %s ranks (%s), but no bootstrap module can join that job: "
+                "libisomalloc-%s.so was looked for in %s; install it or name its folder in "
+                "ISO_MODULE_PATH, start with iso_run, or set ISO_BOOTSTRAP=single for a job of one "
+                "rank",
+                launchers[i].name, value, launchers[i].variable, launchers[i].module,
+                folders ? folders : "no folder");
+        status = ISO_ERR_NO_MODULE;
+        break;
     }
     /* PMIx alone tells a process its rank, and not how many there are */
     const char *pmix = getenv("PMIX_NAMESPACE");
-    if (pmix && !getenv("OMPI_COMM_WORLD_SIZE") && !getenv("SLURM_STEP_NUM_TASKS")) {
+    if (status == ISO_OK && pmix && !getenv("OMPI_COMM_WORLD_SIZE") &&
+        !getenv("SLURM_STEP_NUM_TASKS")) {
         iso_log(logger, ISO_LOG_ERROR,
-                "started by a PMIx launcher (PMIX_NAMESPACE=%s), but the bootstrap module "
-                "libisomalloc-pmix.so is not usable here: install it (ISO_MODULE_PATH says where), "
-                "start with iso_run, or set ISO_BOOTSTRAP=single for a job of one rank",
-                pmix);
-        return ISO_ERR_NO_MODULE;
+                "started by a PMIx launcher (PMIX_NAMESPACE=%s), but no bootstrap module can join "
+                "its job: libisomalloc-pmix.so was looked for in %s; install it or name its folder "
+                "in ISO_MODULE_PATH, start with iso_run, or set ISO_BOOTSTRAP=single for a job of "
+                "one rank",
+                pmix, folders ? folders : "no folder");
+        status = ISO_ERR_NO_MODULE;
     }
-    return ISO_OK;
+    free(folders);
+    return status;
 }
 
 static iso_status_t join(const iso_logger_t *logger, iso_module_t *module, const char *name,
@@ -109,5 +117,5 @@ iso_status_t iso_launch_open(const iso_logger_t *logger, const iso_params_t *par
             return join(logger, &module, known[i], module_p, bootstrap_p);
         iso_module_close(&module);
     }
-    return refuse_if_launched(logger);
+    return refuse_if_launched(logger, params);
 }

@@ -72,10 +72,11 @@ static bool own_folder(char folder[PATH_MAX], bool *in_program_p)
     return true;
 }
 
-/* The folders to search, ':' between; the caller frees. NULL: no memory. */
-static char *search_path(const iso_params_t *params)
+char *iso_module_folders(const iso_params_t *params)
 {
     char folder[PATH_MAX], *path;
+    /* a program with the static library can be anywhere: where is the launcher that started it? */
+    const char *launcher = getenv("ISO_LOCAL_MODULES");
     bool in_program;
     int length;
 
@@ -84,8 +85,9 @@ static char *search_path(const iso_params_t *params)
     if (!own_folder(folder, &in_program))
         return strdup(ISO_INSTALLED_MODULES);
     if (in_program)
-        length = asprintf(&path, "%s/../lib/isomalloc:%s/isomalloc:" ISO_INSTALLED_MODULES, folder,
-                          folder);
+        length =
+            asprintf(&path, "%s/../lib/isomalloc:%s/isomalloc:%s%s" ISO_INSTALLED_MODULES, folder,
+                     folder, launcher != NULL ? launcher : "", launcher != NULL ? ":" : "");
     else
         length = asprintf(&path, "%s/isomalloc:" ISO_INSTALLED_MODULES, folder);
     return length < 0 ? NULL : path;
@@ -125,7 +127,7 @@ static bool find_file(const char *path, const char *name, char file[PATH_MAX])
 bool iso_module_present(const iso_params_t *params, const char *name)
 {
     char file[PATH_MAX];
-    char *path = search_path(params);
+    char *path = iso_module_folders(params);
     const bool found = path != NULL && find_file(path, name, file);
 
     free(path);
@@ -195,7 +197,7 @@ static iso_status_t load(const char *file, module_kind_t kind, iso_module_t *mod
 static iso_status_t open_module(const iso_logger_t *logger, const iso_params_t *params,
                                 module_kind_t kind, const char *name, iso_module_t *module_p)
 {
-    char *path = search_path(params), file[PATH_MAX];
+    char *path = iso_module_folders(params), file[PATH_MAX];
     iso_status_t status = ISO_ERR_NO_MODULE;
     reason_t reason;
 
@@ -397,7 +399,7 @@ void iso_modules(const iso_params_t *params, void (*fn)(const iso_module_info_t 
 
     if (iso_params_import(&logger, params, &complete) != ISO_OK)
         return;
-    path = search_path(&complete);
+    path = iso_module_folders(&complete);
     for (const char *cursor = path; cursor != NULL && next_folder(&cursor, folder);)
         if (is_first_mention(path, folder, cursor))
             list_folder(&listing, path, folder);

@@ -2,8 +2,8 @@
  * module.h - finding and opening the plug-ins: libisomalloc-<name>.so.
  *
  * Searched, in this order: the folders of params->module_path, else "isomalloc/" beside the library
- * (found by dladdr; for the static library "../lib/isomalloc" and "isomalloc" beside the program as
- * well), else the install prefix's. A module of another ABI version, or one that cannot be loaded,
+ * (found by dladdr; for the static library "../lib/isomalloc" and "isomalloc" beside the program,
+ * and iso_run's own folder where that started the program), else the install prefix's. A module of another ABI version, or one that cannot be loaded,
  * is refused with a line that says why.
  */
 #ifndef ISO_CORE_MODULE_H
@@ -30,6 +30,9 @@ iso_status_t iso_module_open_transport(const iso_logger_t *logger, const iso_par
 iso_status_t iso_module_open_bootstrap(const iso_logger_t *logger, const iso_params_t *params,
                                        const char *name, iso_module_t *module_p);
 void iso_module_close(iso_module_t *module);
+
+/* The folders that are searched, ':' between, for messages; the caller frees. NULL: no memory. */
+char *iso_module_folders(const iso_params_t *params);
 
 /* Is there a module file of that name in the search path? For choosing `auto`, silently. */
 bool iso_module_present(const iso_params_t *params, const char *name);

@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +37,23 @@ static bool set_number(const char *name, uint64_t value)
     return setenv(name, text, 1) == 0;
 }
 
+/* Not known, or of no use in a search path: the variable is not set. */
+static bool set_modules(void)
+{
+    char folder[PATH_MAX], *slash;
+    ssize_t len = readlink("/proc/self/exe", folder, sizeof folder - sizeof ISO_RUN_TO_MODULES);
+
+    if (len <= 0 || (size_t)len == sizeof folder - sizeof ISO_RUN_TO_MODULES ||
+        memchr(folder, ':', (size_t)len) != NULL)
+        return unsetenv(ISO_LOCAL_ENV_MODULES) == 0;
+    folder[len] = '\0';
+    slash = strrchr(folder, '/');
+    if (slash == NULL)
+        return unsetenv(ISO_LOCAL_ENV_MODULES) == 0;
+    memcpy(slash + 1, ISO_RUN_TO_MODULES, sizeof ISO_RUN_TO_MODULES);
+    return setenv(ISO_LOCAL_ENV_MODULES, folder, 1) == 0;
+}
+
 /* Runs in the child; returns only if it fails, with the call that did and errno. */
 static const char *child_become_rank(const iso_run_job_t *job, uint32_t rank, int socket)
 {
@@ -56,7 +74,7 @@ static const char *child_become_rank(const iso_run_job_t *job, uint32_t rank, in
     if (!set_number(ISO_LOCAL_ENV_RANK, rank) ||
         !set_number(ISO_LOCAL_ENV_SIZE, job->options->size) ||
         !set_number(ISO_LOCAL_ENV_FD, (uint64_t)job->null_fd) ||
-        !set_number(ISO_LOCAL_ENV_SOCKET, info.st_ino))
+        !set_number(ISO_LOCAL_ENV_SOCKET, info.st_ino) || !set_modules())
         return "setenv";
     if (rank != 0 && dup2(job->null_fd, STDIN_FILENO) < 0)
         return "dup2";

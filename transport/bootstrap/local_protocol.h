@@ -33,6 +33,8 @@
 #define ISO_LOCAL_ENV_FD "ISO_LOCAL_FD"
 /* The inode of the socket: tells it from another file that has got its descriptor's number. */
 #define ISO_LOCAL_ENV_SOCKET "ISO_LOCAL_SOCKET"
+/* The folder of the modules that were installed with iso_run: for programs with the static library. */
+#define ISO_LOCAL_ENV_MODULES "ISO_LOCAL_MODULES"
 
 #define ISO_LOCAL_MAX_RANKS 65536u
 #define ISO_LOCAL_MAX_BLOB 4096u                 /* bytes that a rank can publish */
