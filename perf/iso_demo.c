@@ -27,7 +27,7 @@ static const char usage[] =
     "iso_run -n RANKS iso_demo, or alone as a job of one rank.\n"
     "  -f FILE    the text (default: a large word list of the system)\n"
     "  -r ROUNDS  how often each rank is visited (default 3)\n"
-    "  -q WORD    print the lines of FILE where WORD occurs\n"
+    "  -q WORD    print in which lines of FILE WORD occurs\n"
     "  -h         this help\n";
 
 typedef struct options {
@@ -86,13 +86,26 @@ static const char *choose_file(void)
 
 static text_t read_text(const char *path)
 {
-    FILE *file = fopen(path, "re");
     struct stat st;
-    if (!file || fstat(fileno(file), &st) != 0)
+    if (stat(path, &st) != 0)
         fail(path, strerror(errno));
-    text_t text = {malloc((size_t)st.st_size + 1), (size_t)st.st_size};
-    if (!text.bytes || fread(text.bytes, 1, text.length, file) != text.length)
-        fail(path, "cannot be read whole");
+    if (!S_ISREG(st.st_mode)) /* a pipe would give each rank another part */
+        fail(path, "not a regular file: every rank reads it for itself");
+    FILE *file = fopen(path, "re");
+    if (!file)
+        fail(path, strerror(errno));
+    text_t text = {NULL, 0};
+    size_t room = 0, got; /* to the end, whatever st_size says: 0, for a file in /proc */
+    do {
+        room = room == 0 ? (size_t)st.st_size + 4096 : room * 2;
+        text.bytes = realloc(text.bytes, room);
+        if (!text.bytes)
+            fail(path, "no memory to read it");
+        got = fread(text.bytes + text.length, 1, room - text.length, file);
+        text.length += got;
+    } while (got > 0 && text.length == room);
+    if (ferror(file))
+        fail(path, strerror(errno));
     fclose(file);
     return text;
 }
@@ -238,14 +251,30 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static const char *path_name(const hop_t *hop)
+{
+    return hop->from == hop->to ? "self" : hop->shipped > 0 ? "put" : "handover";
+}
+
+static const char *place_name(const hop_t *hop)
+{
+    return hop->same_node ? "inside" : "between";
+}
+
+/* The hops of one path and place. */
+typedef struct kind {
+    const char *path, *place;
+} kind_t;
+
 /* Median over the hops of one kind; 0: there were none. */
-static double median(const hop_t *hops, uint32_t ranks, bool put, bool first_hop,
+static double median(const hop_t *hops, uint32_t ranks, const kind_t *kind, bool first_hop,
                      size_t field_offset)
 {
     double values[1024];
     size_t count = 0;
     for (const hop_t *hop = hops; hop && count < 1024; hop = hop->previous)
-        if ((hop->shipped > 0) == put && (hop->number < ranks) == first_hop)
+        if (strcmp(path_name(hop), kind->path) == 0 && strcmp(place_name(hop), kind->place) == 0 &&
+            (hop->number < ranks) == first_hop)
             memcpy(&values[count++], (const char *)hop + field_offset, sizeof *values);
     if (count == 0)
         return 0;
@@ -262,29 +291,28 @@ static void print_hops(const hop_t *hop)
     if (hop->shipped > 0)
         snprintf(rate, sizeof rate, "%.2f", (double)hop->shipped / hop->seconds * 1e-9);
     printf("%4u  %4u -> %-4u %-9s %-8s %9.1f %12.1f %11.3f %6s %12.1f %10.1f\n", hop->number + 1,
-           hop->from, hop->to,
-           hop->from == hop->to ? "self"
-           : hop->shipped       ? "put"
-                                : "handover",
-           hop->same_node ? "inside" : "between", (double)hop->live / 1048576,
+           hop->from, hop->to, path_name(hop), place_name(hop), (double)hop->live / 1048576,
            (double)hop->shipped / 1048576, hop->seconds * 1e3, rate, hop->first * 1e3,
            hop->again * 1e3);
 }
 
-static void print_kind(const hop_t *hops, uint32_t ranks, bool put, double packing)
+static void print_kind(const hop_t *hops, uint32_t ranks, const kind_t *kind, double packing)
 {
-    double first = median(hops, ranks, put, true, offsetof(hop_t, seconds));
-    double warm = median(hops, ranks, put, false, offsetof(hop_t, seconds));
-    const char *name = put ? "put" : "handover";
+    double first = median(hops, ranks, kind, true, offsetof(hop_t, seconds));
+    double warm = median(hops, ranks, kind, false, offsetof(hop_t, seconds));
+    if (first <= 0 && warm <= 0)
+        return;
+    printf("%s %s nodes: ", kind->path, kind->place);
     if (first > 0)
-        printf("%-8s  first hop to a rank %.3f ms", name, first * 1e3);
+        printf("first hop to a rank %.3f ms", first * 1e3);
     if (warm > 0)
-        printf(", later ones %.3f ms: pack+copy+unpack takes %.0f times as long", warm * 1e3,
-               packing / warm);
+        printf("%slater ones %.3f ms: pack+copy+unpack takes %.0f times as long",
+               first > 0 ? ", " : "", warm * 1e3, packing / warm);
     if (first > 0)
-        printf("\n          looking at all of it: %.1f ms on the first visit, %.1f ms later\n",
-               median(hops, ranks, put, true, offsetof(hop_t, first)) * 1e3,
-               median(hops, ranks, put, false, offsetof(hop_t, first)) * 1e3);
+        printf("\n          looking at all of it: %.1f ms on the first visit, %.1f ms later",
+               median(hops, ranks, kind, true, offsetof(hop_t, first)) * 1e3,
+               median(hops, ranks, kind, false, offsetof(hop_t, first)) * 1e3);
+    printf("\n");
 }
 
 static void report(const index_t *index, uint32_t ranks, double packing, uint64_t packed)
@@ -294,8 +322,10 @@ static void report(const index_t *index, uint32_t ranks, double packing, uint64_
     print_hops(index->hops);
     printf("\npack+copy+unpack of the same structure in one process: %.1f ms (%.1f MiB packed)\n",
            packing * 1e3, (double)packed / 1048576);
-    print_kind(index->hops, ranks, false, packing);
-    print_kind(index->hops, ranks, true, packing);
+    /* a hop to the rank itself moves nothing, and is compared with nothing */
+    static const kind_t kinds[] = {{"handover", "inside"}, {"put", "inside"}, {"put", "between"}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        print_kind(index->hops, ranks, &kinds[i], packing);
 }
 
 static void print_places(const index_t *index, const char *word)
@@ -412,5 +442,7 @@ int main(int argc, char **argv)
     if (self == 0)
         printf("iso_demo: ok ranks %u transport %s backing %s hops %u\n", ranks, transport, backing,
                hops);
+    if (fflush(stdout) != 0 || ferror(stdout))
+        fail("writing the output", strerror(errno));
     return 0;
 }

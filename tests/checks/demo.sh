@@ -50,6 +50,20 @@ ok "both kinds of hop" 4 "put +between" env ISO_NODE_SIZE=2 ISO_BACKING=shared "
 ok "a query" 2 "'needle' occurs in line 20001\$" "$run" -n 2 "$demo" -f "$work/text" -q needle
 ok "a query without an answer" 2 "'haystack' does not occur" "$run" -n 2 "$demo" -f "$work/text" -q haystack
 ok "the default file" 2 "^/.*: [0-9]+ words" "$run" -n 2 "$demo" -r 1
+ok "a file without a length" 2 "words" "$run" -n 2 "$demo" -f /proc/cpuinfo
+refused "a pipe" "not a regular file" "$run" -n 2 "$demo" -f <(cat "$work/text")
+refused "a folder" "not a regular file" "$demo" -f "$work"
+for backing in shared private; do
+    ok "$backing, kinds apart" 4 "^put between nodes: first hop .*later ones" env ISO_NODE_SIZE=2 ISO_BACKING=$backing "$run" -n 4 "$demo" -f "$work/text"
+    grep -Eq '^(handover|put) inside nodes: ' "$work/out" || { echo "FAILED: $backing inside nodes"; failed=1; }
+done
+ok "a rank alone" 1 "self" "$demo" -f "$work/text"
+if grep -q "times as long" "$work/out"; then echo "FAILED: no hop is compared with packing"; failed=1; fi
+for ranks in 1 2; do # what cannot be written is a failure
+    if "$run" -n $ranks "$demo" -f "$work/text" >/dev/full 2>"$work/err" || ! grep -q "writing the output" "$work/err"; then
+        echo "FAILED: full output, $ranks ranks"; failed=1
+    fi
+done
 refused "a missing file" "$work/none" "$run" -n 2 "$demo" -f "$work/none"
 refused "an empty file" "no word" "$run" -n 2 "$demo" -f "$work/empty"
 refused "a bad option" "usage" "$demo" -x
