@@ -226,7 +226,8 @@ static void make_room_for_tls(char **argv)
 int main(int argc, char **argv)
 {
     unsigned workload = ALL, id = ALLOCATORS;
-    for (int c; (c = getopt(argc, argv, "r:w:a:h")) != -1;) {
+    static const struct option longs[] = {{"help", no_argument, NULL, 'h'}, {0}};
+    for (int c; (c = getopt_long(argc, argv, "r:w:a:h", longs, NULL)) != -1;) {
         if (c == 'r') {
             rounds = number(optarg);
         } else if (c == 'w') {

@@ -439,7 +439,8 @@ int main(int argc, char **argv)
     const char *name = "migrate_bw";
     size_t size = 0, test = 0;
     unsigned iterations = 21;
-    for (int c; (c = getopt(argc, argv, "t:s:n:D:h")) != -1;) {
+    static const struct option longs[] = {{"help", no_argument, NULL, 'h'}, {0}};
+    for (int c; (c = getopt_long(argc, argv, "t:s:n:D:h", longs, NULL)) != -1;) {
         if (c == 't') {
             name = optarg;
         } else if (c == 's') {

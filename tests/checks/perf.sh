@@ -38,7 +38,10 @@ refused "$bin/iso_perftest" -D nodes:0
 refused "$bin/iso_perftest" -n 0
 refused "$bin/iso_perftest" -t nonsense
 refused "$bin/iso_bounds" -x
-prints '^usage: iso_bounds' "$bin/iso_bounds" -h
+for program in iso_run iso_info iso_demo iso_perftest iso_mallocbench iso_bounds; do
+    prints "^[Uu]sage: .*$program" "$bin/$program" --help
+    prints "^[Uu]sage: .*$program" "$bin/$program" -h
+done
 prints '^time, ms' "$bin/iso_mallocbench" -r 1 -w batch-same
 refused "$bin/iso_mallocbench" -w nonsense
 exit $failed
