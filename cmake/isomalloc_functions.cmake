@@ -4,7 +4,6 @@
 add_library(iso_build_flags INTERFACE)
 target_compile_options(iso_build_flags INTERFACE
     -Wall -Wextra -Wpedantic
-    # Not in C++, where a type and a function of one name (iso_stats) count as shadowing.
     $<$<COMPILE_LANGUAGE:C>:-Wshadow -Wstrict-prototypes -Wmissing-prototypes>
     $<$<BOOL:${ISO_WERROR}>:-Werror>
     $<$<BOOL:${ISO_ASSERTS}>:-UNDEBUG>)

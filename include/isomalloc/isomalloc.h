@@ -221,7 +221,7 @@ ISO_API iso_status_t iso_heap_destroy(iso_heap_t *heap);
 ISO_API void iso_heap_set_root(iso_heap_t *heap, void *root);
 ISO_API void *iso_heap_root(const iso_heap_t *heap);
 
-typedef struct iso_heap_stats {
+typedef struct {
     uint64_t slots;       /* slots held */
     uint64_t blocks;      /* live blocks */
     uint64_t block_bytes; /* usable bytes in them */
@@ -276,7 +276,7 @@ ISO_API bool iso_in_range(const void *ptr);
  * frozen, see iso_heap_state. Any other end leaves the heap here, unchanged and usable. dest may be
  * this rank: no byte moves, the arrival callback runs. Many migrations may be under way at once.
  * Errors at once, with nothing changed: ISO_ERR_NOT_OWNER, ISO_ERR_BUSY, ISO_ERR_RANK,
- * ISO_ERR_INVALID (header too long), ISO_ERR_PEER_DEAD. The request is the caller's: iso_wait or
+ * ISO_ERR_INVALID (header too long, or NULL with a length), ISO_ERR_PEER_DEAD. The request is the caller's: iso_wait or
  * iso_test frees it when it has ended. */
 ISO_API iso_status_t iso_migrate(iso_heap_t *heap, uint32_t dest, const void *header,
                                  size_t header_len, iso_request_t **request_p);
@@ -358,7 +358,7 @@ ISO_API void iso_dump(iso_job_t *job, int fd);
 /* ---- statistics ---------------------------------------------------------------------------- */
 
 /* Counters of this rank since iso_init, but for those marked "now". */
-typedef struct iso_stats {
+typedef struct {
     uint64_t migrations_out;      /* heaps that left, by any path */
     uint64_t migrations_in;       /* heaps that arrived */
     uint64_t handovers_out;       /* of those that left: without moving bytes */

@@ -1,6 +1,7 @@
 #!/bin/bash
 # libisomalloc.so exports exactly the functions that the headers declare with ISO_API, needs nothing
-# but libc, and the archive defines no global name that could clash with a program's.
+# but libc, and the archive defines no global name that could clash with a program's. The headers
+# compile without a warning.
 #   exports.sh <C compiler> <include folder> <libisomalloc.so> <libisomalloc.a>
 set -euo pipefail
 
@@ -44,4 +45,16 @@ if [[ -z $needed ]] || grep -vE '^(libc|ld-linux.*|libdl|libpthread)\.so\.[0-9]+
     echo "FAIL: $shared needs more than libc"
     failures=1
 fi
+# Programs may be compiled with any warnings, of C99 and C++11 on.
+for header in "$include"/isomalloc/*.h; do
+    [[ $header != */iso_mpi.h ]] || continue
+    for language in "c -std=c99 -Wstrict-prototypes" "c -std=c11" "c++ -std=c++11 -Wold-style-cast"; do
+        # shellcheck disable=SC2086 # one word an option
+        if ! "$cc" -x $language -fsyntax-only -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wundef -Werror \
+            -I "$include" - <<<"#include \"$header\""; then
+            echo "FAIL: $header does not compile as $language"
+            failures=1
+        fi
+    done
+done
 exit $failures
