@@ -20,6 +20,7 @@
 #include "core/os.h"
 #include "core/params.h"
 #include <assert.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -341,10 +342,21 @@ static iso_status_t try_holes(iso_job_t *job, uint64_t size)
     }
     if (job->rank == 0)
         iso_log(&job->logger, ISO_LOG_ERROR,
-                "no range of %" PRIu64 " MiB is free at the same addresses in all %" PRIu32
-                " ranks: set ISO_SPACE_SIZE to less",
+                "no range of %" PRIu64 " MiB is free at the same addresses in every rank (%" PRIu32
+                "): set ISO_SPACE_SIZE to less",
                 size >> 20, job->size);
     return ISO_ERR_NO_SPACE;
+}
+
+static iso_status_t no_memory_object(const iso_job_t *job, uint64_t size, int error)
+{
+    iso_log(&job->logger, ISO_LOG_ERROR,
+            "cannot create the memory object of the iso space (%" PRIu64 " MiB): %s; set %s",
+            size >> 20, strerror(error),
+            error == EFBIG                       ? "ulimit -f unlimited, or ISO_SPACE_SIZE to less"
+            : error == EMFILE || error == ENFILE ? "ulimit -n to more"
+                                                 : "ISO_SPACE_SIZE to less");
+    return ISO_ERR_LIMIT;
 }
 
 /* The leader makes what the node shares. */
@@ -361,13 +373,8 @@ static iso_status_t make_shared(iso_job_t *job, uint64_t size, place_t *place)
     if (place->backing != ISO_BACKING_SHARED)
         return ISO_OK;
     error = iso_os_memfd_create("iso-space", size, &fd);
-    if (error) {
-        iso_log(&job->logger, ISO_LOG_ERROR,
-                "cannot create the memory object of the iso space (%" PRIu64
-                " MiB): memfd_create: %s; set ISO_SPACE_SIZE to less",
-                size >> 20, strerror(error));
-        return ISO_ERR_LIMIT;
-    }
+    if (error)
+        return no_memory_object(job, size, error);
     place->backing_fd = fd;
     return ISO_OK;
 }
@@ -377,13 +384,14 @@ static iso_status_t open_backing(iso_job_t *job, uint64_t size, const place_t *l
     int error;
     if (leader->backing != ISO_BACKING_SHARED) {
         error = iso_os_memfd_create("iso-space", size, fd_p);
-    } else if (job->node.leader == job->rank) {
+        return error ? no_memory_object(job, size, error) : ISO_OK;
+    }
+    if (job->node.leader == job->rank) {
         *fd_p = leader->backing_fd;
         return ISO_OK;
-    } else {
-        error = iso_os_memfd_open_of(iso_node_pid(&job->node, job->node.leader), leader->backing_fd,
-                                     fd_p);
     }
+    error =
+        iso_os_memfd_open_of(iso_node_pid(&job->node, job->node.leader), leader->backing_fd, fd_p);
     if (error) {
         iso_log(&job->logger, ISO_LOG_ERROR, "cannot open the memory object of the iso space: %s",
                 strerror(error));

@@ -81,6 +81,11 @@ int iso_os_reserve(void *address, size_t size)
 
 int iso_os_memfd_create(const char *name, uint64_t size, int *fd_p)
 {
+    struct rlimit
+        limit; /* what is larger is no error, but SIGXFSZ: a process that ends without a word */
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+        size > limit.rlim_cur)
+        return EFBIG;
     int fd = memfd_create(name, MFD_CLOEXEC);
     if (fd < 0)
         return errno;

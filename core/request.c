@@ -74,6 +74,8 @@ static iso_status_t migrate(iso_job_t *job, iso_heap_t *heap, uint32_t dest, con
         return refuse(job, ISO_ERR_RANK, heap, dest, "the job has no such rank");
     if (header_len > ISO_HEADER_MAX)
         return refuse(job, ISO_ERR_INVALID, heap, dest, "the header is longer than ISO_HEADER_MAX");
+    if (header_len > 0 && !header)
+        return refuse(job, ISO_ERR_INVALID, heap, dest, "the header is NULL and has a length");
     iso_status_t status = dest == job->rank ? ISO_OK : iso_peer_get(job, dest, &peer);
     if (status == ISO_OK)
         status = request_new(hold, dest, peer, header, header_len, &request);

@@ -53,12 +53,20 @@ iso_status_t iso_space_reserve(iso_space_t *space, const iso_logger_t *logger, u
                 size >> 20, limit >> 20, (limit / 2 & ~(uint64_t)ISO_SLOT_MASK) >> 20);
         return ISO_ERR_LIMIT;
     }
-    if (size > top || base > top - size) {
+    if (base >= top) {
+        iso_log(logger, ISO_LOG_ERROR,
+                "ISO_SPACE_BASE=0x%" PRIx64 " is beyond this machine's user addresses (0x%" PRIx64
+                "): leave it unset, or set it to less",
+                base, top);
+        return ISO_ERR_LIMIT;
+    }
+    if (size > top - base) {
+        uint64_t most = top - base < top / 2 ? top - base : top / 2;
         iso_log(logger, ISO_LOG_ERROR,
                 "an iso space of %" PRIu64 " MiB at 0x%" PRIx64 " ends beyond this machine's user "
                 "addresses (0x%" PRIx64 "): set ISO_SPACE_SIZE to at most %" PRIu64 "M, or a lower "
                 "ISO_SPACE_BASE",
-                size >> 20, base, top, (top / 2) >> 20);
+                size >> 20, base, top, most >> 20);
         return ISO_ERR_LIMIT;
     }
     int error = iso_os_reserve((void *)(uintptr_t)base, (size_t)size);

@@ -87,9 +87,10 @@ iso_status_t iso_wait_open(iso_job_t *job)
         watch(wait, link_fd(job->node_link)) == ISO_OK &&
         watch(wait, link_fd(job->net_link)) == ISO_OK)
         return ISO_OK;
-    iso_log(&job->logger, ISO_LOG_ERROR, "cannot set up the event descriptors: %s",
-            strerror(errno));
-    return ISO_ERR_SYSTEM;
+    bool too_many = errno == EMFILE || errno == ENFILE;
+    iso_log(&job->logger, ISO_LOG_ERROR, "cannot set up the event descriptors: %s%s",
+            strerror(errno), too_many ? " (raise ulimit -n)" : "");
+    return too_many ? ISO_ERR_LIMIT : ISO_ERR_SYSTEM;
 }
 
 static void close_if_open(int fd)

@@ -8,7 +8,7 @@ static iso_heap_t *here; /* the heap, while it is at this rank */
 
 static void check(iso_status_t status)
 {
-    if (status != ISO_OK) exit(fprintf(stderr, "ring: %s\n", iso_status_string(status)));
+    if (status != ISO_OK) fprintf(stderr, "ring: %s\n", iso_status_string(status)), exit(1);
 }
 static void arrived(iso_job_t *job, const iso_arrival_t *arrival, void *arg)
 {

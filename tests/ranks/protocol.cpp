@@ -79,6 +79,7 @@ void misuse()
         EXPECT_STATUS(ISO_ERR_RANK, iso_migrate(heap, job.size(), nullptr, 0, &request));
         EXPECT_STATUS(ISO_ERR_INVALID,
                       iso_migrate(heap, 1, header.data(), header.size(), &request));
+        EXPECT_STATUS(ISO_ERR_INVALID, iso_migrate(heap, 1, nullptr, 1, &request));
         EXPECT(request == nullptr);
         // to oneself: allowed, no bytes
         iso_request_t *to_self = job.start(heap, 0, "me", 3);
