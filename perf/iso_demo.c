@@ -309,9 +309,10 @@ static void print_kind(const hop_t *hops, uint32_t ranks, const kind_t *kind, do
         printf("%slater ones %.3f ms: pack+copy+unpack takes %.0f times as long",
                first > 0 ? ", " : "", warm * 1e3, packing / warm);
     if (first > 0)
-        printf("\n          looking at all of it: %.1f ms on the first visit, %.1f ms later",
-               median(hops, ranks, kind, true, offsetof(hop_t, first)) * 1e3,
-               median(hops, ranks, kind, false, offsetof(hop_t, first)) * 1e3);
+        printf("\n          looking at all of it: %.1f ms on the first visit",
+               median(hops, ranks, kind, true, offsetof(hop_t, first)) * 1e3);
+    if (first > 0 && warm > 0)
+        printf(", %.1f ms later", median(hops, ranks, kind, false, offsetof(hop_t, first)) * 1e3);
     printf("\n");
 }
 
