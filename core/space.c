@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -12,12 +13,12 @@
 /* Weak: set where the program was built with the sanitizer, whatever this library was built with. */
 extern void __tsan_init(void) __attribute__((weak));
 
-/* The end of user addresses, rounded up to a power of two: the stack is at the top of them. */
+/* The end of user addresses, rounded up to a power of two: the process's first stack is at the top of them,
+ * and what the kernel has put on it. The caller's own may be anywhere, such as a user-level thread's. */
 static uint64_t address_top(void)
 {
-    char here;
     uint64_t top = UINT64_C(1) << 36;
-    while (top <= (uint64_t)(uintptr_t)&here)
+    while (top <= getauxval(AT_RANDOM))
         top <<= 1;
     return top;
 }

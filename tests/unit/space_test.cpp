@@ -1,6 +1,7 @@
 // Finding addresses: proposals, holes, intersections, and what is said when there is no room.
 #include "core/space.h"
 #include "tests/unit/support.hpp"
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <vector>
@@ -34,6 +35,36 @@ TEST_CASE("the proposal is the same every time and honours the settings", "[spac
     iso_space_propose(&p, &base[0], &size[0]);
     CHECK(base[0] == 5 * GiB);
     CHECK(size[0] == GiB);
+}
+
+TEST_CASE("the proposal does not depend on where the caller's stack is", "[space]")
+{
+    constexpr size_t size = 1 << 20;
+    void *stack = mmap(reinterpret_cast<void *>(GiB), size, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    REQUIRE(stack == reinterpret_cast<void *>(GiB)); // as a user-level thread's in a static array
+    struct Proposal {
+        iso_params_t params;
+        uint64_t base, size;
+    } here = {params(), 0, 0}, there = here;
+    iso_space_propose(&here.params, &here.base, &here.size);
+    pthread_attr_t attributes;
+    pthread_t thread;
+    REQUIRE(pthread_attr_init(&attributes) == 0);
+    REQUIRE(pthread_attr_setstack(&attributes, stack, size) == 0);
+    REQUIRE(pthread_create(
+                &thread, &attributes,
+                [](void *arg) -> void * {
+                    auto *p = static_cast<Proposal *>(arg);
+                    iso_space_propose(&p->params, &p->base, &p->size);
+                    return nullptr;
+                },
+                &there) == 0);
+    REQUIRE(pthread_join(thread, nullptr) == 0);
+    pthread_attr_destroy(&attributes);
+    munmap(stack, size);
+    CHECK(there.base == here.base);
+    CHECK(there.size == here.size);
 }
 
 TEST_CASE("addresses that are in use are not taken, and the message names what is there", "[space]")
