@@ -87,6 +87,7 @@ struct iso_job {
     unsigned calling;          /* arrival callbacks that run now, in whatever thread */
     struct iso_borrow *borrow; /* the request for slots under way, or NULL */
     uint32_t borrow_token;     /* of the last request */
+    uint64_t no_room;          /* requests for slots that nobody could serve */
     bool slots_going_home;     /* enough foreign slots to send a batch */
 
     iso_wait_t wait;

@@ -246,7 +246,8 @@ ISO_API iso_status_t iso_heap_populate(iso_heap_t *heap);
 
 /* As in C: NULL with errno ENOMEM when the space has no room; a size of 0 gives a unique block.
  * Blocks are aligned to 16 bytes, power-of-two sizes up to 4 KiB to their size. Any size up to the
- * space. Contents are undefined (iso_calloc: zero). The heap must be at this rank. */
+ * space. Contents are undefined (iso_calloc: zero). The heap must be one, and at this rank: NULL is a
+ * fault. */
 ISO_API void *iso_malloc(iso_heap_t *heap, size_t size) ISO_ALLOC_FN((2));
 ISO_API void *iso_calloc(iso_heap_t *heap, size_t count, size_t size) ISO_ALLOC_FN((2, 3));
 /* ptr NULL allocates from heap; otherwise heap must be ptr's own, or NULL. On failure ptr stays. A

@@ -155,8 +155,10 @@ void ship_once(Job &job, size_t size, size_t total, const char *pattern)
         }
         Kept *kept = nullptr;
         for (Kept *block : blocks) {
-            const bool odd = (reinterpret_cast<uintptr_t>(block) >> 20 & 1) != 0;
-            if (*pattern == 'e' || (*pattern == 's' && odd) ||
+            const auto address = reinterpret_cast<uintptr_t>(block);
+            const bool odd = (address >> 20 & 1) != 0;
+            const bool group = (address >> 13) * 2654435761u % 1000 < 900;
+            if (*pattern == 'e' || (*pattern == 's' && odd) || (*pattern == 'g' && group) ||
                 (*pattern == 'r' && random() % 10 != 0)) {
                 iso_free(block);
                 continue;
@@ -199,9 +201,10 @@ void shipped()
 {
     Job job;
     for (const size_t size : {64, 4096, 65536}) {
-        for (const char *pattern : {"full", "second MiB freed", "random 90 % freed"})
+        for (const char *pattern :
+             {"full", "second MiB freed", "random 90 % freed", "groups of 8 KiB, 90 % freed"})
             ship_once(job, size, (size_t{48} << 20) / scale, pattern);
-        ship_once(job, size, (size_t{1} << 30) / (size == 64 ? 4 : 1) / scale, "emptied");
+        ship_once(job, size, (size_t{1} << 30) / scale, "emptied");
     }
     job.finish();
 }
