@@ -54,7 +54,7 @@
 #define HOME1 1
 #endif
 #ifndef DEPTH /* of a channel: a check that fails when it is too small */
-#define DEPTH 6
+#define DEPTH 10
 #endif
 
 #if NODES == 1
@@ -108,6 +108,7 @@ mtype = {INVALID, REFUSED, AGAIN, BUSY}; /* reasons of a NACK */
 #define WORD_MOVING    2
 #define WORD_LEFT      3
 #define WORD_RELEASING 4
+#define WORD_CLAIMED   5
 
 /* What one rank knows of one heap. All 0: nothing. */
 typedef view_t {
@@ -132,7 +133,8 @@ typedef view_t {
     /* iso_left_t */
     unsigned left : 2;
     unsigned left_holder : 2;
-    unsigned left_grant : 4
+    unsigned left_grant : 4;
+    unsigned left_epoch : 5 /* that the heap left with */
 }
 view_t views[N * HEAPS];
 #define at(r, h) views[(r) * HEAPS + (h)]
@@ -228,18 +230,18 @@ inline may_use(r, h)
 }
 
 /* Nobody uses what is in this memory, and nobody may put there. */
-inline check_release(m, h)
+inline check_release(r, m, h)
 {
     for (i : 0 .. N - 1) {
         for (j : 0 .. N - 1) { /* i: whose pages; j: who might put there */
             if
             :: memory_of(i) == m && i != j ->
-                assert(gone[j] || at(j, h).grant == 0 || at(j, h).grant_rank != i || gone[i]);
-                assert(gone[j] || at(j, h).dest != i || gone[i] ||
+                assert(i != r || gone[j] || at(j, h).grant == 0 || at(j, h).grant_rank != i);
+                assert(gone[j] || at(j, h).dest != i || gone[i] || (i != r && at(j, h).by_grant != 0) ||
                        (at(j, h).step != PUTTING && at(j, h).step != FLUSHING &&
                         at(j, h).step != STOPPING));
                 for (k : 0 .. PAGES - 1) {
-                    assert(gone[j] || flight(j, i, h, k) == NONE)
+                    assert(gone[j] || gone[i] || (i != r && at(j, h).by_grant != 0) || flight(j, i, h, k) == NONE)
                 }
             :: memory_of(i) == m && i == j -> assert(gone[i] || at(i, h).state != OWNED)
             :: else
@@ -248,10 +250,10 @@ inline check_release(m, h)
     }
 }
 
-inline punch(m, h)
+inline punch(r, m, h)
 {
-    printf("%d: pages of heap %d given back\n", m, h);
-    check_release(m, h);
+    printf("%d: pages of heap %d given back\n", r, h);
+    check_release(r, m, h);
     for (i : 0 .. PAGES - 1) {
         page(m, h, i) = BAD
     }
@@ -316,6 +318,16 @@ inline grant_unused(r, h)
     fi
 }
 
+/* ---- retain.c ---- */
+
+inline left_set(r, h, state_, holder_, generation_, epoch_)
+{
+    at(r, h).left = state_;
+    at(r, h).left_holder = holder_;
+    at(r, h).left_grant = generation_;
+    at(r, h).left_epoch = epoch_
+}
+
 /* ---- migrate.c ---- */
 
 inline request_clear(r, h)
@@ -343,12 +355,11 @@ inline end_gone(r, h)
     if
     :: is_handover(r, at(r, h).dest)
     :: else -> /* iso_retain_leave */
-        at(r, h).left = (at(r, h).promise -> LEFT_GRANTED : LEFT_IDLE);
-        at(r, h).left_holder = at(r, h).dest;
-        at(r, h).left_grant = at(r, h).promise;
-#if SHARED && NODES > 1
+        if
+        :: at(r, h).promise != 0 -> left_set(r, h, LEFT_GRANTED, at(r, h).dest, at(r, h).promise, at(r, h).to_epoch)
+        :: else -> left_set(r, h, LEFT_IDLE, 0, 0, 0)
+        fi;
         node_leave(r, h)
-#endif
     fi;
     if
     :: !same_node(r, at(r, h).dest) -> send(r, at(r, h).dest, DONE, h, at(r, h).to_epoch, 0, 0)
@@ -372,7 +383,9 @@ inline stop(r, h)
 {
     in_flight(r, h);
     if
+#ifndef MUTANT_STOP_UNFLUSHED
     :: found -> at(r, h).step = STOPPING
+#endif
     :: else ->
         if
         :: at(r, h).step > FROZEN && at(r, h).by_grant == 0 ->
@@ -397,10 +410,19 @@ inline set_word(r, h, st, e, a, b)
     word(r, h).source = a;
     word(r, h).target = b
 }
+#if SHARED
 inline node_leave(r, h)
 {
-    set_word(r, h, WORD_LEFT, 0, 0, r)
+    if
+#ifndef MUTANT_CLAIM_ANY
+    :: at(r, h).state == ARRIVING && !is_word(r, h, WORD_CLAIMED, 0, 0, r) /* somebody has it by now */
+#endif
+    :: else -> set_word(r, h, WORD_LEFT, 0, 0, r)
+    fi
 }
+#else
+inline node_leave(r, h) { skip }
+#endif
 inline decide_by_node(r, h)
 {
     if
@@ -426,6 +448,7 @@ inline settle(r)
 }
 #else
 #define is_taken(r, h) 0
+inline node_leave(r, h) { skip }
 inline decide_by_node(r, h) { skip }
 inline settle(r) { skip }
 #endif
@@ -559,12 +582,8 @@ inline abandon(r, h)
     if
     :: at(r, h).in_handover
     :: else -> /* iso_retain_leave */
-        at(r, h).left = LEFT_IDLE;
-        at(r, h).left_holder = 0;
-        at(r, h).left_grant = 0;
-#if SHARED && NODES > 1
+        left_set(r, h, LEFT_IDLE, 0, 0, 0);
         node_leave(r, h)
-#endif
     fi;
     incoming_clear(r, h);
     at(r, h).state = ELSEWHERE;
@@ -579,9 +598,29 @@ inline own(r, h)
         at(r, h).grant = at(r, h).in_promise
     :: else
     fi;
+#if SHARED && NODES > 1 && !defined(MUTANT_CLAIM_ANY)
+    if
+    :: !at(r, h).in_handover -> set_word(r, h, WORD_OWNED, 0, r, r) /* iso_node_own */
+    :: else
+    fi;
+#endif
     incoming_clear(r, h);
     may_use(r, h)
 }
+
+/* iso_node_claim; granted: by a COMMIT under a standing grant of this rank */
+#if SHARED && NODES > 1
+#ifdef MUTANT_CLAIM_ANY
+#define can_claim(r, h, granted) 1
+#else
+#define can_claim(r, h, granted) \
+    ((granted) -> is_word(r, h, WORD_LEFT, 0, 0, r) \
+               : (word(r, h).state != WORD_OWNED && word(r, h).state != WORD_MOVING && \
+                  (word(r, h).state != WORD_CLAIMED || word(r, h).target == r || gone[word(r, h).target])))
+#endif
+#else
+#define can_claim(r, h, granted) 1
+#endif
 
 inline enter(r, a, h, e, handover)
 {
@@ -590,13 +629,10 @@ inline enter(r, a, h, e, handover)
     at(r, h).in_step = RESERVED;
     at(r, h).in_source = a;
     at(r, h).in_handover = handover;
-    /* iso_retain_claim: what was left is void */
-    at(r, h).left = 0;
-    at(r, h).left_holder = 0;
-    at(r, h).left_grant = 0;
+    left_set(r, h, 0, 0, 0, 0); /* iso_retain_claim: what was left is void */
 #if SHARED && NODES > 1
     if
-    :: !handover -> set_word(r, h, WORD_NONE, 0, 0, 0)
+    :: !handover -> set_word(r, h, WORD_CLAIMED, 0, 0, r)
     :: else
     fi
 #endif
@@ -607,7 +643,7 @@ inline send_nack(r, a, h, e, about, reason)
     send(r, a, NACK, h, e, about, reason);
     if
     :: gone[a] && orphan[h] && orphan_epoch[h] == e && orphan_target[h] == r -> may_be_lost[h] = 1
-    :: !gone[a] && at(a, h).step == COMMITTED && at(a, h).to_epoch == e && at(a, h).dest == r -> nacked[h] = 1
+    :: !gone[a] && at(a, h).to_epoch == e && at(a, h).dest == r -> nacked[h] = 1
     :: else
     fi
 }
@@ -616,10 +652,14 @@ inline on_reserve(r, a, h, e, handover)
 {
     settle(r);
     if
-    :: at(r, h).state != ELSEWHERE -> send_nack(r, a, h, e, RESERVE, INVALID)
+    :: at(r, h).state != ELSEWHERE -> send_nack(r, a, h, e, RESERVE, BUSY)
     :: else ->
         if
         :: no -> send_nack(r, a, h, e, RESERVE, REFUSED)
+#ifndef MUTANT_STALE_RESERVE
+        :: !no && at(r, h).left >= LEFT_GRANTED && e <= at(r, h).left_epoch -> send_nack(r, a, h, e, RESERVE, BUSY)
+#endif
+        :: !no && !handover && !can_claim(r, h, 0) -> send_nack(r, a, h, e, RESERVE, BUSY)
         :: else ->
             enter(r, a, h, e, handover);
             if
@@ -662,7 +702,8 @@ inline on_commit(r, a, h, e, g, promised)
     :: !found && g != 0 ->
         settle(r);
         if
-        :: at(r, h).left >= LEFT_GRANTED && at(r, h).left_holder == a && at(r, h).left_grant == g ->
+        :: at(r, h).left >= LEFT_GRANTED && at(r, h).left_holder == a && at(r, h).left_grant == g &&
+            can_claim(r, h, 1) ->
             if
             :: no -> decline_nack(r, a, h, e, REFUSED)
             :: else ->
@@ -751,9 +792,7 @@ inline on_ungrant(r, a, h, g)
 {
     if
     :: at(r, h).left >= LEFT_GRANTED && at(r, h).left_holder == a && at(r, h).left_grant == g ->
-        at(r, h).left = LEFT_IDLE;
-        at(r, h).left_holder = 0;
-        at(r, h).left_grant = 0
+        left_set(r, h, LEFT_IDLE, 0, 0, 0)
     :: else
     fi
 }
@@ -801,9 +840,7 @@ inline on_death(r, a)
         fi;
         if
         :: at(r, hh).left >= LEFT_GRANTED && at(r, hh).left_holder == a -> /* iso_retain_holder_dead */
-            at(r, hh).left = LEFT_IDLE;
-            at(r, hh).left_holder = 0;
-            at(r, hh).left_grant = 0
+            left_set(r, hh, LEFT_IDLE, 0, 0, 0)
         :: else
         fi
     }
@@ -864,9 +901,7 @@ inline crash(r)
         at(r, hh).epoch = 0;
         at(r, hh).grant = 0;
         at(r, hh).grant_rank = 0;
-        at(r, hh).left = 0;
-        at(r, hh).left_holder = 0;
-        at(r, hh).left_grant = 0;
+        left_set(r, hh, 0, 0, 0, 0);
         for (i : 0 .. N - 1) {
             for (j : 0 .. PAGES - 1) {
                 flight(i, r, hh, j) = NONE
@@ -985,15 +1020,14 @@ mtype = {RUNNING, RESERVE_SENT, OFFERED, DECLINED, RELEASING};
     :: else \
     fi
 #else
-#define RELEASE(h) punch(memory_of(me), h)
+#define RELEASE(h) punch(me, memory_of(me), h)
 #endif
 
 /* iso_retain_trim */
 #define TRIM(h) \
     :: d_step { \
         stage == RUNNING && PRESSURE && at(me, h).left == LEFT_IDLE -> \
-        at(me, h).left = 0; \
-        at(me, h).left_holder = 0; \
+        left_set(me, h, 0, 0, 0, 0); \
         RELEASE(h); \
         skip \
     } \
@@ -1017,7 +1051,13 @@ mtype = {RUNNING, RESERVE_SENT, OFFERED, DECLINED, RELEASING};
     :: d_step { \
         stage == RUNNING && can_bury(me, a) -> \
         do \
-        :: len(way(a, me)) > 0 -> way(a, me)?mm, hh, ee, gg, xx \
+        :: len(way(a, me)) > 0 -> \
+            way(a, me)?mm, hh, ee, gg, xx; \
+            if \
+            :: mm == COMMIT && orphan[hh] && orphan_target[hh] == me && orphan_epoch[hh] == ee -> \
+                may_be_lost[hh] = 1 \
+            :: else \
+            fi \
         :: else -> break \
         od; \
         on_death(me, a); \
@@ -1088,7 +1128,7 @@ end:
     }
 #if SHARED
     :: d_step { stage == RELEASING && is_word(me, stage_heap, WORD_RELEASING, 0, 0, me) ->
-        punch(memory_of(me), stage_heap);
+        punch(me, memory_of(me), stage_heap);
         set_word(me, stage_heap, WORD_NONE, 0, 0, 0);
         stage = RUNNING;
         stage_heap = 0
@@ -1199,6 +1239,12 @@ init {
             }
             page(memory_of(HOME1), 1, i) = WHOLE
         }
+#endif
+#if NODES > 1
+        set_word(HOME0, 0, WORD_OWNED, 0, HOME0, HOME0);
+#if HEAPS > 1
+        set_word(HOME1, 1, WORD_OWNED, 0, HOME1, HOME1);
+#endif
 #endif
         run World();
         run Transport();
