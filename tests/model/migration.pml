@@ -53,6 +53,9 @@
 #ifndef HOME1
 #define HOME1 1
 #endif
+#ifdef UNCHECKED /* only what a formula at the end says */
+#define assert(condition) skip
+#endif
 #ifndef DEPTH /* of a channel: a check that fails when it is too small */
 #define DEPTH 10
 #endif
@@ -102,6 +105,11 @@ mtype = {INVALID, REFUSED, AGAIN, BUSY}; /* reasons of a NACK */
 #define LEFT_IDLE     1
 #define LEFT_GRANTED  2
 #define LEFT_REVOKING 3
+#ifdef MUTANT_RELEASE_UNASKED
+#define LEFT_REVOKED LEFT_IDLE
+#else
+#define LEFT_REVOKED LEFT_REVOKING
+#endif
 /* core/node.c */
 #define WORD_NONE      0
 #define WORD_OWNED     1
@@ -356,7 +364,9 @@ inline end_gone(r, h)
     :: is_handover(r, at(r, h).dest)
     :: else -> /* iso_retain_leave */
         if
+#ifndef MUTANT_PROMISE_FORGOTTEN
         :: at(r, h).promise != 0 -> left_set(r, h, LEFT_GRANTED, at(r, h).dest, at(r, h).promise, at(r, h).to_epoch)
+#endif
         :: else -> left_set(r, h, LEFT_IDLE, 0, 0, 0)
         fi;
         node_leave(r, h)
@@ -388,8 +398,10 @@ inline stop(r, h)
 #endif
     :: else ->
         if
+#ifndef MUTANT_NO_CANCEL
         :: at(r, h).step > FROZEN && at(r, h).by_grant == 0 ->
             send(r, at(r, h).dest, CANCEL, h, at(r, h).to_epoch, 0, 0)
+#endif
         :: else
         fi;
         end_here(r, h)
@@ -399,9 +411,13 @@ inline stop(r, h)
 #if NODES > 1
 #define is_word(r, h, st, e, a, b) \
     (word(r, h).state == st && word(r, h).epoch == (e) && word(r, h).source == (a) && word(r, h).target == (b))
+#ifdef MUTANT_TAKEN_IS_OWNED
+#define is_taken(r, h) is_word(r, h, WORD_OWNED, at(r, h).to_epoch, r, at(r, h).dest)
+#else
 #define is_taken(r, h) \
     (!is_word(r, h, WORD_MOVING, at(r, h).to_epoch, r, at(r, h).dest) && \
      !is_word(r, h, WORD_OWNED, at(r, h).to_epoch, at(r, h).dest, r))
+#endif
 
 inline set_word(r, h, st, e, a, b)
 {
@@ -426,7 +442,11 @@ inline node_leave(r, h) { skip }
 inline decide_by_node(r, h)
 {
     if
+#ifdef MUTANT_DECLINE_BY_STORE
+    :: true ->
+#else
     :: is_word(r, h, WORD_MOVING, at(r, h).to_epoch, r, at(r, h).dest) -> /* iso_node_decline */
+#endif
         set_word(r, h, WORD_OWNED, at(r, h).to_epoch, at(r, h).dest, r);
         send(r, at(r, h).dest, CANCEL, h, at(r, h).to_epoch, 0, 0);
         end_here(r, h)
@@ -451,6 +471,17 @@ inline settle(r)
 inline node_leave(r, h) { skip }
 inline decide_by_node(r, h) { skip }
 inline settle(r) { skip }
+#endif
+
+#ifdef MUTANT_TIMEOUT_OWNS
+inline doubt(r, h) { end_here(r, h) }
+#else
+inline doubt(r, h)
+{
+    printf("%d: is in DOUBT of heap %d\n", r, h);
+    at(r, h).step = DOUBT;
+    at(r, h).state = IN_DOUBT
+}
 #endif
 
 inline give_up(r, h)
@@ -513,21 +544,34 @@ inline begin(r, h)
     fi
 }
 
-#define is_mine(r, a, h, e) (at(r, h).step != NO_REQUEST && at(r, h).dest == a && at(r, h).to_epoch == e)
+#ifdef MUTANT_NO_EPOCH
+#define same_epoch(a, b) 1
+#else
+#define same_epoch(a, b) ((a) == (b))
+#endif
+#define is_mine(r, a, h, e) (at(r, h).step != NO_REQUEST && at(r, h).dest == a && same_epoch(at(r, h).to_epoch, e))
 
 inline on_grant(r, a, h, e)
 {
     if
+#ifndef MUTANT_GRANT_UNHEARD
     :: is_mine(r, a, h, e) && at(r, h).step == RESERVING -> at(r, h).step = PUTTING
+#endif
     :: else
     fi
 }
+
+#ifdef MUTANT_DOUBT_IS_DEAF
+#define doubt_hears(r, h) 0
+#else
+#define doubt_hears(r, h) (at(r, h).step == DOUBT)
+#endif
 
 inline on_ack(r, a, h, e)
 {
     if
     :: same_node(r, a)
-    :: !same_node(r, a) && is_mine(r, a, h, e) && (at(r, h).step == COMMITTED || at(r, h).step == DOUBT) ->
+    :: !same_node(r, a) && is_mine(r, a, h, e) && (at(r, h).step == COMMITTED || doubt_hears(r, h)) ->
         end_gone(r, h)
     :: else
     fi
@@ -692,7 +736,8 @@ inline decline_nack(r, a, h, e, reason)
 #endif
 }
 
-#define is_incoming(r, a, h) (at(r, h).state == ARRIVING && at(r, h).in_source == a)
+#define is_incoming(r, a, h) \
+    (at(r, h).state == ARRIVING && at(r, h).in_source == a)
 
 inline on_commit(r, a, h, e, g, promised)
 {
@@ -702,8 +747,12 @@ inline on_commit(r, a, h, e, g, promised)
     :: !found && g != 0 ->
         settle(r);
         if
+#ifdef MUTANT_GRANT_UNCHECKED
+        :: at(r, h).state == ELSEWHERE ->
+#else
         :: at(r, h).left >= LEFT_GRANTED && at(r, h).left_holder == a && at(r, h).left_grant == g &&
             can_claim(r, h, 1) ->
+#endif
             if
             :: no -> decline_nack(r, a, h, e, REFUSED)
             :: else ->
@@ -743,10 +792,18 @@ inline on_commit(r, a, h, e, g, promised)
         :: else ->
             if
             :: !same_node(r, a) ->
-                at(r, h).in_step = ARRIVED;
-                send(r, a, ACK, h, e, 0, 0)
+                send(r, a, ACK, h, e, 0, 0);
+#ifdef MUTANT_OWN_AT_COMMIT
+                own(r, h)
+#else
+                at(r, h).in_step = ARRIVED
+#endif
 #if NODES > 1
+#ifdef MUTANT_TAKE_BY_STORE
+            :: same_node(r, a) ->
+#else
             :: same_node(r, a) && is_word(r, h, WORD_MOVING, e, a, r) -> /* iso_node_take */
+#endif
                 set_word(r, h, WORD_OWNED, e, a, r);
                 own(r, h);
                 send(r, a, ACK, h, e, 0, 0)
@@ -778,7 +835,9 @@ inline on_revoke(r, a, h, g)
     if
     :: at(r, h).grant == g && at(r, h).grant_rank == a ->
         if
+#ifndef MUTANT_UNGRANT_IN_USE
         :: at(r, h).by_grant == g && at(r, h).dest == a -> at(r, h).revoke_answer = 1
+#endif
         :: else ->
             at(r, h).grant = 0;
             at(r, h).grant_rank = 0;
@@ -833,7 +892,9 @@ inline on_death(r, a)
         if
         :: is_incoming(r, a, hh) ->
             if
+#ifndef MUTANT_DEATH_ABANDONS
             :: at(r, hh).in_step == ARRIVED -> own(r, hh)
+#endif
             :: else -> abandon(r, hh)
             fi
         :: else
@@ -992,9 +1053,7 @@ mtype = {RUNNING, RESERVE_SENT, OFFERED, DECLINED, RELEASING};
         :: else \
         fi; \
         if \
-        :: at(me, h).step == COMMITTED && !same_node(me, at(me, h).dest) -> \
-            at(me, h).step = DOUBT; \
-            at(me, h).state = IN_DOUBT \
+        :: at(me, h).step == COMMITTED && !same_node(me, at(me, h).dest) -> doubt(me, h) \
         :: else -> give_up(me, h) \
         fi \
     }
@@ -1033,12 +1092,17 @@ mtype = {RUNNING, RESERVE_SENT, OFFERED, DECLINED, RELEASING};
     } \
     :: d_step { \
         stage == RUNNING && PRESSURE && at(me, h).left == LEFT_GRANTED -> \
-        at(me, h).left = LEFT_REVOKING; \
+        at(me, h).left = LEFT_REVOKED; \
         send(me, at(me, h).left_holder, REVOKE, h, 0, at(me, h).left_grant, 0) \
     }
 
 #define can_bury(r, a) \
-    ((a) != (r) && gone[a] && !knows_dead(r, a) && (len(way(a, r)) == 0 || is_down(r, a)) && !lands(a, r))
+    ((a) != (r) && gone[a] && !knows_dead(r, a) && (all_heard(r, a) || is_down(r, a)) && !lands(a, r))
+#ifdef MUTANT_DEATH_BEFORE_WORDS
+#define all_heard(r, a) 1
+#else
+#define all_heard(r, a) (len(way(a, r)) == 0)
+#endif
 #define flies(a, b, h) (flight(a, b, h, 0) != NONE || flight(a, b, h, PAGES - 1) != NONE)
 #if HEAPS > 1
 #define lands(a, b) (flies(a, b, 0) || flies(a, b, 1))
@@ -1054,7 +1118,7 @@ mtype = {RUNNING, RESERVE_SENT, OFFERED, DECLINED, RELEASING};
         :: len(way(a, me)) > 0 -> \
             way(a, me)?mm, hh, ee, gg, xx; \
             if \
-            :: mm == COMMIT && orphan[hh] && orphan_target[hh] == me && orphan_epoch[hh] == ee -> \
+            :: is_down(me, a) && mm == COMMIT && orphan[hh] && orphan_target[hh] == me && orphan_epoch[hh] == ee -> \
                 may_be_lost[hh] = 1 \
             :: else \
             fi \
@@ -1253,3 +1317,18 @@ init {
         run Rank(2)
     }
 }
+
+#ifdef LTL
+#define moves_away(r) (at(r, 0).state == MOVING)
+#define two_owners                                                                        \
+    ((at(0, 0).state == OWNED && at(1, 0).state == OWNED) ||                              \
+     (at(1, 0).state == OWNED && at(2, 0).state == OWNED) ||                              \
+     (at(0, 0).state == OWNED && at(2, 0).state == OWNED))
+/* A migration ends: with an owner, or in doubt. All comes to rest, in a state that check_settled finds good. */
+ltl ends { [](moves_away(0) -> <>!moves_away(0)) && [](moves_away(1) -> <>!moves_away(1)) &&
+           [](moves_away(2) -> <>!moves_away(2)) }
+ltl rests { <>settled }
+ltl one_owner { []!two_owners }
+/* Without a fault there is no doubt, and the heap is at somebody. */
+ltl no_doubt { [](at(0, 0).state != IN_DOUBT && at(1, 0).state != IN_DOUBT && at(2, 0).state != IN_DOUBT) }
+#endif
