@@ -48,8 +48,7 @@ static void abandon(iso_job_t *job, iso_incoming_t *incoming)
     iso_hold_t *hold = incoming->hold;
     if (hold) {
         if (!incoming->handover)
-            iso_retain_leave(job, incoming->heap, hold->extents, hold->extent_count, NULL, 0,
-                             incoming->source, 0);
+            iso_retain_abandon(job, incoming->heap, hold->extents, hold->extent_count);
         iso_hold_drop(hold, false);
     }
     forget(job, incoming);
@@ -63,6 +62,8 @@ static void own(iso_job_t *job, iso_incoming_t *incoming)
     hold->arrival = NULL;
     if (incoming->promise)
         hold->grant = (iso_grant_t){incoming->source, incoming->promise, hold->extents_version};
+    if (!incoming->handover)
+        iso_retain_own(job, hold->extents, hold->extent_count);
     hold->counted = true;
     iso_heap_thaw(hold);
     job->stats.migrations_in++;
@@ -95,17 +96,22 @@ static iso_status_t incoming_new(iso_job_t *job, uint32_t source, const iso_msg_
     return ISO_OK;
 }
 
-/* Enters the slots. After this the pages are the arriving heap's. */
+/* Enters the slots. After this the pages are the arriving heap's. ISO_ERR_BUSY: they are another rank's. */
 static iso_status_t enter(iso_job_t *job, iso_incoming_t *incoming, const iso_extent_t *extents,
-                          uint32_t count)
+                          uint32_t count, iso_coming_t coming)
 {
-    iso_status_t status = iso_hold_adopt(job, incoming->heap, extents, count, &incoming->hold);
+    iso_hold_t *hold;
+    iso_status_t status = iso_hold_adopt(job, incoming->heap, extents, count, &hold);
     if (status != ISO_OK)
         return status;
-    incoming->hold->epoch = incoming->epoch;
-    incoming->hold->arrival = incoming;
+    if (!iso_retain_claim(job, incoming->heap, extents, count, coming)) {
+        iso_hold_drop(hold, false);
+        return ISO_ERR_BUSY;
+    }
+    incoming->hold = hold;
+    hold->epoch = incoming->epoch;
+    hold->arrival = incoming;
     incoming->step = ISO_INCOMING_RESERVED;
-    iso_retain_claim(job, extents, count, incoming->handover);
     return ISO_OK;
 }
 
@@ -139,8 +145,8 @@ iso_status_t iso_arrive_on_reserve(iso_job_t *job, iso_peer_t *peer, const iso_m
         if (incoming)
             return turn_away(job, peer, msg, NULL, ISO_ERR_INVALID);
         iso_migrate_settle(job);
-        if (iso_hold_find(job, heap))
-            return turn_away(job, peer, msg, NULL, ISO_ERR_INVALID);
+        if (iso_hold_find(job, heap) || iso_retain_is_stale(job, heap, msg->epoch))
+            return turn_away(job, peer, msg, NULL, ISO_ERR_BUSY);
         if (!admitted(job, heap, peer->rank, msg->bytes, NULL, 0))
             return turn_away(job, peer, msg, NULL, ISO_ERR_REFUSED);
         if (incoming_new(job, peer->rank, msg, &incoming) != ISO_OK)
@@ -168,7 +174,8 @@ iso_status_t iso_arrive_on_reserve(iso_job_t *job, iso_peer_t *peer, const iso_m
         slots += iso_extent_slots(&extents[i]);
     if (slots != incoming->slots || (incoming->handover && !peer->same_node))
         return turn_away(job, peer, msg, incoming, ISO_ERR_INVALID);
-    iso_status_t status = enter(job, incoming, extents, count);
+    iso_status_t status = enter(job, incoming, extents, count,
+                                incoming->handover ? ISO_COMING_HANDOVER : ISO_COMING_RESERVED);
     if (status != ISO_OK)
         return turn_away(job, peer, msg, incoming, status);
     free(incoming->extents);
@@ -200,8 +207,10 @@ static iso_status_t enter_granted(iso_job_t *job, iso_peer_t *peer, const iso_ms
     }
     uint32_t count = left->extent_count; /* entering frees what was left */
     memcpy(extents, left->extents, count * sizeof *extents);
-    iso_status_t status = enter(job, incoming, extents, count);
+    iso_status_t status = enter(job, incoming, extents, count, ISO_COMING_GRANTED);
     free(extents);
+    if (status == ISO_ERR_BUSY)
+        status = ISO_ERR_AGAIN; /* the grant's pages were claimed by another rank of the node */
     if (status != ISO_OK)
         forget(job, incoming);
     else

@@ -122,7 +122,7 @@ iso_status_t iso_hold_create(iso_job_t *job, iso_hold_t **hold_p, char **slot_p,
         if (status == ISO_OK) {
             extent_add(hold, slot, 1);
             iso_slots_enter(&job->slots, &hold->extents[0], heap_slot_address(hold));
-            iso_node_clear(&job->node, slot);
+            iso_node_begin(&job->node, slot);
             hold->state = ISO_HEAP_OWNED;
             hold->counted = true;
             job->stats.heaps++;

@@ -97,7 +97,8 @@ static void end_gone(iso_request_t *request)
     hold->request = NULL;
     if (request->path == ISO_PATH_PUT)
         iso_retain_leave(job, request->heap, hold->extents, hold->extent_count, request->runs,
-                         request->run_count, request->dest, request->promise);
+                         request->run_count,
+                         &(iso_promise_t){request->dest, request->promise, request->epoch});
     else
         job->stats.handovers_out++;
     if (!request->decided_by_node)
@@ -108,11 +109,70 @@ static void end_gone(iso_request_t *request)
     iso_retain_trim(job);
 }
 
-/* Before COMMIT: the source may give up at any time, but what it still puts must have ended. */
+static void on_put_end(iso_completion_t *completion, iso_status_t status)
+{
+    iso_put_op_t *op = (iso_put_op_t *)completion;
+    iso_request_t *request = op->request;
+    op->busy = false;
+    request->ops_busy--;
+    if (status != ISO_OK) {
+        if (request->put_status == ISO_OK)
+            request->put_status = status;
+    } else if (op->length > 0) {
+        request->bytes_put += op->length;
+        request->job->stats.bytes_put += op->length;
+        extend_deadline(request);
+    } else {
+        request->flush_done = true;
+    }
+}
+
+static iso_put_op_t *free_op(iso_request_t *request)
+{
+    for (int i = 0; i < ISO_PUTS_IN_FLIGHT; i++)
+        if (!request->ops[i].busy)
+            return &request->ops[i];
+    return NULL;
+}
+
+/* Accounts for an operation that the transport has accepted. */
+static void op_started(iso_put_op_t *op, iso_status_t status)
+{
+    op->busy = true;
+    op->request->ops_busy++;
+    if (status == ISO_OK)
+        on_put_end(&op->completion, ISO_OK);
+}
+
+/* A flush that failed has ended all the same, and with it what it was for. */
+static iso_status_t start_flush(iso_request_t *request)
+{
+    iso_put_op_t *op = free_op(request);
+    if (!op)
+        return ISO_ERR_AGAIN;
+    *op = (iso_put_op_t){.completion = {on_put_end}, .request = request, .length = 0};
+    iso_status_t status = request->peer->link->ops->flush(request->peer->ep, &op->completion);
+    if (status == ISO_ERR_AGAIN)
+        return status;
+    request->unflushed = false;
+    if (status >= 0)
+        op_started(op, status);
+    return status;
+}
+
+/* Can nothing that the request has put land any more? Does what it takes. */
+static bool is_quiet(iso_request_t *request)
+{
+    if (request->ops_busy == 0 && request->unflushed && !request->peer->dead)
+        start_flush(request);
+    return request->ops_busy == 0 && (!request->unflushed || request->peer->dead);
+}
+
+/* Before COMMIT: the source may give up at any time, but nothing that it has put may land later. */
 static void stop(iso_request_t *request, iso_status_t status)
 {
     request->stop_status = status;
-    if (request->ops_busy > 0) {
+    if (!is_quiet(request)) {
         request->step = ISO_STEP_STOPPING;
         return;
     }
@@ -226,41 +286,6 @@ static void begin(iso_request_t *request)
     reach(request, ISO_STAGE_RESERVE_SENT);
 }
 
-static void on_put_end(iso_completion_t *completion, iso_status_t status)
-{
-    iso_put_op_t *op = (iso_put_op_t *)completion;
-    iso_request_t *request = op->request;
-    op->busy = false;
-    request->ops_busy--;
-    if (status != ISO_OK) {
-        if (request->put_status == ISO_OK)
-            request->put_status = status;
-    } else if (op->length > 0) {
-        request->bytes_put += op->length;
-        request->job->stats.bytes_put += op->length;
-        extend_deadline(request);
-    } else {
-        request->flush_done = true;
-    }
-}
-
-static iso_put_op_t *free_op(iso_request_t *request)
-{
-    for (int i = 0; i < ISO_PUTS_IN_FLIGHT; i++)
-        if (!request->ops[i].busy)
-            return &request->ops[i];
-    return NULL;
-}
-
-/* Accounts for an operation that the transport has accepted. */
-static void op_started(iso_put_op_t *op, iso_status_t status)
-{
-    op->busy = true;
-    op->request->ops_busy++;
-    if (status == ISO_OK)
-        on_put_end(&op->completion, ISO_OK);
-}
-
 static unsigned put_turn(iso_request_t *request)
 {
     iso_peer_t *peer = request->peer;
@@ -283,6 +308,7 @@ static unsigned put_turn(iso_request_t *request)
             request->put_status = status;
             break;
         }
+        request->unflushed = true;
         op_started(op, status);
         turn += length;
         request->puts++;
@@ -299,18 +325,12 @@ static unsigned put_turn(iso_request_t *request)
 
 static unsigned flush_turn(iso_request_t *request)
 {
-    iso_put_op_t *op = free_op(request);
-    if (!op)
-        return 0;
-    *op = (iso_put_op_t){.completion = {on_put_end}, .request = request, .length = 0};
-    iso_status_t status = request->peer->link->ops->flush(request->peer->ep, &op->completion);
+    iso_status_t status = start_flush(request);
     if (status == ISO_ERR_AGAIN)
         return 0;
     request->step = ISO_STEP_FLUSHING;
     if (status < 0)
         request->put_status = status;
-    else
-        op_started(op, status);
     return 1;
 }
 
@@ -351,7 +371,7 @@ static unsigned advance(iso_request_t *request, double now)
         break;
     }
     case ISO_STEP_STOPPING:
-        if (request->ops_busy > 0)
+        if (!is_quiet(request))
             return 0;
         stop(request, request->stop_status);
         return 1;

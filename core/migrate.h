@@ -22,7 +22,7 @@ typedef enum iso_step {
     ISO_STEP_PUTTING,   /* granted: puts under way */
     ISO_STEP_FLUSHING,  /* all puts issued, remote completion awaited */
     ISO_STEP_COMMITTED, /* COMMIT sent: from here the target's answer, or its death, decides */
-    ISO_STEP_STOPPING,  /* given up before COMMIT; puts in flight are awaited */
+    ISO_STEP_STOPPING,  /* given up before COMMIT; what was put is flushed first */
     ISO_STEP_DOUBT,     /* the caller's request has ended in doubt; late answers still settle it */
     ISO_STEP_ENDED
 } iso_step_t;
@@ -62,6 +62,7 @@ struct iso_request {
     uint64_t live_bytes, bytes_put, puts;
     iso_put_op_t ops[ISO_PUTS_IN_FLIGHT];
     unsigned ops_busy;
+    bool unflushed; /* puts were issued after the last flush was */
     bool flush_done;
     iso_status_t put_status; /* first failure of a put */
 

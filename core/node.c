@@ -20,13 +20,15 @@ typedef struct segment_header {
 } segment_header_t;
 
 /* word: state 4 | epoch 20 | source 20 | target 20. 20 bits of epoch tell apart what can be
- * outstanding at once by far; 20 bits of rank are a million ranks. */
+ * outstanding at once by far; 20 bits of rank are a million ranks. CLAIMED keeps the word that it took
+ * the place of: as epoch its state, as source its target. */
 enum {
     WORD_NONE = 0,
     WORD_OWNED = 1,
     WORD_MOVING = 2,
     WORD_LEFT = 3,
-    WORD_RELEASING = 4
+    WORD_RELEASING = 4,
+    WORD_CLAIMED = 5
 };
 
 static uint64_t word_make(uint64_t state, uint64_t epoch, uint64_t source, uint64_t target)
@@ -42,6 +44,14 @@ static uint64_t word_state(uint64_t word)
 static uint32_t word_target(uint64_t word)
 {
     return word & 0xfffff;
+}
+
+static uint64_t claimed_from(uint64_t word)
+{
+    uint64_t state = word >> 40 & 0xfffff, target = word >> 20 & 0xfffff;
+    if (state == WORD_OWNED)
+        return word_make(WORD_OWNED, 0, target, target);
+    return state == WORD_LEFT ? word_make(WORD_LEFT, 0, 0, target) : 0;
 }
 
 /* rank_count: it is not of this node */
@@ -190,21 +200,31 @@ bool iso_node_taken(const iso_node_t *node, uint32_t slot, uint32_t source, uint
            word != word_make(WORD_OWNED, epoch, target, source);
 }
 
-void iso_node_clear(iso_node_t *node, uint32_t slot)
+static uint64_t word_here(const iso_node_t *node)
+{
+    return word_make(WORD_OWNED, 0, node->self, node->self);
+}
+
+void iso_node_begin(iso_node_t *node, uint32_t slot)
 {
     if (node->words)
-        atomic_store(&node->words[slot], 0);
+        atomic_store(&node->words[slot], word_here(node));
+}
+
+static bool shares(const iso_node_t *node)
+{
+    return node->words && node->shared_pages;
 }
 
 void iso_node_leave(iso_node_t *node, uint32_t slot)
 {
-    if (node->words && node->shared_pages)
+    if (shares(node))
         atomic_store(&node->words[slot], word_make(WORD_LEFT, 0, 0, node->self));
 }
 
 bool iso_node_release_begin(iso_node_t *node, uint32_t slot)
 {
-    if (!node->words || !node->shared_pages)
+    if (!shares(node))
         return true;
     uint64_t left = word_make(WORD_LEFT, 0, 0, node->self);
     return atomic_compare_exchange_strong(&node->words[slot], &left,
@@ -213,7 +233,7 @@ bool iso_node_release_begin(iso_node_t *node, uint32_t slot)
 
 void iso_node_release_end(iso_node_t *node, uint32_t slot)
 {
-    if (!node->words || !node->shared_pages)
+    if (!shares(node))
         return;
     uint64_t releasing = word_make(WORD_RELEASING, 0, 0, node->self);
     atomic_compare_exchange_strong(&node->words[slot], &releasing, 0);
@@ -232,17 +252,101 @@ static bool rank_is_gone(const iso_node_t *node, uint32_t rank)
     return dead;
 }
 
-void iso_node_claim(iso_node_t *node, uint32_t slot)
+/* The word, once no other rank is giving the slot's pages back. */
+static uint64_t word_at_rest(const iso_node_t *node, uint32_t slot)
 {
-    if (!node->words || !node->shared_pages)
-        return;
     for (unsigned spins = 1;; spins++) {
         uint64_t word = atomic_load(&node->words[slot]);
-        bool wait = word_state(word) == WORD_RELEASING && word_target(word) != node->self;
-        if (wait && spins % 64 == 0 && rank_is_gone(node, word_target(word)))
-            wait = false;
-        if (!wait && atomic_compare_exchange_strong(&node->words[slot], &word, 0))
-            return;
+        if (word_state(word) != WORD_RELEASING || word_target(word) == node->self ||
+            (spins % 64 == 0 && rank_is_gone(node, word_target(word))))
+            return word;
         sched_yield();
     }
+}
+
+static iso_claim_t claimable(const iso_node_t *node, uint64_t word, bool of_dead)
+{
+    switch (word_state(word)) {
+    case WORD_MOVING:
+        return ISO_CLAIM_NO; /* its target takes it, or it ended with both */
+    case WORD_OWNED:
+        if (of_dead)
+            return ISO_CLAIM_YES;
+        return word_target(word) != node->self && rank_is_gone(node, word_target(word))
+                   ? ISO_CLAIM_OF_DEAD
+                   : ISO_CLAIM_NO;
+    case WORD_CLAIMED:
+        return word_target(word) == node->self || rank_is_gone(node, word_target(word))
+                   ? ISO_CLAIM_YES
+                   : ISO_CLAIM_NO;
+    default:
+        return ISO_CLAIM_YES;
+    }
+}
+
+iso_claim_t iso_node_claim(iso_node_t *node, uint32_t slot, bool of_dead)
+{
+    if (!shares(node))
+        return ISO_CLAIM_YES;
+    for (;;) {
+        uint64_t word = word_at_rest(node, slot);
+        iso_claim_t answer = claimable(node, word, of_dead);
+        if (answer == ISO_CLAIM_NO ||
+            atomic_compare_exchange_strong(
+                &node->words[slot], &word,
+                word_make(WORD_CLAIMED, word_state(word), word_target(word), node->self)))
+            return answer;
+    }
+}
+
+bool iso_node_claim_left(iso_node_t *node, uint32_t slot)
+{
+    uint64_t left = word_make(WORD_LEFT, 0, 0, node->self);
+    return !shares(node) || atomic_compare_exchange_strong(
+                                &node->words[slot], &left,
+                                word_make(WORD_CLAIMED, WORD_LEFT, node->self, node->self));
+}
+
+/* From CLAIMED(self) to `word`. */
+static bool claim_ends(iso_node_t *node, uint32_t slot, bool as_before)
+{
+    uint64_t word = atomic_load(&node->words[slot]);
+    return word_state(word) == WORD_CLAIMED && word_target(word) == node->self &&
+           atomic_compare_exchange_strong(&node->words[slot], &word,
+                                          as_before ? claimed_from(word)
+                                                    : word_make(WORD_LEFT, 0, 0, node->self));
+}
+
+void iso_node_unclaim(iso_node_t *node, uint32_t slot)
+{
+    if (shares(node))
+        claim_ends(node, slot, true);
+}
+
+bool iso_node_abandon(iso_node_t *node, uint32_t slot)
+{
+    return !shares(node) || claim_ends(node, slot, false);
+}
+
+void iso_node_own(iso_node_t *node, uint32_t slot)
+{
+    if (shares(node))
+        atomic_store(&node->words[slot], word_here(node));
+}
+
+void iso_node_receive(iso_node_t *node, uint32_t slot)
+{
+    if (!shares(node))
+        return;
+    for (;;) {
+        uint64_t word = word_at_rest(node, slot);
+        if (atomic_compare_exchange_strong(&node->words[slot], &word, word_here(node)))
+            return;
+    }
+}
+
+void iso_node_give(iso_node_t *node, uint32_t slot)
+{
+    if (shares(node))
+        atomic_store(&node->words[slot], 0);
 }

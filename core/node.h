@@ -5,9 +5,14 @@
  * MOVING(source -> target) and becomes OWNED(target) or, given up, OWNED(source) by one
  * compare-and-swap. No timeout and no message decides; a rank that dies cannot leave it undecided.
  *
- * With shared backing the node's pages are one set, and the word of any slot that no heap of the
- * node has says who answers for pages left in it: LEFT(rank), RELEASING(rank) while that rank gives
- * them back, or NONE. Claiming a slot for an arrival waits for a RELEASING to end or its rank to die.
+ * With shared backing the node's pages are one set, and the word of a slot says who answers for them:
+ * OWNED or MOVING when the slot is in the node (which of its ranks it is now says only the word of a
+ * heap's first slot), LEFT(rank) for pages that a heap left behind, RELEASING(rank) while that rank
+ * gives them back, CLAIMED(rank) when a heap from beyond the node is expected there, or NONE. A slot
+ * that was never beyond the node may say NONE, too: no claim can speak of it.
+ * One rank at a time has a claim, and nobody claims what is in the node: a reservation that its source
+ * has given up may be read only when the heap is here already, by way of another rank. Claiming waits
+ * for a RELEASING to end; what a rank had that is dead now stops nobody.
  *
  * A node of one rank has no segment: `words` is NULL and nobody asks.
  */
@@ -55,14 +60,31 @@ bool iso_node_decline(iso_node_t *node, uint32_t slot, uint32_t source, uint32_t
                       uint64_t epoch);
 bool iso_node_taken(const iso_node_t *node, uint32_t slot, uint32_t source, uint32_t target,
                     uint64_t epoch);
-/* A heap that came from beyond the node, is new, or left the node: no offer stands. */
-void iso_node_clear(iso_node_t *node, uint32_t slot);
+/* A new heap of this rank: no offer stands. */
+void iso_node_begin(iso_node_t *node, uint32_t slot);
 
-/* Pages, with shared backing (no-ops otherwise). */
-void iso_node_leave(iso_node_t *node, uint32_t slot);
+/* Pages, with shared backing (otherwise they do nothing, and what they ask is true). */
+void iso_node_leave(iso_node_t *node, uint32_t slot); /* its heap has left the node from here */
 bool iso_node_release_begin(iso_node_t *node, uint32_t slot); /* false: claimed by another rank */
 void iso_node_release_end(iso_node_t *node, uint32_t slot);
-void iso_node_claim(iso_node_t *node, uint32_t slot);
+
+/* For a heap that is expected from beyond the node. `of_dead`: the heap's first slot was owned by a rank
+ * that is dead, so that none of its slots is in the node. */
+typedef enum iso_claim {
+    ISO_CLAIM_NO,
+    ISO_CLAIM_YES,
+    ISO_CLAIM_OF_DEAD
+} iso_claim_t;
+iso_claim_t iso_node_claim(iso_node_t *node, uint32_t slot, bool of_dead);
+/* The same for pages that this rank left under a grant: false when they are not its own any more. */
+bool iso_node_claim_left(iso_node_t *node, uint32_t slot);
+void iso_node_unclaim(iso_node_t *node, uint32_t slot); /* at once: as it was before the claim */
+/* The heap will not come, its pages are left by this rank. false: others have the slot by now. */
+bool iso_node_abandon(iso_node_t *node, uint32_t slot);
+void iso_node_own(iso_node_t *node, uint32_t slot); /* what was claimed has come */
+/* Free slots, from wherever, and to wherever. */
+void iso_node_receive(iso_node_t *node, uint32_t slot);
+void iso_node_give(iso_node_t *node, uint32_t slot);
 
 #ifdef __cplusplus
 }

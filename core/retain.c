@@ -121,8 +121,10 @@ void iso_retain_slot_free(iso_job_t *job, uint32_t slot, uint32_t used)
 
 void iso_retain_slots_leave(iso_job_t *job, uint32_t first, uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
         punch_units(job, first + i, dirty_remove(job, first + i, ALL_UNITS));
+        iso_node_give(&job->node, first + i);
+    }
 }
 
 /* Of 8 slots: most of a large heap has nothing to give back, and handing it over should not be felt. */
@@ -181,16 +183,63 @@ static void left_detach_slot(iso_job_t *job, uint32_t slot)
         left_unlink(retain, left);
 }
 
-void iso_retain_claim(iso_job_t *job, const iso_extent_t *extents, uint32_t count, bool handover)
+/* Takes back what claim_words has done up to the slot. */
+static void unclaim_words(iso_job_t *job, const iso_extent_t *extents, uint32_t count,
+                          uint32_t until)
 {
-    iso_retain_t *retain = &job->retain;
-    if (handover && !retain->oldest)
-        return;
+    for (uint32_t e = 0; e < count; e++)
+        for (uint32_t i = 0; i < iso_extent_slots(&extents[e]); i++) {
+            if (extents[e].first + i == until)
+                return;
+            iso_node_unclaim(&job->node, extents[e].first + i);
+        }
+}
+
+/* The node's words. The heap's first slot says whether the heap is in the node: the others cannot, when
+ * it was handed over since they were written. */
+static bool claim_words(iso_job_t *job, const iso_heap_t *heap, const iso_extent_t *extents,
+                        uint32_t count, iso_coming_t coming)
+{
+    iso_claim_t answer = ISO_CLAIM_YES;
+    uint32_t heap_slot = heap ? iso_space_slot(&job->space, heap) : 0;
+    if (coming == ISO_COMING_HANDOVER || !job->node.words || !job->node.shared_pages)
+        return true;
+    if (coming == ISO_COMING_RESERVED)
+        answer = iso_node_claim(&job->node, heap_slot, false);
+    if (answer == ISO_CLAIM_NO)
+        return false;
     for (uint32_t e = 0; e < count; e++)
         for (uint32_t i = 0; i < iso_extent_slots(&extents[e]); i++) {
             uint32_t slot = extents[e].first + i;
-            if (!handover)
-                iso_node_claim(&job->node, slot);
+            bool claimed = true;
+            if (coming == ISO_COMING_FREE)
+                iso_node_receive(&job->node, slot);
+            else if (coming == ISO_COMING_GRANTED)
+                claimed = iso_node_claim_left(&job->node, slot);
+            else if (slot != heap_slot)
+                claimed =
+                    iso_node_claim(&job->node, slot, answer == ISO_CLAIM_OF_DEAD) != ISO_CLAIM_NO;
+            if (!claimed) {
+                unclaim_words(job, extents, count, slot);
+                if (coming == ISO_COMING_RESERVED)
+                    iso_node_unclaim(&job->node, heap_slot);
+                return false;
+            }
+        }
+    return true;
+}
+
+bool iso_retain_claim(iso_job_t *job, const iso_heap_t *heap, const iso_extent_t *extents,
+                      uint32_t count, iso_coming_t coming)
+{
+    iso_retain_t *retain = &job->retain;
+    if (!claim_words(job, heap, extents, count, coming))
+        return false;
+    if (!retain->oldest)
+        return true;
+    for (uint32_t e = 0; e < count; e++)
+        for (uint32_t i = 0; i < iso_extent_slots(&extents[e]); i++) {
+            uint32_t slot = extents[e].first + i;
             if (!retain->left_of[slot])
                 continue;
             left_detach_slot(job, slot);
@@ -198,9 +247,19 @@ void iso_retain_claim(iso_job_t *job, const iso_extent_t *extents, uint32_t coun
              * slot of it: the look is postponed until trim has a reason for it. */
             uint32_t mask = retain->resident[slot];
             retain->resident[slot] = 0;
-            if (!handover)
+            if (coming != ISO_COMING_HANDOVER)
                 dirty_add(job, slot, mask);
         }
+    return true;
+}
+
+void iso_retain_own(iso_job_t *job, const iso_extent_t *extents, uint32_t count)
+{
+    if (!job->node.words || !job->node.shared_pages)
+        return;
+    for (uint32_t e = 0; e < count; e++)
+        for (uint32_t i = 0; i < iso_extent_slots(&extents[e]); i++)
+            iso_node_own(&job->node, extents[e].first + i);
 }
 
 static uint32_t run_units(const iso_run_t *run, uintptr_t slot_address)
@@ -259,39 +318,53 @@ uint32_t iso_retain_promise(iso_job_t *job, const iso_run_t *runs, size_t run_co
     return retain->generation;
 }
 
-void iso_retain_leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents, uint32_t count,
-                      const iso_run_t *runs, size_t run_count, uint32_t holder, uint32_t generation)
+/* No memory to remember a slot by. Under a grant its pages must stay all the same. */
+static void forget_left(iso_job_t *job, uint32_t slot, bool granted)
+{
+    if (!granted && iso_node_release_begin(&job->node, slot)) {
+        punch_units(job, slot, job->retain.resident[slot]);
+        iso_node_release_end(&job->node, slot);
+    }
+    job->retain.resident[slot] = 0;
+}
+
+/* What the resident bits of these slots say is left, by this rank. */
+static void leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents, uint32_t count,
+                  const iso_promise_t *promise, bool came)
 {
     iso_retain_t *retain = &job->retain;
     iso_left_t *left = malloc(sizeof *left + count * sizeof *extents);
     if (left) {
-        *left = (iso_left_t){.heap = heap, .holder = holder, .extent_count = count, .whole = true};
+        *left = (iso_left_t){.heap = heap,
+                             .holder = promise->holder,
+                             .generation = promise->generation,
+                             .epoch = promise->epoch,
+                             .state = promise->generation ? ISO_LEFT_GRANTED : ISO_LEFT_IDLE,
+                             .extent_count = count,
+                             .whole = true};
         memcpy(left->extents, extents, count * sizeof *extents);
     }
     for (uint32_t e = 0; e < count; e++)
         for (uint32_t i = 0; i < iso_extent_slots(&extents[e]); i++) {
             uint32_t slot = extents[e].first + i;
-            retain->dirty_units -= units_in(retain->resident[slot]);
-            if (!runs)
-                retain->resident[slot] = ALL_UNITS;
-        }
-    mark_runs(job, runs, run_count);
-    for (uint32_t e = 0; e < count; e++)
-        for (uint32_t i = 0; i < iso_extent_slots(&extents[e]); i++) {
-            uint32_t slot = extents[e].first + i;
+            if (came) {
+                iso_node_leave(&job->node, slot);
+            } else if (!iso_node_abandon(&job->node, slot)) {
+                retain->resident[slot] = 0; /* another rank of the node answers for it */
+                continue;
+            }
             if (left) {
                 retain->left_of[slot] = left;
                 left->units += units_in(retain->resident[slot]);
                 left->slots_left++;
-                iso_node_leave(&job->node, slot);
-            } else { /* no memory to remember them by: under a grant they must stay all the same */
-                if (!generation)
-                    punch_units(job, slot, retain->resident[slot]);
-                retain->resident[slot] = 0;
+            } else {
+                forget_left(job, slot, promise->generation != 0);
             }
         }
-    if (!left)
+    if (!left || left->slots_left == 0) {
+        free(left);
         return;
+    }
     left->prev = retain->newest;
     if (left->prev)
         left->prev->next = left;
@@ -299,9 +372,40 @@ void iso_retain_leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *exte
         retain->oldest = left;
     retain->newest = left;
     retain->left_units += left->units;
-    left->generation = generation;
-    if (generation)
-        left->state = ISO_LEFT_GRANTED;
+}
+
+/* The slots' units are not counted as dirty any more. */
+static void undirty(iso_job_t *job, const iso_extent_t *extents, uint32_t count, uint32_t resident)
+{
+    iso_retain_t *retain = &job->retain;
+    for (uint32_t e = 0; e < count; e++)
+        for (uint32_t i = 0; i < iso_extent_slots(&extents[e]); i++) {
+            uint32_t slot = extents[e].first + i;
+            retain->dirty_units -= units_in(retain->resident[slot]);
+            retain->resident[slot] |= resident;
+        }
+}
+
+void iso_retain_leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents, uint32_t count,
+                      const iso_run_t *runs, size_t run_count, const iso_promise_t *promise)
+{
+    undirty(job, extents, count, 0);
+    mark_runs(job, runs, run_count);
+    leave(job, heap, extents, count, promise, true);
+}
+
+void iso_retain_abandon(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents,
+                        uint32_t count)
+{
+    const iso_promise_t nothing = {0, 0, 0};
+    undirty(job, extents, count, ALL_UNITS);
+    leave(job, heap, extents, count, &nothing, false);
+}
+
+bool iso_retain_is_stale(const iso_job_t *job, const iso_heap_t *heap, uint64_t epoch)
+{
+    const iso_left_t *left = job->retain.left_of[iso_space_slot(&job->space, heap)];
+    return left && left->heap == heap && left->state != ISO_LEFT_IDLE && epoch <= left->epoch;
 }
 
 static bool is_grant(const iso_left_t *left, const iso_heap_t *heap, uint32_t holder,

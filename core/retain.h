@@ -39,6 +39,7 @@ typedef struct iso_left {
     iso_left_state_t state;
     uint32_t holder;     /* of the grant; valid unless IDLE */
     uint32_t generation; /* of the grant */
+    uint64_t epoch;      /* that the heap went with */
     uint32_t units;      /* resident, in all its slots that are still left */
     uint32_t slots_left; /* slots not claimed since; freed at 0 */
     bool whole;          /* no slot was claimed: the grant still speaks of the whole heap */
@@ -82,11 +83,22 @@ uint32_t iso_retain_slots_use(iso_job_t *job, uint32_t first, uint32_t count);
 /* A slot became free here; the units in `used` held something until now. */
 void iso_retain_slot_free(iso_job_t *job, uint32_t slot, uint32_t used);
 
-/* These slots are about to be this rank's again (a heap arrives, slots come back): what was left in
- * them becomes dirty, grants on them are void. The new owner of the slots is the only rank that can
- * have a grant on them, and it has given it up: see core/README.md. handover: the pages come with
- * the slots, from another rank of the node, who had claimed them. */
-void iso_retain_claim(iso_job_t *job, const iso_extent_t *extents, uint32_t count, bool handover);
+/* How slots come here. */
+typedef enum iso_coming {
+    ISO_COMING_RESERVED, /* a heap is expected in them */
+    ISO_COMING_GRANTED,  /* a heap has come, by a grant on what was left in them */
+    ISO_COMING_HANDOVER, /* a heap from another rank of the node, with its pages */
+    ISO_COMING_FREE      /* free slots */
+} iso_coming_t;
+
+/* These slots are about to be this rank's again: what was left in them becomes dirty, grants on them are
+ * void. The new owner of the slots is the only rank that can have a grant on them, and it has given it
+ * up: see core/README.md. false, with nothing changed: they, or their pages in the node, are another
+ * rank's. Free ones never are, and have no heap (NULL). */
+bool iso_retain_claim(iso_job_t *job, const iso_heap_t *heap, const iso_extent_t *extents,
+                      uint32_t count, iso_coming_t coming);
+/* What was claimed for a heap has come: its slots are in this node. */
+void iso_retain_own(iso_job_t *job, const iso_extent_t *extents, uint32_t count);
 
 /* Live runs as a migration has them. */
 typedef struct iso_run {
@@ -98,11 +110,22 @@ typedef struct iso_run {
  * have on the pages it leaves here; 0: none, they are more than the limit. */
 uint32_t iso_retain_promise(iso_job_t *job, const iso_run_t *runs, size_t run_count);
 
-/* The heap has gone to rank `holder` and left these runs (runs NULL: unknown, all of the slots).
- * generation: as promised to the holder; 0: nobody may put here. */
+/* What the next owner of a heap was promised. */
+typedef struct iso_promise {
+    uint32_t holder, generation; /* generation 0: nothing */
+    uint64_t epoch;              /* that it has the heap with */
+} iso_promise_t;
+
+/* The heap has gone and left these runs. */
 void iso_retain_leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents, uint32_t count,
-                      const iso_run_t *runs, size_t run_count, uint32_t holder,
-                      uint32_t generation);
+                      const iso_run_t *runs, size_t run_count, const iso_promise_t *promise);
+/* The heap that was expected in these slots will not come: anything may have been put there. */
+void iso_retain_abandon(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents,
+                        uint32_t count);
+
+/* Was a reservation for the heap made before it last went from here, with a grant that still stands? Then it
+ * was given up since, and must not touch what the grant is on. */
+bool iso_retain_is_stale(const iso_job_t *job, const iso_heap_t *heap, uint64_t epoch);
 
 /* The whole heap's left pages under a grant to `holder` of this generation, or NULL. */
 iso_left_t *iso_retain_granted(iso_job_t *job, const iso_heap_t *heap, uint32_t holder,

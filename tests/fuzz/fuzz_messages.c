@@ -33,6 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static iso_job_t *job;
 static fuzz_push_fn push;
+static fuzz_unflushed_fn unflushed;
 static uint8_t cookie[16];
 
 static iso_status_t allgather(void *ctx, const void *mine, void *all, size_t len)
@@ -74,6 +75,8 @@ static void on_sent(uint32_t dest, const void *data, size_t len)
     CHECK(iso_wire_decode(data, len, cookie, &msg) == ISO_OK && msg.source == 0);
     if (msg.type == ISO_MSG_HELLO)
         memcpy(cookie, msg.cookie, sizeof cookie);
+    if (msg.type == ISO_MSG_COMMIT || msg.type == ISO_MSG_CANCEL) /* nothing lands after them */
+        CHECK(!unflushed(dest, msg.heap));
     if (msg.type == ISO_MSG_COMMIT) {
         unsigned i = committed_count++ % 16;
         committed[i].heap = msg.heap;
@@ -355,7 +358,8 @@ static void open_module(void)
     fuzz_listen_fn listen;
     *(void **)&push = dlsym(module, "fuzz_push");
     *(void **)&listen = dlsym(module, "fuzz_listen");
-    CHECK(push && listen);
+    *(void **)&unflushed = dlsym(module, "fuzz_unflushed");
+    CHECK(push && listen && unflushed);
     listen(on_sent);
 }
 

@@ -1,4 +1,5 @@
-/* fuzz_transport.c - see fuzz_transport.h. Its puts go nowhere, but must lie in the peer's region. */
+/* fuzz_transport.c - see fuzz_transport.h. Its puts go nowhere, but must lie in the peer's region; there is
+ * no room for every third. */
 #include "fuzz_transport.h"
 #include <stdlib.h>
 #include <string.h>
@@ -23,11 +24,22 @@ typedef struct message {
     unsigned char data[];
 } message_t;
 
+#define RANKS 4
+#define SLOT_SHIFT 21
+
+typedef struct landing { /* slots that were put into since the last flush */
+    uint64_t slots[64];
+    unsigned count;
+} landing_t;
+
 static message_t *first, **last = &first;
 static fuzz_sent_fn listener;
+static landing_t landings[RANKS];
+static unsigned puts;
 
 ISO_API void fuzz_push(uint32_t source, const void *data, size_t len);
 ISO_API void fuzz_listen(fuzz_sent_fn sent);
+ISO_API bool fuzz_unflushed(uint32_t rank, uint64_t heap);
 
 void fuzz_push(uint32_t source, const void *data, size_t len)
 {
@@ -43,6 +55,14 @@ void fuzz_push(uint32_t source, const void *data, size_t len)
 void fuzz_listen(fuzz_sent_fn sent)
 {
     listener = sent;
+}
+
+bool fuzz_unflushed(uint32_t rank, uint64_t heap)
+{
+    for (unsigned i = 0; rank < RANKS && i < landings[rank].count; i++)
+        if (landings[rank].slots[i] == heap >> SLOT_SHIFT)
+            return true;
+    return false;
 }
 
 static message_t *pop(void)
@@ -66,6 +86,8 @@ static iso_status_t fuzz_open(const iso_transport_host_t *host, iso_transport_t 
 {
     iso_transport_t *tp = calloc(1, sizeof *tp);
     tp->host = host;
+    memset(landings, 0, sizeof landings);
+    puts = 0;
     *tp_p = tp;
     return ISO_OK;
 }
@@ -157,14 +179,18 @@ static volatile unsigned char sink;
 static iso_status_t fuzz_put(iso_endpoint_t *ep, const void *src, size_t len, iso_region_t *region,
                              uint64_t remote, iso_rkey_t *rkey, iso_completion_t *completion)
 {
-    (void)ep;
     (void)completion;
     const uint64_t base = (uintptr_t)region->memory.address;
     if ((uintptr_t)src != remote || (uintptr_t)src - base >= region->memory.length ||
         len > region->memory.length - ((uintptr_t)src - base))
         abort();
     (void)rkey; /* the fuzzer chose it: nothing to hold it against */
+    if (++puts % 3 == 0)
+        return ISO_ERR_AGAIN;
     sink = *(const volatile unsigned char *)src;
+    landing_t *landing = &landings[ep->rank % RANKS];
+    if (landing->count < sizeof landing->slots / sizeof *landing->slots)
+        landing->slots[landing->count++] = remote >> SLOT_SHIFT;
     return ISO_OK;
 }
 
@@ -176,8 +202,8 @@ static iso_status_t fuzz_fence(iso_endpoint_t *ep)
 
 static iso_status_t fuzz_flush(iso_endpoint_t *ep, iso_completion_t *completion)
 {
-    (void)ep;
     (void)completion;
+    landings[ep->rank % RANKS].count = 0;
     return ISO_OK;
 }
 

@@ -12,5 +12,7 @@ typedef void (*fuzz_push_fn)(uint32_t source, const void *data, size_t len);
 /* Called with every message that the library sends. */
 typedef void (*fuzz_sent_fn)(uint32_t dest, const void *data, size_t len);
 typedef void (*fuzz_listen_fn)(fuzz_sent_fn sent);
+/* May something still land at the rank that was put into the slot of this heap? Only a flush ends that. */
+typedef bool (*fuzz_unflushed_fn)(uint32_t rank, uint64_t heap);
 
 #endif

@@ -298,6 +298,54 @@ void cancel()
     job.finish();
 }
 
+// A reservation that was given up reaches its target only when the heap has been elsewhere for long: at another
+// rank of the target's node, which keeps one heap and hands the other to the target. Ranks 2 and 3 are that node.
+void given_up()
+{
+    constexpr size_t size = 1 << 20;
+    Job job;
+    if (self == 0) {
+        const pid_t pid = hear_pid(job);
+        iso_heap_t *heaps[] = {marked(job, size, 1), marked(job, size, 2)};
+        job.send(marked(job, 100, 3), 2); // they know each other
+        job.barrier();
+        stop_process(pid);
+        for (iso_heap_t *heap : heaps) {
+            iso_request_t *request = job.start(heap, 2);
+            iso_progress(job.job);
+            EXPECT_STATUS(ISO_OK, iso_cancel(request));
+            EXPECT_STATUS(ISO_ERR_CANCELED, iso_wait(request));
+            job.send(heap, 3);
+        }
+        job.receive(); // rank 3 has offered one of them to rank 2
+        EXPECT(kill(pid, SIGCONT) == 0);
+    } else if (self == 2) {
+        tell_pid(job);
+        job.receive();
+        job.barrier();
+        expect_marked(job.receive().heap, size, 1);
+    } else if (self == 3) {
+        job.barrier();
+        iso_heap_t *handed = job.receive().heap, *kept = job.receive().heap;
+        iso_request_t *request = job.start(handed, 2);
+        job.send(job.heap(), 0);
+        if (iso_wait(request) !=
+            ISO_OK) // the target may have been in the middle of it: it stays here
+            job.send(handed, 2);
+        for (const double until = now() + 0.3; now() < until;)
+            iso_progress_wait(job.job, 0.05);
+        expect_marked(kept, size, 2);
+        iso_heap_t *back = kept; // and it still goes where the reservation was for
+        job.send(back, 2);
+    } else {
+        job.barrier();
+    }
+    if (self == 2)
+        expect_marked(job.receive().heap, size, 2);
+    job.barrier();
+    job.finish();
+}
+
 // A heap of many large blocks, each of them an extent of its own and in its own place marked.
 constexpr size_t scattered_size = 5000;
 
@@ -418,7 +466,7 @@ int main(int argc, char **argv)
         {"one_sided", one_sided}, {"refused", refused}, {"misuse", misuse},
         {"headers", headers},     {"idle", idle},       {"borrow", borrow},
         {"stopped", stopped},     {"cancel", cancel},   {"parts", parts},
-        {"full_ring", full_ring}, {"base", base},
+        {"full_ring", full_ring}, {"base", base},       {"given_up", given_up},
     };
     return run_test(tests, argc, argv);
 }

@@ -2,6 +2,7 @@
 #include "core/node.h"
 #include "core/os.h"
 #include "tests/unit/support.hpp"
+#include <atomic>
 #include <thread>
 #include <vector>
 
@@ -73,7 +74,7 @@ TEST_CASE("it stays taken when the target sends the heap on", "[node]")
     REQUIRE(iso_node_take(&p.nodes[1], 9, 0, 5));
     iso_node_offer(&p.nodes[1], 9, 0, 6);
     CHECK(iso_node_taken(&p.nodes[0], 9, 0, 1, 5));
-    iso_node_clear(&p.nodes[1], 9);
+    iso_node_begin(&p.nodes[1], 9);
     CHECK(iso_node_taken(&p.nodes[0], 9, 0, 1, 5));
 }
 
@@ -103,16 +104,45 @@ TEST_CASE("left pages are released by who left them, or claimed by another, neve
     Pair p(true);
     iso_node_leave(&p.nodes[0], 7);
     CHECK_FALSE(iso_node_release_begin(&p.nodes[1], 7)); // not its own
-    iso_node_claim(&p.nodes[1], 7);
+    CHECK(iso_node_claim(&p.nodes[1], 7, false) == ISO_CLAIM_YES);
     CHECK_FALSE(iso_node_release_begin(&p.nodes[0], 7)); // claimed
     iso_node_leave(&p.nodes[0], 7);
     REQUIRE(iso_node_release_begin(&p.nodes[0], 7));
-    std::thread claimer([&] { iso_node_claim(&p.nodes[1], 7); }); // waits for the release
+    std::atomic<bool> released = false, claimed = false;
+    std::thread claimer([&] { // waits for the release
+        claimed = iso_node_claim(&p.nodes[1], 7, false) == ISO_CLAIM_YES && released;
+    });
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    CHECK(p.nodes[0].words[7] != 0);
+    released = true;
     iso_node_release_end(&p.nodes[0], 7);
     claimer.join();
-    CHECK(p.nodes[0].words[7] == 0);
+    CHECK(claimed);
+}
+
+TEST_CASE("one rank has a claim, and it ends as it began or with the heap", "[node]")
+{
+    Pair p(true);
+    iso_node_leave(&p.nodes[0], 7);
+    REQUIRE(iso_node_claim(&p.nodes[1], 7, false) == ISO_CLAIM_YES);
+    CHECK(iso_node_claim(&p.nodes[0], 7, false) == ISO_CLAIM_NO);
+    CHECK_FALSE(iso_node_claim_left(&p.nodes[0], 7)); // not even who left the pages
+    iso_node_unclaim(&p.nodes[1], 7);
+    CHECK(iso_node_claim_left(&p.nodes[0], 7)); // they are its own again
+    CHECK_FALSE(iso_node_abandon(&p.nodes[1], 7));
+    CHECK(iso_node_abandon(&p.nodes[0], 7));
+    REQUIRE(iso_node_claim(&p.nodes[1], 7, false) == ISO_CLAIM_YES);
+    iso_node_own(&p.nodes[1], 7);
+    CHECK(iso_node_claim(&p.nodes[0], 7, false) == ISO_CLAIM_NO); // it is in the node
+    CHECK_FALSE(iso_node_abandon(&p.nodes[1], 7));
+    iso_node_offer(&p.nodes[1], 7, 0, 3);
+    CHECK(iso_node_claim(&p.nodes[0], 7, false) == ISO_CLAIM_NO);
+    CHECK_FALSE(iso_node_taken(&p.nodes[1], 7, 1, 0, 3)); // and that has not touched the offer
+    CHECK(iso_node_take(&p.nodes[0], 7, 1, 3));
+    iso_node_give(&p.nodes[0], 7);
+    CHECK(iso_node_claim(&p.nodes[1], 7, false) == ISO_CLAIM_YES);
+    iso_node_receive(&p.nodes[0], 7); // free slots come whatever was expected there
+    CHECK_FALSE(iso_node_abandon(&p.nodes[1], 7));
+    CHECK(iso_node_claim(&p.nodes[1], 7, false) == ISO_CLAIM_NO);
 }
 
 TEST_CASE("a claim does not wait for a rank that died while releasing", "[node]")
@@ -129,8 +159,17 @@ TEST_CASE("a claim does not wait for a rank that died while releasing", "[node]"
     REQUIRE(status == 0);
     REQUIRE(p.nodes[1].words[7] != 0);
     p.nodes[1].pids[0] = child; // rank 0 is that process
-    iso_node_claim(&p.nodes[1], 7);
-    CHECK(p.nodes[1].words[7] == 0);
+    CHECK(iso_node_claim(&p.nodes[1], 7, false) == ISO_CLAIM_YES);
+    // nor is it stopped by what that rank owned, or expected; by an offer of it, it is
+    iso_node_own(&p.nodes[0], 8);
+    CHECK(iso_node_claim(&p.nodes[1], 8, false) == ISO_CLAIM_OF_DEAD);
+    REQUIRE(iso_node_claim(&p.nodes[0], 9, false) == ISO_CLAIM_YES);
+    CHECK(iso_node_claim(&p.nodes[1], 9, false) == ISO_CLAIM_YES);
+    iso_node_own(&p.nodes[1], 10);
+    CHECK(iso_node_claim(&p.nodes[1], 10, false) == ISO_CLAIM_NO);
+    CHECK(iso_node_claim(&p.nodes[1], 10, true) == ISO_CLAIM_YES); // a slot of a heap of the dead
+    iso_node_offer(&p.nodes[0], 11, 1, 1);
+    CHECK(iso_node_claim(&p.nodes[1], 11, false) == ISO_CLAIM_NO);
 }
 
 TEST_CASE("another job's segment is refused", "[node]")
