@@ -169,10 +169,9 @@ static bool walk_span(const walk_t *walk, iso_slot_t *slot, unsigned unit)
     bool more = true;
     if (span->kind == ISO_SPAN_TINY) {
         for (unsigned i = 0; more && i < ISO_CHUNKS_PER_UNIT; i++) {
-            char *chunk =
-                (char *)slot + ((size_t)unit << ISO_UNIT_SHIFT) + (size_t)i * ISO_CHUNK_SIZE;
+            const iso_chunk_t *chunk = iso_chunk_at(slot, unit, i);
             if (span->live >> i & 1)
-                more = walk_words(walk, (const uint64_t *)chunk, class->count, chunk + class->first,
+                more = walk_words(walk, chunk->bits, class->count, (char *)chunk + class->first,
                                   class->size);
         }
     } else if (span->kind == ISO_SPAN_SMALL) {

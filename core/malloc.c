@@ -6,6 +6,7 @@
 #include "core/hold.h"
 #include "core/log.h"
 #include "core/os.h"
+#include "core/verify.h"
 #include <errno.h>
 #include <string.h>
 
@@ -27,10 +28,13 @@ static void check_usable(const iso_heap_t *heap)
     iso_fatal("iso_malloc: %p is no heap, or its header is damaged", (const void *)heap);
 }
 
-static void *take(iso_heap_t *heap, unsigned klass)
+static inline void *take(iso_heap_t *heap, unsigned klass)
 {
     iso_current_t *current = &heap->current[klass];
     uint64_t free = *current->word;
+    const iso_chunk_t *chunk = iso_chunk_of(current->word);
+    if (!LIKELY(iso_check_holds(chunk)))
+        iso_check_failed(heap, chunk);
     unsigned index = (unsigned)__builtin_ctzll(free);
     *current->word = free & (free - 1);
     return current->base + index * current->size;
@@ -82,8 +86,7 @@ static void *malloc_large(iso_heap_t *heap, size_t size, size_t capacity, bool a
         return no_room();
     iso_slot_t *slot = (iso_slot_t *)address;
     memset(slot, 0, offsetof(iso_slot_t, bits)); /* no unit of it is in a span */
-    slot->magic = ISO_SLOT_MAGIC;
-    slot->is_run = 1;
+    slot->check = iso_check_of(slot);
     slot->heap = (uintptr_t)heap;
     slot->run_bytes = bytes;
     slot->run_slots = (uint32_t)count;

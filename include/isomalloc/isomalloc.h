@@ -146,6 +146,7 @@ typedef struct iso_params {
     bool core_dump;       /* iso space in core files (slow: the range is large) */
     bool progress_thread; /* the library makes progress, and calls back, in a thread of its own */
     uint32_t dump_signal; /* at which iso_dump writes to stderr; 0: none */
+    bool verify_handover; /* metadata are looked over before a handover too, see iso_heap_stats */
 
     const struct iso_bootstrap *caller_bootstrap; /* the caller's own; NULL: by `bootstrap` */
     iso_arrival_fn arrival;
@@ -230,7 +231,8 @@ typedef struct {
     uint64_t epoch;       /* grows with every migration of the heap, also with one that failed */
 } iso_heap_stats_t;
 
-/* Counts by a walk of the metadata, O(slots). ISO_ERR_NOT_OWNER. */
+/* Counts by a walk of the metadata, O(slots + their 4 KiB chunks in use), and looks for damage on the way:
+ * where it finds any it aborts with a message, as a migration by puts does before it. ISO_ERR_NOT_OWNER. */
 ISO_API iso_status_t iso_heap_stats(iso_heap_t *heap, iso_heap_stats_t *stats_p);
 
 /* Calls fn for every live block in address order within a slot run; stops when fn returns false.
