@@ -123,6 +123,7 @@ iso_status_t iso_hold_create(iso_job_t *job, iso_hold_t **hold_p, char **slot_p,
             extent_add(hold, slot, 1);
             iso_slots_enter(&job->slots, &hold->extents[0], heap_slot_address(hold));
             iso_node_clear(&job->node, slot);
+            iso_guard_lift(job, slot, 1);
             hold->state = ISO_HEAP_OWNED;
             hold->counted = true;
             job->stats.heaps++;
@@ -188,6 +189,8 @@ void iso_hold_drop(iso_hold_t *hold, bool free_slots)
         job->extent_at[extent->first] = 0;
         if (free_slots) {
             retain_extent(job, extent);
+            if (extent->count & ISO_EXTENT_RUN)
+                iso_guard_make(job, hold->heap, extent);
             iso_borrow_put(job, extent->first, iso_extent_slots(extent));
         }
     }
@@ -213,6 +216,7 @@ iso_status_t iso_hold_grow(iso_hold_t *hold, uint32_t count, char **address_p, u
         iso_extent_t extent = {first, count > 1 ? count | ISO_EXTENT_RUN : count};
         extent_add(hold, extent.first, extent.count);
         iso_slots_enter(&job->slots, &extent, heap_slot_address(hold));
+        iso_guard_lift(job, first, count);
         *address_p = iso_space_slot_address(&job->space, first);
         *warm_p = iso_retain_slots_use(job, first, count);
     }
@@ -233,6 +237,8 @@ void iso_hold_shrink(iso_hold_t *hold, char *address, uint32_t count)
         extent_cut(hold, index, first, count);
         iso_slots_clear(&job->slots, &gone);
         retain_extent(job, &gone);
+        if (gone.count & ISO_EXTENT_RUN)
+            iso_guard_make(job, hold->heap, &gone);
         iso_borrow_put(job, first, count);
     }
     iso_job_unlock(job);

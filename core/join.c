@@ -464,6 +464,8 @@ static iso_status_t open_tables(iso_job_t *job)
         status = iso_slots_open(&job->slots, slots, job->rank, job->size);
     if (status == ISO_OK)
         status = iso_retain_open(&job->retain, job->params.retain, slots);
+    if (status == ISO_OK)
+        status = iso_guard_open(job);
     if (status != ISO_OK)
         iso_log(&job->logger, ISO_LOG_ERROR,
                 "no room for the tables of an iso space of %" PRIu32
@@ -547,6 +549,7 @@ static void destroy(iso_job_t *job)
     if (job->net_link != job->node_link)
         iso_link_close(job->net_link);
     iso_link_close(job->node_link);
+    iso_guard_close(job);
     iso_retain_close(&job->retain);
     iso_slots_close(&job->slots);
     iso_os_table_unmap(job->extent_at, iso_space_slots(&job->space) * sizeof *job->extent_at);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 static const char *const backing_names[] = {"auto", "shared", "private", NULL};
+static const char *const guard_names[] = {"none", "first", "all", NULL};
 static const char *const thread_level_names[] = {"single", "serialized", "multiple", NULL};
 
 /* NAME, field, kind, names of an enum's values, default, help */
@@ -56,7 +57,12 @@ static const char *const thread_level_names[] = {"single", "serialized", "multip
         "(SIGUSR2); 0: none")                                                                   \
     ROW(VERIFY_HANDOVER, verify_handover, BOOL, NULL, "n",                                      \
         "look for damage in all metadata of a heap also before a handover, whose cost then "    \
-        "grows with the heap (before puts it is always done): y or n")
+        "grows with the heap (before puts it is always done): y or n")                          \
+    ROW(GUARD, guard, ENUM, guard_names, "first",                                               \
+        "what faults when it is used, of a freed block of more than 2M: its first page, all "   \
+        "(finds more, costs microseconds a page that is used again), or none")                  \
+    ROW(GUARD_BUDGET, guard_budget, COUNT, NULL, "1024",                                        \
+        "such guards at a time on kernels where each splits a mapping (before Linux 6.15)")
 
 typedef enum kind {
     SLOTS,   /* uint64_t: bytes, a multiple of a slot */
@@ -95,7 +101,8 @@ typedef union value {
 
 _Static_assert(sizeof(iso_backing_t) == sizeof(unsigned) &&
                    sizeof(iso_log_level_t) == sizeof(unsigned) &&
-                   sizeof(iso_thread_level_t) == sizeof(unsigned),
+                   sizeof(iso_thread_level_t) == sizeof(unsigned) &&
+                   sizeof(iso_guard_t) == sizeof(unsigned),
                "enum fields are copied through value_t.index");
 
 /* What a value of the row may be, for messages. */

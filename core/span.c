@@ -48,7 +48,7 @@ void iso_span_check(const iso_heap_t *heap, const iso_span_t *span)
 
 unsigned iso_span_unit_of_bits(const iso_slot_t *slot, const uint64_t *bits)
 {
-    if (bits >= slot->bits[0] && bits < slot->bits[ISO_UNITS_PER_SLOT])
+    if (bits >= slot->bits[0] && (const char *)bits < (const char *)slot->bits + sizeof slot->bits)
         return (unsigned)((size_t)(bits - slot->bits[0]) / 4);
     return iso_unit_of(bits);
 }

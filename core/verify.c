@@ -21,8 +21,9 @@ static const char *last_block(const iso_slot_t *slot, const char *before, size_t
     case ISO_SPAN_TINY: {
         const char *chunk = (const char *)iso_chunk_of(before);
         bool live = span->live >> iso_chunk_number(chunk) & 1;
-        return live && class->count ? chunk + class->first + (class->count - 1) * class->size
-                                    : NULL;
+        return live && class->count
+                   ? chunk + class->first + (class->count - (size_t)1) * class->size
+                   : NULL;
     }
     case ISO_SPAN_SMALL:
         return class->size ? iso_unit_base(slot, unit) +
@@ -236,7 +237,7 @@ static void verify_list(const iso_heap_t *heap, unsigned longest, uint32_t count
     if (some != (count > 0))
         iso_span_damaged(heap, &heap->lists, "which lists of slots are empty");
     for (const iso_slot_t *slot = heap->slots[longest]; slot || count; slot = slot->next, count--) {
-        if (!count || iso_span_slot(heap, slot) != slot)
+        if (!count || !slot || iso_span_slot(heap, slot) != slot)
             iso_span_damaged(heap, &heap->slots[longest], "a list of slots");
         if (slot->prev != prev || slot->longest != longest)
             iso_span_damaged(heap, slot, "a list of slots is not linked both ways");
