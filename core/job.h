@@ -94,6 +94,7 @@ struct iso_job {
 
     iso_wait_t wait;
     iso_threads_t threads;
+    bool has_fault_handler;
     double deaths_heard; /* when the bootstrap was last asked who is dead */
     iso_stage_test_t stage_test;
     bool forked; /* this is a child of the process that joined: the job is not its */

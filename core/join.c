@@ -13,6 +13,7 @@
  */
 #include "core/arrive.h"
 #include "core/backing.h"
+#include "core/fault.h"
 #include "core/heap.h"
 #include "core/job.h"
 #include "core/launch.h"
@@ -531,6 +532,7 @@ static void leave_table(iso_job_t *job)
 
 static void destroy(iso_job_t *job)
 {
+    iso_fault_close(job);
     iso_threads_close(job);
     leave_table(job);
     iso_migrate_close(job);
@@ -598,6 +600,8 @@ static iso_status_t join(iso_job_t *job, iso_status_t so_far)
         job); /* the library's own threads call the bootstrap, too: not before we are done */
     if (status == ISO_OK)
         status = iso_threads_open(job);
+    if (status == ISO_OK)
+        status = iso_fault_open(job);
     ready_t mine = {HELLO_MAGIC, status};
     void *all;
     iso_status_t gathered = gather(job, &mine, sizeof mine, &all);

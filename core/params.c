@@ -58,6 +58,9 @@ static const char *const thread_level_names[] = {"single", "serialized", "multip
     ROW(VERIFY_HANDOVER, verify_handover, BOOL, NULL, "n",                                      \
         "look for damage in all metadata of a heap also before a handover, whose cost then "    \
         "grows with the heap (before puts it is always done): y or n")                          \
+    ROW(FAULT_HANDLER, fault_handler, BOOL, NULL, "n",                                          \
+        "a handler for SIGSEGV and SIGBUS says of which heap the address is or was, and why "   \
+        "it faults, before the handler that was there (or the end): y or n")                    \
     ROW(GUARD, guard, ENUM, guard_names, "first",                                               \
         "what faults when it is used, of a freed block of more than 2M: its first page, all "   \
         "(finds more, costs microseconds a page that is used again), or none")                  \

@@ -153,6 +153,8 @@ typedef struct iso_params {
     bool core_dump;       /* iso space in core files (slow: the range is large) */
     bool progress_thread; /* the library makes progress, and calls back, in a thread of its own */
     uint32_t dump_signal; /* at which iso_dump writes to stderr; 0: none */
+    bool
+        fault_handler; /* says of a fault in the iso space what it is; then the handler before it runs */
     iso_guard_t guard;
     uint32_t guard_budget; /* guards at a time where each splits a mapping, before Linux 6.15 */
     bool verify_handover;  /* metadata are looked over before a handover too, see iso_heap_stats */
