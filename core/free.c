@@ -4,6 +4,7 @@
 #include "core/block.h"
 #include "core/hold.h"
 #include "core/job.h"
+#include "core/poison.h"
 
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 
@@ -40,6 +41,7 @@ static __attribute__((noinline)) void free_checked(void *ptr)
     if (!ptr)
         return;
     iso_block_t block = iso_block_find(ptr, "iso_free");
+    iso_poison_block_freed(block.heap, ptr, block.size);
     if (!block.span) {
         block.slot->check = 0; /* a stale pointer to it finds no slot */
         iso_hold_shrink(iso_hold_find(NULL, block.heap), (char *)block.slot, block.slot->run_slots);
@@ -109,7 +111,9 @@ void iso_free(void *ptr)
 
 size_t iso_usable_size(const void *ptr)
 {
-    return ptr ? iso_block_find(ptr, "iso_usable_size").size : 0;
+    size_t size = ptr ? iso_block_find(ptr, "iso_usable_size").size : 0;
+    iso_poison_block_open(ptr, size);
+    return size;
 }
 
 iso_heap_t *iso_heap_of(const void *ptr)

@@ -3,6 +3,7 @@
  */
 #include "core/heap.h"
 #include "core/job.h"
+#include "core/poison.h"
 #include "core/span.h"
 #include "core/verify.h"
 #include <string.h>
@@ -56,6 +57,7 @@ iso_status_t iso_heap_create(iso_job_t *job, iso_heap_t **heap_p)
     if (status != ISO_OK)
         return status;
     iso_heap_t *heap = hold->heap;
+    iso_poison_heap_new(heap);
     memset(heap, 0, sizeof *heap);
     heap->magic = ISO_HEAP_MAGIC;
     heap->layout = iso_heap_layout_digest();
@@ -117,11 +119,13 @@ void iso_heap_freeze(iso_hold_t *hold)
     iso_heap_verify_header(hold);
     iso_span_retire(hold->heap);
     hold->heap->magic = ISO_HEAP_MAGIC_FROZEN;
+    iso_poison_heap_open(hold);
 }
 
 void iso_heap_thaw(iso_hold_t *hold)
 {
     hold->heap->magic = ISO_HEAP_MAGIC;
+    iso_poison_heap_thaw(hold);
 }
 
 iso_status_t iso_heap_check_arrived(const iso_heap_t *heap, uint64_t epoch)

@@ -79,6 +79,8 @@ struct iso_job {
     iso_hold_t *holds;
     iso_retain_t retain;
     iso_guards_t guards;
+    bool
+        *poisoned; /* per slot: a tool was told something of it; NULL: no tool runs, see poison.h */
 
     iso_link_t *node_link; /* the transport inside the node; NULL in a job of one rank */
     iso_link_t *net_link;  /* between nodes; may be the same */

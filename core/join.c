@@ -20,6 +20,7 @@
 #include "core/migrate.h"
 #include "core/os.h"
 #include "core/params.h"
+#include "core/poison.h"
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -467,6 +468,8 @@ static iso_status_t open_tables(iso_job_t *job)
         status = iso_retain_open(&job->retain, job->params.retain, slots);
     if (status == ISO_OK)
         status = iso_guard_open(job);
+    if (status == ISO_OK)
+        status = iso_poison_open(job);
     if (status != ISO_OK)
         iso_log(&job->logger, ISO_LOG_ERROR,
                 "no room for the tables of an iso space of %" PRIu32
@@ -503,7 +506,7 @@ static iso_status_t enter_table(iso_job_t *job)
     pthread_once(&once, watch_forks);
     iso_status_t status = ISO_ERR_LIMIT;
     pthread_mutex_lock(&table_lock);
-    for (int i = 0; i < ISO_JOBS_MAX && status != ISO_OK; i++)
+    for (int i = iso_poison_active ? 1 : 0; i < ISO_JOBS_MAX && status != ISO_OK; i++)
         if (!iso_job_table[i].job) {
             iso_job_row_t *row = &iso_job_table[i];
             row->base = (uintptr_t)job->space.base;
@@ -552,6 +555,7 @@ static void destroy(iso_job_t *job)
         iso_link_close(job->net_link);
     iso_link_close(job->node_link);
     iso_guard_close(job);
+    iso_poison_close(job);
     iso_retain_close(&job->retain);
     iso_slots_close(&job->slots);
     iso_os_table_unmap(job->extent_at, iso_space_slots(&job->space) * sizeof *job->extent_at);

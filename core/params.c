@@ -65,7 +65,10 @@ static const char *const thread_level_names[] = {"single", "serialized", "multip
         "what faults when it is used, of a freed block of more than 2M: its first page, all "   \
         "(finds more, costs microseconds a page that is used again), or none")                  \
     ROW(GUARD_BUDGET, guard_budget, COUNT, NULL, "1024",                                        \
-        "such guards at a time on kernels where each splits a mapping (before Linux 6.15)")
+        "such guards at a time on kernels where each splits a mapping (before Linux 6.15)")     \
+    ROW(POISON, poison, BOOL, NULL, "y",                                                        \
+        "tell AddressSanitizer or Valgrind, where the program runs under one of them, what is " \
+        "a block and what is free: y or n")
 
 typedef enum kind {
     SLOTS,   /* uint64_t: bytes, a multiple of a slot */

@@ -4,6 +4,7 @@
 #include "core/job.h"
 #include "core/log.h"
 #include "core/os.h"
+#include "core/poison.h"
 #include "core/verify.h"
 #include <string.h>
 
@@ -303,6 +304,7 @@ static iso_span_t *span_new(iso_heap_t *heap, unsigned klass)
         for (unsigned i = 0; i < 4; i++)
             slot->bits[unit][i] = iso_all_free(iso_small_count(klass, unit), i);
     }
+    iso_poison_unit(iso_unit_base(slot, unit), ISO_UNIT_SIZE - (unit ? 0 : ISO_SLOT_HEADER));
     span_list(heap, span);
     return span;
 }
@@ -327,6 +329,7 @@ static void populate(iso_span_t *span, size_t end)
 static void chunk_init(iso_chunk_t *chunk, unsigned klass)
 {
     uint32_t count = iso_classes[klass].count;
+    iso_poison_chunk(chunk, iso_classes[klass].first);
     chunk->check = iso_check_of(chunk);
     for (unsigned i = 0; i * 64 < count; i++)
         chunk->bits[i] = iso_all_free(count, i);

@@ -157,7 +157,8 @@ typedef struct iso_params {
         fault_handler; /* says of a fault in the iso space what it is; then the handler before it runs */
     iso_guard_t guard;
     uint32_t guard_budget; /* guards at a time where each splits a mapping, before Linux 6.15 */
-    bool verify_handover;  /* metadata are looked over before a handover too, see iso_heap_stats */
+    bool poison; /* AddressSanitizer and Valgrind are told what is a block, where they run */
+    bool verify_handover; /* metadata are looked over before a handover too, see iso_heap_stats */
 
     const struct iso_bootstrap *caller_bootstrap; /* the caller's own; NULL: by `bootstrap` */
     iso_arrival_fn arrival;
