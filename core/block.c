@@ -2,6 +2,7 @@
 #include "core/block.h"
 #include "core/job.h"
 #include "core/log.h"
+#include "core/verify.h"
 
 _Noreturn static void no_block(const iso_heap_t *heap, const void *ptr, const char *what,
                                const char *why)
@@ -38,18 +39,20 @@ static const char freed[] = "the block is free already (double free, or use afte
 static void find_tiny(iso_block_t *block, const void *ptr, const char *what)
 {
     const iso_class_t *class = &iso_classes[block->span->klass];
-    char *chunk = iso_chunk_of(ptr);
-    uint32_t in_chunk = (uint32_t)((const char *)ptr - chunk);
-    unsigned at = (unsigned)((uintptr_t)chunk >> 12) & (ISO_CHUNKS_PER_UNIT - 1);
-    if (chunk == (char *)block->slot)
+    iso_chunk_t *chunk = iso_chunk_of(ptr);
+    uint32_t in_chunk = (uint32_t)((const char *)ptr - (char *)chunk);
+    if (block->span->klass >= ISO_TINY_CLASSES || block->span->bytes != class->count)
+        iso_span_damaged(block->heap, block->span, "a span's class");
+    if ((void *)chunk == block->slot)
         no_block(block->heap, ptr, what, in_block);
-    if (!(block->span->live >> at & 1))
+    if (!(block->span->live >> iso_chunk_number(chunk) & 1))
         no_block(block->heap, ptr, what, freed);
+    iso_check(block->heap, chunk);
     uint32_t offset = in_chunk - class->first;
     uint32_t index = iso_class_index(block->span->klass, offset);
     if (in_chunk < class->first || index * class->size != offset || index >= class->count)
         no_block(block->heap, ptr, what, in_block);
-    block->word = (uint64_t *)chunk + index / 64;
+    block->word = &chunk->bits[index / 64];
     block->bit = UINT64_C(1) << index % 64;
     block->size = class->size;
 }
@@ -58,6 +61,9 @@ static void find_small(iso_block_t *block, unsigned unit, const void *ptr, const
 {
     const iso_class_t *class = &iso_classes[block->span->klass];
     const char *base = iso_unit_base(block->slot, unit);
+    if (block->span->klass < ISO_TINY_CLASSES || block->span->klass >= ISO_CLASS_COUNT ||
+        block->span->bytes != iso_small_count(block->span->klass, unit))
+        iso_span_damaged(block->heap, block->span, "a span's class");
     uint32_t offset = (uint32_t)((const char *)ptr - base);
     uint32_t index = iso_class_index(block->span->klass, offset);
     if ((const char *)ptr < base || index * class->size != offset ||
@@ -71,7 +77,9 @@ static void find_small(iso_block_t *block, unsigned unit, const void *ptr, const
 static void find_large(iso_block_t *block, uint32_t distance, const void *ptr, const char *what)
 {
     block->slot = (iso_slot_t *)((char *)iso_slot_of(ptr) - (size_t)distance * ISO_SLOT_SIZE);
-    iso_span_slot(block->heap, block->slot);
+    const iso_slot_t *slot = iso_span_slot(block->heap, block->slot);
+    if (!slot->run_slots || !iso_run_is_sound(slot))
+        iso_span_damaged(block->heap, slot, "the header of a large block");
     if ((const char *)ptr != (char *)block->slot + block->slot->run_offset)
         no_block(block->heap, ptr, what, in_block);
     block->size = block->slot->run_bytes;
@@ -82,7 +90,7 @@ iso_block_t iso_block_find(const void *ptr, const char *what)
     uint32_t distance;
     iso_block_t block = {.heap = heap_of(ptr, what, &distance)};
     block.slot = iso_slot_of(ptr);
-    if (distance > 0 || iso_span_slot(block.heap, ptr)->is_run) {
+    if (distance > 0 || iso_span_slot(block.heap, ptr)->run_slots) {
         find_large(&block, distance, ptr, what);
         return block;
     }
@@ -96,11 +104,15 @@ iso_block_t iso_block_find(const void *ptr, const char *what)
         find_small(&block, unit, ptr, what);
         break;
     case ISO_SPAN_MEDIUM:
+        if (!iso_medium_is_sound(block.slot, unit))
+            iso_span_damaged(block.heap, block.span, "the span of a medium block");
         if ((const char *)ptr != iso_unit_base(block.slot, unit))
             no_block(block.heap, ptr, what, in_block);
         block.size = block.span->bytes;
         break;
     case ISO_SPAN_FREE:
+        if (!(atomic_load_explicit(&block.slot->free_units, memory_order_relaxed) >> unit & 1))
+            iso_span_damaged(block.heap, block.span, "a unit in use has no span");
         no_block(block.heap, ptr, what, freed);
     case ISO_SPAN_REST:
         no_block(block.heap, ptr, what, in_block);

@@ -36,6 +36,7 @@ void iso_borrow_put(iso_job_t *job, uint32_t first, uint32_t count)
 static void give(iso_job_t *job, iso_msg_t *msg, uint32_t first, uint32_t count)
 {
     iso_slots_take_exact(&job->slots, first, count);
+    iso_guard_lift(job, first, count);
     iso_retain_slots_leave(job, first, count);
     job->stats.slots_given += count;
     msg->extents[msg->extent_count++] = (iso_extent_t){first, count};

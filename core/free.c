@@ -4,6 +4,7 @@
 #include "core/block.h"
 #include "core/hold.h"
 #include "core/job.h"
+#include "core/poison.h"
 
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 
@@ -15,11 +16,6 @@ static bool all_free(const uint64_t *words, uint32_t count)
     return true;
 }
 
-static unsigned chunk_number(const char *chunk)
-{
-    return (unsigned)((uintptr_t)chunk >> 12) & (ISO_CHUNKS_PER_UNIT - 1);
-}
-
 /* What a bit that was just set may have changed: the span has room again, or its blocks are all free
  * and their memory goes. */
 static __attribute__((noinline)) void after_free(const void *ptr)
@@ -27,12 +23,12 @@ static __attribute__((noinline)) void after_free(const void *ptr)
     iso_slot_t *slot = iso_slot_of(ptr);
     iso_heap_t *heap = (iso_heap_t *)(uintptr_t)slot->heap;
     iso_span_t *span = &slot->spans[iso_unit_of(ptr)];
-    char *chunk = iso_chunk_of(ptr);
-    unsigned at = chunk_number(chunk);
+    const iso_chunk_t *chunk = iso_chunk_of(ptr);
+    unsigned at = iso_chunk_number(chunk);
     if (!(span->avail >> at & 1))
         iso_span_has_room(heap, span, at);
     if (span->kind == ISO_SPAN_TINY) {
-        if (all_free((uint64_t *)chunk, span->bytes))
+        if (all_free(chunk->bits, span->bytes))
             iso_span_chunk_empty(heap, span, chunk);
     } else if (all_free(slot->bits[iso_unit_of(ptr)], span->bytes)) {
         iso_span_small_empty(heap, span);
@@ -45,8 +41,9 @@ static __attribute__((noinline)) void free_checked(void *ptr)
     if (!ptr)
         return;
     iso_block_t block = iso_block_find(ptr, "iso_free");
+    iso_poison_block_freed(block.heap, ptr, block.size);
     if (!block.span) {
-        block.slot->magic = 0; /* a stale pointer to it finds no slot */
+        block.slot->check = 0; /* a stale pointer to it finds no slot */
         iso_hold_shrink(iso_hold_find(NULL, block.heap), (char *)block.slot, block.slot->run_slots);
     } else if (block.word) {
         *block.word |= block.bit;
@@ -62,8 +59,8 @@ static inline uintptr_t either(bool first, uintptr_t a, uintptr_t b)
     return b + ((a - b) & (0 - (uintptr_t)first));
 }
 
-/* The owner's path down to the first after_free. It looks at what iso_block_find looks at, but for the
- * slot's magic number, and leaves whatever is not as it should be to free_checked. TINY and SMALL are
+/* The owner's path down to the first after_free. It looks at what iso_block_find looks at, but for
+ * the slot's links to its heap, and leaves whatever is not as it should be to free_checked. TINY and SMALL are
  * not told apart by a branch: which of them the next block is cannot be foretold. All calls are
  * the last thing that is done, so that no register has to be saved. */
 void iso_free(void *ptr)
@@ -86,21 +83,22 @@ void iso_free(void *ptr)
     iso_span_t *span = &slot->spans[unit];
     const iso_class_t *class = &iso_classes[span->klass];
     unsigned kind = span->kind;
-    const char *chunk = iso_chunk_of(ptr);
+    iso_chunk_t *chunk = iso_chunk_of(ptr);
     bool tiny = kind == ISO_SPAN_TINY;
     uintptr_t base =
         either(tiny, (uintptr_t)chunk + class->first, (uintptr_t)iso_unit_base(slot, unit));
-    uint64_t *words = (uint64_t *)either(tiny, (uintptr_t)chunk, (uintptr_t)slot->bits[unit]);
+    uint64_t *words = (uint64_t *)either(tiny, (uintptr_t)chunk->bits, (uintptr_t)slot->bits[unit]);
     uint32_t offset = (uint32_t)((uintptr_t)ptr - base);
     uint32_t index = (uint32_t)((uint64_t)offset * class->reciprocal >> 32);
-    unsigned at = chunk_number(chunk);
+    unsigned at = iso_chunk_number(chunk);
     if (!LIKELY((kind == ISO_SPAN_TINY) | (kind == ISO_SPAN_SMALL)) ||
         !LIKELY((span->live >> at & 1) & (index < span->bytes) & (index * class->size == offset))) {
         free_checked(ptr);
         return;
     }
     uint64_t free = words[index / 64], bit = UINT64_C(1) << index % 64;
-    if (!LIKELY(!(free & bit))) {
+    /* both tests in one: a bit that is set already, a check word that is not what it was */
+    if (!LIKELY(((free & bit) | iso_check_difference(iso_chunk_of(words))) == 0)) {
         free_checked(ptr);
         return;
     }
@@ -113,7 +111,9 @@ void iso_free(void *ptr)
 
 size_t iso_usable_size(const void *ptr)
 {
-    return ptr ? iso_block_find(ptr, "iso_usable_size").size : 0;
+    size_t size = ptr ? iso_block_find(ptr, "iso_usable_size").size : 0;
+    iso_poison_block_open(ptr, size);
+    return size;
 }
 
 iso_heap_t *iso_heap_of(const void *ptr)

@@ -3,7 +3,9 @@
  */
 #include "core/heap.h"
 #include "core/job.h"
+#include "core/poison.h"
 #include "core/span.h"
+#include "core/verify.h"
 #include <string.h>
 
 _Static_assert(ISO_HEAP_OFFSET + sizeof(struct iso_heap) <= ISO_SLOT_HEADER,
@@ -34,6 +36,8 @@ uint64_t iso_heap_layout_digest(void)
         offsetof(iso_slot_t, bits),
         offsetof(iso_span_t, next),
         ISO_HEAP_MAGIC,
+        ISO_CHECK_KEY,
+        offsetof(iso_chunk_t, bits),
     };
     uint64_t digest = 0xcbf29ce484222325u; /* FNV-1a, a word at a time */
     for (size_t i = 0; i < sizeof facts / sizeof *facts; i++)
@@ -53,6 +57,7 @@ iso_status_t iso_heap_create(iso_job_t *job, iso_heap_t **heap_p)
     if (status != ISO_OK)
         return status;
     iso_heap_t *heap = hold->heap;
+    iso_poison_heap_new(heap);
     memset(heap, 0, sizeof *heap);
     heap->magic = ISO_HEAP_MAGIC;
     heap->layout = iso_heap_layout_digest();
@@ -111,13 +116,16 @@ void *iso_heap_root(const iso_heap_t *heap)
 
 void iso_heap_freeze(iso_hold_t *hold)
 {
+    iso_heap_verify_header(hold);
     iso_span_retire(hold->heap);
     hold->heap->magic = ISO_HEAP_MAGIC_FROZEN;
+    iso_poison_heap_open(hold);
 }
 
 void iso_heap_thaw(iso_hold_t *hold)
 {
     hold->heap->magic = ISO_HEAP_MAGIC;
+    iso_poison_heap_thaw(hold);
 }
 
 iso_status_t iso_heap_check_arrived(const iso_heap_t *heap, uint64_t epoch)
@@ -125,8 +133,8 @@ iso_status_t iso_heap_check_arrived(const iso_heap_t *heap, uint64_t epoch)
     const iso_slot_t *slot = iso_slot_of(heap);
     if (heap->layout != iso_heap_layout_digest())
         return ISO_ERR_VERSION;
-    return heap->magic == ISO_HEAP_MAGIC_FROZEN && heap->epoch == epoch &&
-                   slot->magic == ISO_SLOT_MAGIC && slot->heap == (uintptr_t)heap
+    return heap->magic == ISO_HEAP_MAGIC_FROZEN && heap->epoch == epoch && iso_check_holds(slot) &&
+                   slot->heap == (uintptr_t)heap
                ? ISO_OK
                : ISO_ERR_INVALID;
 }
@@ -139,7 +147,7 @@ void iso_heap_set_epoch(iso_heap_t *heap, uint64_t epoch)
 uint32_t iso_heap_slot_free_units(const void *slot)
 {
     const iso_slot_t *header = slot;
-    if (header->magic != ISO_SLOT_MAGIC || header->is_run)
+    if (!iso_check_holds(header) || header->run_slots)
         return 0;
     return atomic_load_explicit(&header->free_units, memory_order_relaxed) & ~1u;
 }
@@ -175,6 +183,7 @@ iso_status_t iso_heap_stats(iso_heap_t *heap, iso_heap_stats_t *stats_p)
     iso_status_t status = hold_of(heap, "iso_heap_stats", &hold);
     if (status != ISO_OK)
         return status;
+    iso_heap_verify(hold);
     iso_heap_walk(heap, count_block, &count);
     iso_heap_live_runs(hold, count_run, &count);
     *stats_p = (iso_heap_stats_t){.slots = hold->slot_count,

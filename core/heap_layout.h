@@ -12,6 +12,10 @@
  *   run            several slots for one large block, behind one header
  *
  * The heap itself lies behind the header of its first slot, in the same 4 KiB.
+ *
+ * Every 4 KiB that begin with metadata, tiny chunks and slot headers, begin with a check word, which
+ * follows from its address: what runs over the end of the block before must write it first. Whoever
+ * uses the metadata behind it compares (iso_check_holds).
  */
 #ifndef ISO_CORE_HEAP_LAYOUT_H
 #define ISO_CORE_HEAP_LAYOUT_H
@@ -34,7 +38,10 @@ extern "C" {
 /* Magic numbers: a heap whose memory is anything else is not one. */
 #define ISO_HEAP_MAGIC UINT64_C(0x70616568696f7331)        /* in use */
 #define ISO_HEAP_MAGIC_FROZEN UINT64_C(0x6e7a7266696f7331) /* migrating, or a copy left behind */
-#define ISO_SLOT_MAGIC UINT32_C(0x736c6f74)
+
+/* A check word is its own address with these bits changed. The lowest byte of it, which an overflow
+ * writes first, is neither 0 nor text; a constant of 32 signed bits is part of an instruction. */
+#define ISO_CHECK_KEY ((uint64_t)INT64_C(-0x5c163a09)) /* 0xffffffffa3e9c5f7 */
 
 typedef enum iso_span_kind {
     ISO_SPAN_FREE = 0, /* of a unit that no span uses; all else in the span is meaningless */
@@ -60,21 +67,27 @@ typedef struct iso_span {
 
 /* Free bits: 1 is a free block. SMALL spans have theirs in `bits`, at most 256. */
 typedef struct iso_slot {
-    uint32_t magic;
-    uint32_t is_run;    /* a large block; then only the fields up to `run_offset` mean something */
+    uint64_t check;
     uint64_t heap;      /* address of the heap */
-    uint64_t run_bytes; /* usable size of the large block */
-    uint32_t run_slots;
+    uint64_t run_bytes; /* usable size of the large block; else 0, as the two below */
+    uint32_t
+        run_slots; /* more than 0: a run; then only the fields up to `run_offset` mean something */
     uint32_t run_offset; /* of the block in the run */
     /* Mask; bit 0: the 60 KiB behind the header. Written by the heap's user, read by whatever thread
      * looks for pages to give back: units change hands under the job's lock, see retain.h. */
     ISO_ATOMIC(uint32_t) free_units;
     uint32_t longest; /* adjacent free units: the list it is in; 0: in none */
     struct iso_slot *next, *prev;
-    uint64_t reserved;
+    uint64_t reserved; /* 0 */
     iso_span_t spans[ISO_UNITS_PER_SLOT];
     uint64_t bits[ISO_UNITS_PER_SLOT][4];
 } iso_slot_t;
+
+/* A chunk of a TINY span that is live begins with this; the first block is at iso_class_t::first. */
+typedef struct iso_chunk {
+    uint64_t check;
+    __extension__ uint64_t bits[]; /* free bits, as many words as the class needs */
+} iso_chunk_t;
 
 /* Where the next block of a class comes from: *word has the free bits of up to 64 blocks, the first
  * of which is at base. */
@@ -98,6 +111,19 @@ struct iso_heap {
 
 #define ISO_HEAP_OFFSET sizeof(iso_slot_t)
 
+/* Of the check word of a slot's header or a live chunk. */
+static inline uint64_t iso_check_of(const void *metadata)
+{
+    return (uintptr_t)metadata ^ ISO_CHECK_KEY;
+}
+static inline uint64_t iso_check_difference(const void *metadata)
+{
+    return *(const uint64_t *)metadata ^ iso_check_of(metadata);
+}
+static inline bool iso_check_holds(const void *metadata)
+{
+    return iso_check_difference(metadata) == 0;
+}
 static inline iso_slot_t *iso_slot_of(const void *address)
 {
     return (iso_slot_t *)((uintptr_t)address & ~(uintptr_t)ISO_SLOT_MASK);
@@ -106,9 +132,19 @@ static inline unsigned iso_unit_of(const void *address)
 {
     return (unsigned)(((uintptr_t)address & ISO_SLOT_MASK) >> ISO_UNIT_SHIFT);
 }
-static inline char *iso_chunk_of(const void *address)
+static inline iso_chunk_t *iso_chunk_of(const void *address)
 {
-    return (char *)((uintptr_t)address & ~(uintptr_t)(ISO_CHUNK_SIZE - 1));
+    return (iso_chunk_t *)((uintptr_t)address & ~(uintptr_t)(ISO_CHUNK_SIZE - 1));
+}
+/* Which of its unit's chunks it is. */
+static inline unsigned iso_chunk_number(const void *address)
+{
+    return (unsigned)((uintptr_t)address >> 12) & (ISO_CHUNKS_PER_UNIT - 1);
+}
+static inline iso_chunk_t *iso_chunk_at(const iso_slot_t *slot, unsigned unit, unsigned number)
+{
+    return (iso_chunk_t *)((char *)slot + ((size_t)unit << ISO_UNIT_SHIFT) +
+                           number * ISO_CHUNK_SIZE);
 }
 /* Where the blocks of a SMALL or MEDIUM span begin. */
 static inline char *iso_unit_base(const iso_slot_t *slot, unsigned unit)

@@ -4,6 +4,7 @@
 #include "core/grant.h"
 #include "core/heap.h"
 #include "core/job.h"
+#include "core/poison.h"
 #include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -123,6 +124,8 @@ iso_status_t iso_hold_create(iso_job_t *job, iso_hold_t **hold_p, char **slot_p,
             extent_add(hold, slot, 1);
             iso_slots_enter(&job->slots, &hold->extents[0], heap_slot_address(hold));
             iso_node_begin(&job->node, slot);
+            iso_guard_lift(job, slot, 1);
+            iso_poison_slots(job, iso_space_slot_address(&job->space, slot), 1);
             hold->state = ISO_HEAP_OWNED;
             hold->counted = true;
             job->stats.heaps++;
@@ -160,6 +163,7 @@ iso_status_t iso_hold_adopt(iso_job_t *job, iso_heap_t *heap, const iso_extent_t
         return ISO_ERR_INVALID;
     }
     hold->state = ISO_HEAP_MOVING;
+    iso_poison_heap_open(hold);
     *hold_p = hold;
     return ISO_OK;
 }
@@ -188,9 +192,12 @@ void iso_hold_drop(iso_hold_t *hold, bool free_slots)
         job->extent_at[extent->first] = 0;
         if (free_slots) {
             retain_extent(job, extent);
+            if (extent->count & ISO_EXTENT_RUN)
+                iso_guard_make(job, hold->heap, extent);
             iso_borrow_put(job, extent->first, iso_extent_slots(extent));
         }
     }
+    iso_poison_heap_gone(hold);
     if (hold->next)
         hold->next->prev = hold->prev;
     if (hold->prev)
@@ -213,7 +220,9 @@ iso_status_t iso_hold_grow(iso_hold_t *hold, uint32_t count, char **address_p, u
         iso_extent_t extent = {first, count > 1 ? count | ISO_EXTENT_RUN : count};
         extent_add(hold, extent.first, extent.count);
         iso_slots_enter(&job->slots, &extent, heap_slot_address(hold));
+        iso_guard_lift(job, first, count);
         *address_p = iso_space_slot_address(&job->space, first);
+        iso_poison_slots(job, *address_p, count);
         *warm_p = iso_retain_slots_use(job, first, count);
     }
     iso_job_unlock(job);
@@ -233,6 +242,9 @@ void iso_hold_shrink(iso_hold_t *hold, char *address, uint32_t count)
         extent_cut(hold, index, first, count);
         iso_slots_clear(&job->slots, &gone);
         retain_extent(job, &gone);
+        if (gone.count & ISO_EXTENT_RUN)
+            iso_guard_make(job, hold->heap, &gone);
+        iso_poison_slots_gone(job, &gone);
         iso_borrow_put(job, first, count);
     }
     iso_job_unlock(job);

@@ -11,6 +11,7 @@
 #define ISO_CORE_JOB_H
 
 #include "core/atomic.h"
+#include "core/guard.h"
 #include "core/hold.h"
 #include "core/log.h"
 #include "core/module.h"
@@ -77,6 +78,9 @@ struct iso_job {
     uint32_t *extent_at; /* per slot: 1 + the index, in its hold, of the extent that begins there */
     iso_hold_t *holds;
     iso_retain_t retain;
+    iso_guards_t guards;
+    bool
+        *poisoned; /* per slot: a tool was told something of it; NULL: no tool runs, see poison.h */
 
     iso_link_t *node_link; /* the transport inside the node; NULL in a job of one rank */
     iso_link_t *net_link;  /* between nodes; may be the same */
@@ -92,6 +96,7 @@ struct iso_job {
 
     iso_wait_t wait;
     iso_threads_t threads;
+    bool has_fault_handler;
     double deaths_heard; /* when the bootstrap was last asked who is dead */
     iso_stage_test_t stage_test;
     bool forked; /* this is a child of the process that joined: the job is not its */

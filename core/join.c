@@ -13,12 +13,14 @@
  */
 #include "core/arrive.h"
 #include "core/backing.h"
+#include "core/fault.h"
 #include "core/heap.h"
 #include "core/job.h"
 #include "core/launch.h"
 #include "core/migrate.h"
 #include "core/os.h"
 #include "core/params.h"
+#include "core/poison.h"
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -464,6 +466,10 @@ static iso_status_t open_tables(iso_job_t *job)
         status = iso_slots_open(&job->slots, slots, job->rank, job->size);
     if (status == ISO_OK)
         status = iso_retain_open(&job->retain, job->params.retain, slots);
+    if (status == ISO_OK)
+        status = iso_guard_open(job);
+    if (status == ISO_OK)
+        status = iso_poison_open(job);
     if (status != ISO_OK)
         iso_log(&job->logger, ISO_LOG_ERROR,
                 "no room for the tables of an iso space of %" PRIu32
@@ -500,7 +506,7 @@ static iso_status_t enter_table(iso_job_t *job)
     pthread_once(&once, watch_forks);
     iso_status_t status = ISO_ERR_LIMIT;
     pthread_mutex_lock(&table_lock);
-    for (int i = 0; i < ISO_JOBS_MAX && status != ISO_OK; i++)
+    for (int i = iso_poison_active ? 1 : 0; i < ISO_JOBS_MAX && status != ISO_OK; i++)
         if (!iso_job_table[i].job) {
             iso_job_row_t *row = &iso_job_table[i];
             row->base = (uintptr_t)job->space.base;
@@ -529,6 +535,7 @@ static void leave_table(iso_job_t *job)
 
 static void destroy(iso_job_t *job)
 {
+    iso_fault_close(job);
     iso_threads_close(job);
     leave_table(job);
     iso_migrate_close(job);
@@ -547,6 +554,8 @@ static void destroy(iso_job_t *job)
     if (job->net_link != job->node_link)
         iso_link_close(job->net_link);
     iso_link_close(job->node_link);
+    iso_guard_close(job);
+    iso_poison_close(job);
     iso_retain_close(&job->retain);
     iso_slots_close(&job->slots);
     iso_os_table_unmap(job->extent_at, iso_space_slots(&job->space) * sizeof *job->extent_at);
@@ -595,6 +604,8 @@ static iso_status_t join(iso_job_t *job, iso_status_t so_far)
         job); /* the library's own threads call the bootstrap, too: not before we are done */
     if (status == ISO_OK)
         status = iso_threads_open(job);
+    if (status == ISO_OK)
+        status = iso_fault_open(job);
     ready_t mine = {HELLO_MAGIC, status};
     void *all;
     iso_status_t gathered = gather(job, &mine, sizeof mine, &all);

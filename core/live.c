@@ -169,10 +169,9 @@ static bool walk_span(const walk_t *walk, iso_slot_t *slot, unsigned unit)
     bool more = true;
     if (span->kind == ISO_SPAN_TINY) {
         for (unsigned i = 0; more && i < ISO_CHUNKS_PER_UNIT; i++) {
-            char *chunk =
-                (char *)slot + ((size_t)unit << ISO_UNIT_SHIFT) + (size_t)i * ISO_CHUNK_SIZE;
+            const iso_chunk_t *chunk = iso_chunk_at(slot, unit, i);
             if (span->live >> i & 1)
-                more = walk_words(walk, (const uint64_t *)chunk, class->count, chunk + class->first,
+                more = walk_words(walk, chunk->bits, class->count, (char *)chunk + class->first,
                                   class->size);
         }
     } else if (span->kind == ISO_SPAN_SMALL) {
@@ -184,27 +183,33 @@ static bool walk_span(const walk_t *walk, iso_slot_t *slot, unsigned unit)
     return more;
 }
 
-iso_status_t iso_heap_walk(iso_heap_t *heap, iso_block_fn fn, void *arg)
+void iso_live_blocks(iso_hold_t *hold, iso_block_fn fn, void *arg)
 {
     const walk_t walk = {fn, arg};
-    iso_hold_t *hold = iso_hold_find(NULL, heap);
-    if (!hold || hold->state != ISO_HEAP_OWNED)
-        return ISO_ERR_NOT_OWNER;
+    const iso_heap_t *heap = hold->heap;
     for (uint32_t e = 0; e < hold->extent_count; e++) {
         const iso_extent_t *extent = &hold->extents[e];
         char *address = iso_space_slot_address(&hold->job->space, extent->first);
         if (extent->count & ISO_EXTENT_RUN) {
             const iso_slot_t *slot = iso_span_slot(heap, address);
             if (!fn(address + slot->run_offset, slot->run_bytes, arg))
-                return ISO_OK;
+                return;
             continue;
         }
         for (uint32_t i = 0; i < extent->count; i++) {
             iso_slot_t *slot = iso_span_slot(heap, address + i * ISO_SLOT_SIZE);
             for (unsigned unit = 0; unit < ISO_UNITS_PER_SLOT; unit++)
                 if (!walk_span(&walk, slot, unit))
-                    return ISO_OK;
+                    return;
         }
     }
+}
+
+iso_status_t iso_heap_walk(iso_heap_t *heap, iso_block_fn fn, void *arg)
+{
+    iso_hold_t *hold = iso_hold_find(NULL, heap);
+    if (!hold || hold->state != ISO_HEAP_OWNED)
+        return ISO_ERR_NOT_OWNER;
+    iso_live_blocks(hold, fn, arg);
     return ISO_OK;
 }

@@ -6,6 +6,8 @@
 #include "core/hold.h"
 #include "core/log.h"
 #include "core/os.h"
+#include "core/poison.h"
+#include "core/verify.h"
 #include <errno.h>
 #include <string.h>
 
@@ -27,19 +29,41 @@ static void check_usable(const iso_heap_t *heap)
     iso_fatal("iso_malloc: %p is no heap, or its header is damaged", (const void *)heap);
 }
 
-static void *take(iso_heap_t *heap, unsigned klass)
+static inline void *take(iso_heap_t *heap, unsigned klass)
 {
     iso_current_t *current = &heap->current[klass];
     uint64_t free = *current->word;
+    const iso_chunk_t *chunk = iso_chunk_of(current->word);
+    if (!LIKELY(iso_check_holds(chunk)))
+        iso_check_failed(heap, chunk);
     unsigned index = (unsigned)__builtin_ctzll(free);
     *current->word = free & (free - 1);
     return current->base + index * current->size;
 }
 
-static __attribute__((noinline)) void *malloc_class(iso_heap_t *heap, unsigned klass)
+static __attribute__((noinline)) void *malloc_class(iso_heap_t *heap, unsigned klass, size_t size)
 {
     check_usable(heap);
-    return iso_span_refill(heap, klass) ? take(heap, klass) : no_room();
+    if (!iso_span_refill(heap, klass))
+        return no_room();
+    void *block = take(heap, klass);
+    if (iso_poison_active) { /* the next one comes here again */
+        heap->current[klass] = (iso_current_t){&heap->none, NULL, 0};
+        iso_poison_block_new(heap, block, size);
+    }
+    return block;
+}
+
+/* A tool looks on: a class with bytes to spare that aligns as the usual one does; ISO_CLASS_COUNT: none. */
+static unsigned class_with_gap(size_t size, size_t alignment)
+{
+    if ((size & (size - 1)) == 0 && size > alignment && size <= ISO_CHUNK_SIZE)
+        alignment = size;
+    unsigned klass = iso_class_of(size);
+    while (klass < ISO_CLASS_COUNT && (iso_classes[klass].size < size + ISO_POISON_GAP ||
+                                       iso_classes[klass].size % alignment != 0))
+        klass++;
+    return klass;
 }
 
 /* size is at most ISO_MEDIUM_MAX; aligned: to a unit. */
@@ -82,8 +106,7 @@ static void *malloc_large(iso_heap_t *heap, size_t size, size_t capacity, bool a
         return no_room();
     iso_slot_t *slot = (iso_slot_t *)address;
     memset(slot, 0, offsetof(iso_slot_t, bits)); /* no unit of it is in a span */
-    slot->magic = ISO_SLOT_MAGIC;
-    slot->is_run = 1;
+    slot->check = iso_check_of(slot);
     slot->heap = (uintptr_t)heap;
     slot->run_bytes = bytes;
     slot->run_slots = (uint32_t)count;
@@ -91,13 +114,45 @@ static void *malloc_large(iso_heap_t *heap, size_t size, size_t capacity, bool a
     return address + offset;
 }
 
+/* A tool looks on: every block, of any size and alignment, with a gap behind it. */
+static __attribute__((noinline)) void *malloc_watched(iso_heap_t *heap, size_t size,
+                                                      size_t alignment)
+{
+    size_t padded = size + ISO_POISON_GAP;
+    check_usable(heap);
+    if (size <= ISO_CLASS_MAX && alignment <= ISO_CHUNK_SIZE) {
+        unsigned klass = class_with_gap(size, alignment);
+        if (klass < ISO_CLASS_COUNT)
+            return malloc_class(heap, klass, size);
+    }
+    void *block;
+    bool to_unit = alignment > ISO_CHUNK_SIZE;
+    if (alignment <= ISO_UNIT_SIZE &&
+        padded <= (to_unit ? (ISO_UNITS_PER_SLOT - 1) * ISO_UNIT_SIZE : ISO_MEDIUM_MAX))
+        block = malloc_medium(heap, padded, to_unit);
+    else
+        block = malloc_large(heap, padded, padded, to_unit);
+    iso_poison_block_new(heap, block, size);
+    return block;
+}
+
 static __attribute__((noinline)) void *malloc_big(iso_heap_t *heap, size_t size)
 {
     check_usable(heap);
     if (size > PTRDIFF_MAX)
         return no_room();
+    if (iso_poison_active)
+        return malloc_watched(heap, size, 1);
     return size <= ISO_MEDIUM_MAX ? malloc_medium(heap, size, false)
                                   : malloc_large(heap, size, size, false);
+}
+
+/* iso_malloc finds no current block: the next one has to be looked for. */
+static __attribute__((noinline)) void *malloc_small(iso_heap_t *heap, size_t size)
+{
+    if (iso_poison_active)
+        return malloc_watched(heap, size, 1);
+    return malloc_class(heap, iso_class_of(size), size);
 }
 
 void *iso_malloc(iso_heap_t *heap, size_t size)
@@ -106,7 +161,7 @@ void *iso_malloc(iso_heap_t *heap, size_t size)
         unsigned klass = iso_class_of(size);
         if (LIKELY(*heap->current[klass].word))
             return take(heap, klass);
-        return malloc_class(heap, klass);
+        return malloc_small(heap, size);
     }
     return malloc_big(heap, size);
 }
@@ -137,6 +192,8 @@ void *iso_aligned_alloc(iso_heap_t *heap, size_t alignment, size_t size)
         size = 1; /* a block of its own needs a byte of its own */
     if (alignment <= 16)
         return iso_malloc(heap, size);
+    if (iso_poison_active)
+        return malloc_watched(heap, size, alignment);
     if (alignment <= ISO_CHUNK_SIZE && size <= ISO_CLASS_MAX)
         /* blocks of a class whose size is a multiple of the alignment have it */
         for (unsigned klass = iso_class_of(size); klass < ISO_CLASS_COUNT; klass++)
@@ -190,7 +247,9 @@ static void shrink_medium(iso_block_t *block, size_t bytes)
 static bool resize(iso_block_t *block, size_t size)
 {
     size_t bytes = (size + 15) & ~(size_t)15;
-    if (block->word) /* keeps its class unless it would waste half of it */
+    if (iso_poison_active)
+        return false; /* so that the old address is one that must not be used */
+    if (block->word)  /* keeps its class unless it would waste half of it */
         return size <= block->size && size > block->size / 2;
     if (!block->span) {
         iso_slot_t *slot = block->slot;
@@ -222,13 +281,14 @@ void *iso_realloc(iso_heap_t *heap, void *ptr, size_t size)
         return ptr;
     size_t keep = size < block.size ? size : block.size;
     /* a large block that grows gets room to grow into: addresses, not memory */
-    void *moved = size > ISO_MEDIUM_MAX && size > block.size
+    void *moved = size > ISO_MEDIUM_MAX && size > block.size && !iso_poison_active
                       ? malloc_large(block.heap, size, size + size / 2, false)
                       : NULL;
     if (!moved) /* not wanted, or no room for that */
         moved = iso_malloc(block.heap, size);
     if (!moved)
         return NULL;
+    iso_poison_block_open(ptr, keep);
     memcpy(moved, ptr, keep);
     iso_free(ptr);
     return moved;

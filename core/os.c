@@ -19,6 +19,10 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
 #endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102 /* Linux 6.13, for memory objects 6.15 */
+#define MADV_GUARD_REMOVE 103
+#endif
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434 /* Linux 5.3 */
 #endif
@@ -145,6 +149,37 @@ void iso_os_populate(void *address, size_t size)
     int saved = errno; /* EINVAL on kernels without it: touches fault one by one as ever */
     madvise((void *)first, end - first, MADV_POPULATE_WRITE);
     errno = saved;
+}
+
+static int advise(void *address, size_t size, int advice)
+{
+    int saved = errno, error = 0;
+    while (madvise(address, size, advice) != 0) {
+        error = errno;
+        if (error != EINTR && error != EAGAIN)
+            break;
+        error = 0;
+    }
+    errno = saved;
+    return error;
+}
+
+int iso_os_guard_install(void *address, size_t size)
+{
+    return advise(address, size, MADV_GUARD_INSTALL);
+}
+
+int iso_os_guard_remove(void *address, size_t size)
+{
+    return advise(address, size, MADV_GUARD_REMOVE);
+}
+
+int iso_os_protect(void *address, size_t size, bool usable)
+{
+    int saved = errno;
+    int error = mprotect(address, size, usable ? PROT_READ | PROT_WRITE : PROT_NONE) ? errno : 0;
+    errno = saved;
+    return error;
 }
 
 static void hole_offer(uint64_t start, uint64_t end, uint64_t min_size, uint64_t alignment,

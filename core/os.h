@@ -50,6 +50,14 @@ int iso_os_memfd_punch(int fd, uint64_t offset, uint64_t size);
  * nothing where the kernel (before 5.14) cannot. */
 void iso_os_populate(void *address, size_t size);
 
+/* Pages that fault when they are used, in this process only; contents stay on a memory object. install:
+ * EINVAL where the kernel has no guards (before 6.13, for memory objects 6.15); remove: of any pages in
+ * the range that have one. 0 or errno. */
+int iso_os_guard_install(void *address, size_t size);
+int iso_os_guard_remove(void *address, size_t size);
+/* The same by protection, which splits a mapping. 0 or errno. */
+int iso_os_protect(void *address, size_t size, bool usable);
+
 /* The free ranges of this process's addresses that are at least min_size long after alignment to
  * `alignment`, inside [low, high): fills up to max, largest first; returns how many. */
 typedef struct iso_os_hole {

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 static const char *const backing_names[] = {"auto", "shared", "private", NULL};
+static const char *const guard_names[] = {"none", "first", "all", NULL};
 static const char *const thread_level_names[] = {"single", "serialized", "multiple", NULL};
 
 /* NAME, field, kind, names of an enum's values, default, help */
@@ -53,7 +54,21 @@ static const char *const thread_level_names[] = {"single", "serialized", "multip
         "between their calls; callbacks run in it: y or n")                                     \
     ROW(DUMP_SIGNAL, dump_signal, COUNT, NULL, "0",                                             \
         "number of a signal at which the rank writes to stderr what it is doing, such as 12 "   \
-        "(SIGUSR2); 0: none")
+        "(SIGUSR2); 0: none")                                                                   \
+    ROW(VERIFY_HANDOVER, verify_handover, BOOL, NULL, "n",                                      \
+        "look for damage in all metadata of a heap also before a handover, whose cost then "    \
+        "grows with the heap (before puts it is always done): y or n")                          \
+    ROW(FAULT_HANDLER, fault_handler, BOOL, NULL, "n",                                          \
+        "a handler for SIGSEGV and SIGBUS says of which heap the address is or was, and why "   \
+        "it faults, before the handler that was there (or the end): y or n")                    \
+    ROW(GUARD, guard, ENUM, guard_names, "first",                                               \
+        "what faults when it is used, of a freed block of more than 2M: its first page, all "   \
+        "(finds more, costs microseconds a page that is used again), or none")                  \
+    ROW(GUARD_BUDGET, guard_budget, COUNT, NULL, "1024",                                        \
+        "such guards at a time on kernels where each splits a mapping (before Linux 6.15)")     \
+    ROW(POISON, poison, BOOL, NULL, "y",                                                        \
+        "tell AddressSanitizer or Valgrind, where the program runs under one of them, what is " \
+        "a block and what is free: y or n")
 
 typedef enum kind {
     SLOTS,   /* uint64_t: bytes, a multiple of a slot */
@@ -92,7 +107,8 @@ typedef union value {
 
 _Static_assert(sizeof(iso_backing_t) == sizeof(unsigned) &&
                    sizeof(iso_log_level_t) == sizeof(unsigned) &&
-                   sizeof(iso_thread_level_t) == sizeof(unsigned),
+                   sizeof(iso_thread_level_t) == sizeof(unsigned) &&
+                   sizeof(iso_guard_t) == sizeof(unsigned),
                "enum fields are copied through value_t.index");
 
 /* What a value of the row may be, for messages. */

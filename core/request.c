@@ -2,6 +2,7 @@
 #include "core/heap.h"
 #include "core/job.h"
 #include "core/migrate.h"
+#include "core/verify.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -95,6 +96,9 @@ static iso_status_t migrate(iso_job_t *job, iso_heap_t *heap, uint32_t dest, con
         *request_p = request;
         return ISO_OK;
     }
+    /* all of it is about to be read; a heap that is handed over is passed on unseen, in O(extents) */
+    if (request->path == ISO_PATH_PUT || job->params.verify_handover)
+        iso_heap_verify(hold);
     iso_heap_freeze(hold);
     iso_heap_set_epoch(heap, request->epoch);
     if (request->path == ISO_PATH_PUT)

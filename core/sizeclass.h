@@ -26,7 +26,8 @@ typedef struct iso_class {
     uint16_t first;      /* tiny: offset of the first block in its chunk */
     uint16_t count;      /* tiny: blocks of a chunk; else: of a span */
 } iso_class_t;
-extern const iso_class_t iso_classes[ISO_CLASS_COUNT];
+/* As long as a class read from damaged metadata can ask for: no offset but 0 fits the rows of zeros. */
+extern const iso_class_t iso_classes[256];
 
 /* Class of sizes up to 1024, by the number of 16-byte steps. */
 extern const uint8_t iso_class_of_steps[65];

@@ -1,8 +1,11 @@
 /* span.c - see span.h. */
 #include "core/span.h"
 #include "core/hold.h"
+#include "core/job.h"
 #include "core/log.h"
 #include "core/os.h"
+#include "core/poison.h"
+#include "core/verify.h"
 #include <string.h>
 
 /* A page exception costs several times what it costs to have a page mapped along with others. The
@@ -25,9 +28,30 @@ static unsigned unit_of_span(const iso_slot_t *slot, const iso_span_t *span)
 iso_slot_t *iso_span_slot(const iso_heap_t *heap, const void *address)
 {
     iso_slot_t *slot = iso_slot_of(address);
-    if (slot->magic != ISO_SLOT_MAGIC || slot->heap != (uintptr_t)heap)
+    const iso_job_row_t *row = iso_job_row_of(slot);
+    if (!row || atomic_load_explicit(&row->table[((uintptr_t)slot - row->base) >> ISO_SLOT_SHIFT],
+                                     memory_order_relaxed) != (uintptr_t)iso_slot_of(heap))
+        iso_span_damaged(heap, address, "a link in the heap's metadata leads out of the heap");
+    iso_check(heap, slot);
+    if (slot->heap != (uintptr_t)heap)
         iso_span_damaged(heap, slot, "a slot's header is not one of this heap");
     return slot;
+}
+
+void iso_span_check(const iso_heap_t *heap, const iso_span_t *span)
+{
+    const iso_slot_t *slot = iso_span_slot(heap, span);
+    size_t offset = (size_t)((const char *)span - (const char *)slot->spans);
+    if ((const char *)span < (const char *)slot->spans || offset >= sizeof slot->spans ||
+        offset % sizeof *span)
+        iso_span_damaged(heap, span, "a link to a span leads elsewhere");
+}
+
+unsigned iso_span_unit_of_bits(const iso_slot_t *slot, const uint64_t *bits)
+{
+    if (bits >= slot->bits[0] && (const char *)bits < (const char *)slot->bits + sizeof slot->bits)
+        return (unsigned)((size_t)(bits - slot->bits[0]) / 4);
+    return iso_unit_of(bits);
 }
 
 static uint32_t free_units(const iso_slot_t *slot)
@@ -50,10 +74,24 @@ static unsigned longest_run(uint32_t mask)
     return length;
 }
 
+unsigned iso_span_longest(const iso_slot_t *slot)
+{
+    return longest_run(free_units(slot));
+}
+
+static void check_slot_links(iso_heap_t *heap, const iso_slot_t *slot)
+{
+    if (slot->longest > ISO_UNITS_PER_SLOT || (!slot->prev && heap->slots[slot->longest] != slot) ||
+        (slot->prev && iso_span_slot(heap, slot->prev)->next != slot) ||
+        (slot->next && iso_span_slot(heap, slot->next)->prev != slot))
+        iso_span_damaged(heap, slot, "a list of slots is not linked both ways");
+}
+
 static void slot_unlist(iso_heap_t *heap, iso_slot_t *slot)
 {
     if (slot->longest == 0)
         return;
+    check_slot_links(heap, slot);
     if (slot->prev)
         slot->prev->next = slot->next;
     else
@@ -67,7 +105,7 @@ static void slot_unlist(iso_heap_t *heap, iso_slot_t *slot)
 
 static void slot_relist(iso_heap_t *heap, iso_slot_t *slot)
 {
-    unsigned longest = longest_run(free_units(slot));
+    unsigned longest = iso_span_longest(slot);
     if (longest == slot->longest)
         return;
     slot_unlist(heap, slot);
@@ -94,7 +132,7 @@ static iso_job_t *job_of(const iso_heap_t *heap)
 void iso_span_slot_init(iso_heap_t *heap, iso_slot_t *slot, uint32_t warm)
 {
     memset(slot, 0, sizeof *slot);
-    slot->magic = ISO_SLOT_MAGIC;
+    slot->check = iso_check_of(slot);
     slot->heap = (uintptr_t)heap;
     set_free_units(slot, UINT32_MAX);
     slot_relist(heap, slot);
@@ -133,6 +171,8 @@ iso_slot_t *iso_span_units_take(iso_heap_t *heap, unsigned count, bool aligned, 
     uint32_t usable = aligned ? ~1u : UINT32_MAX;
     unsigned first = ISO_UNITS_PER_SLOT;
     uint64_t lists = heap->lists & ~((UINT64_C(1) << count) - 1);
+    if (lists >> ISO_UNITS_PER_SLOT > 1)
+        iso_span_damaged(heap, &heap->lists, "which lists of slots are empty");
     for (; lists && first == ISO_UNITS_PER_SLOT; lists &= lists - 1) {
         slot = iso_span_slot(heap, heap->slots[__builtin_ctzll(lists)]);
         first = find_run(free_units(slot) & usable, count);
@@ -192,8 +232,8 @@ bool iso_span_units_extend(iso_heap_t *heap, iso_slot_t *slot, unsigned first, u
 
 static void check_links(iso_heap_t *heap, const iso_span_t *span)
 {
-    iso_span_slot(heap, span->next);
-    iso_span_slot(heap, span->prev);
+    iso_span_check(heap, span->next);
+    iso_span_check(heap, span->prev);
     if (span->next->prev != span || span->prev->next != span)
         iso_span_damaged(heap, span, "a list of spans is not linked both ways");
 }
@@ -209,7 +249,7 @@ static void span_list(iso_heap_t *heap, iso_span_t *span)
         heap->spans[span->klass] = span;
         return;
     }
-    iso_span_slot(heap, head);
+    iso_span_check(heap, head);
     if (!head->listed || head->klass != span->klass)
         iso_span_damaged(heap, head, "a span is in the list of another class");
     check_links(heap, head);
@@ -264,6 +304,7 @@ static iso_span_t *span_new(iso_heap_t *heap, unsigned klass)
         for (unsigned i = 0; i < 4; i++)
             slot->bits[unit][i] = iso_all_free(iso_small_count(klass, unit), i);
     }
+    iso_poison_unit(iso_unit_base(slot, unit), ISO_UNIT_SIZE - (unit ? 0 : ISO_SLOT_HEADER));
     span_list(heap, span);
     return span;
 }
@@ -285,11 +326,13 @@ static void populate(iso_span_t *span, size_t end)
 
 /* ---- where blocks come from ---- */
 
-static void chunk_init(char *chunk, unsigned klass)
+static void chunk_init(iso_chunk_t *chunk, unsigned klass)
 {
-    uint64_t *words = (uint64_t *)chunk;
-    for (unsigned i = 0; i < 4; i++)
-        words[i] = iso_all_free(iso_classes[klass].count, i);
+    uint32_t count = iso_classes[klass].count;
+    iso_poison_chunk(chunk, iso_classes[klass].first);
+    chunk->check = iso_check_of(chunk);
+    for (unsigned i = 0; i * 64 < count; i++)
+        chunk->bits[i] = iso_all_free(count, i);
 }
 
 static bool use_tiny(iso_heap_t *heap, iso_span_t *span)
@@ -298,18 +341,20 @@ static bool use_tiny(iso_heap_t *heap, iso_span_t *span)
     const iso_class_t *class = &iso_classes[span->klass];
     while (span->avail) {
         unsigned at = (unsigned)__builtin_ctz(span->avail);
-        char *chunk = (char *)slot + ((size_t)unit_of_span(slot, span) << ISO_UNIT_SHIFT) +
-                      at * ISO_CHUNK_SIZE;
-        uint64_t *words = (uint64_t *)chunk;
+        iso_chunk_t *chunk = iso_chunk_at(slot, unit_of_span(slot, span), at);
         if (!(span->live >> at & 1)) {
             populate(span, (at + 1) * ISO_CHUNK_SIZE);
             chunk_init(chunk, span->klass);
             span->live |= (uint16_t)(1u << at);
         }
+        iso_check(heap, chunk);
         for (unsigned i = 0; i * 64 < class->count; i++)
-            if (words[i]) {
+            if (chunk->bits[i]) {
+                if (chunk->bits[i] & ~iso_all_free(class->count, i))
+                    iso_span_damaged(heap, &chunk->bits[i], iso_more_blocks);
                 heap->current[span->klass] = (iso_current_t){
-                    &words[i], chunk + class->first + (size_t)i * 64 * class->size, class->size};
+                    &chunk->bits[i], (char *)chunk + class->first + (size_t)i * 64 * class->size,
+                    class->size};
                 return true;
             }
         span->avail &= (uint16_t) ~(1u << at);
@@ -324,6 +369,8 @@ static bool use_small(iso_heap_t *heap, iso_span_t *span)
     const iso_class_t *class = &iso_classes[span->klass];
     for (unsigned i = 0; i < 4; i++)
         if (slot->bits[unit][i]) {
+            if (slot->bits[unit][i] & ~iso_all_free(iso_small_count(span->klass, unit), i))
+                iso_span_damaged(heap, &slot->bits[unit][i], iso_more_blocks);
             char *base = iso_unit_base(slot, unit) + (size_t)i * 64 * class->size;
             size_t first = (size_t)__builtin_ctzll(slot->bits[unit][i]) * class->size;
             size_t offset = (size_t)(base - (char *)slot) & (ISO_UNIT_SIZE - 1);
@@ -341,8 +388,9 @@ bool iso_span_refill(iso_heap_t *heap, unsigned klass)
     for (;;) {
         iso_span_t *span = heap->spans[klass];
         if (span) {
-            iso_span_slot(heap, span);
-            if (span->klass != klass || !span->listed)
+            iso_span_check(heap, span);
+            if (span->klass != klass || !span->listed ||
+                span->kind != (klass < ISO_TINY_CLASSES ? ISO_SPAN_TINY : ISO_SPAN_SMALL))
                 iso_span_damaged(heap, span, "a span is in the list of another class");
         } else {
             span = span_new(heap, klass);
@@ -362,12 +410,11 @@ void iso_span_has_room(iso_heap_t *heap, iso_span_t *span, unsigned chunk)
         span_list(heap, span);
 }
 
-void iso_span_chunk_empty(iso_heap_t *heap, iso_span_t *span, const char *chunk)
+void iso_span_chunk_empty(iso_heap_t *heap, iso_span_t *span, const iso_chunk_t *chunk)
 {
     if (iso_chunk_of(heap->current[span->klass].word) == chunk)
         return; /* blocks come from here: it would be wanted again at once */
-    unsigned at = (unsigned)((uintptr_t)chunk >> 12) & (ISO_CHUNKS_PER_UNIT - 1);
-    span->live &= (uint16_t) ~(1u << at);
+    span->live &= (uint16_t) ~(1u << iso_chunk_number(chunk));
     if (span->live == 0)
         span_free(heap, span);
 }
@@ -386,11 +433,11 @@ void iso_span_small_empty(iso_heap_t *heap, iso_span_t *span)
         span_free(heap, span);
 }
 
-static bool tiny_is_empty(const char *chunk, unsigned klass)
+static bool tiny_is_empty(const iso_chunk_t *chunk, unsigned klass)
 {
-    const uint64_t *words = (const uint64_t *)chunk;
-    for (unsigned i = 0; i < 4; i++)
-        if (words[i] != iso_all_free(iso_classes[klass].count, i))
+    uint32_t count = iso_classes[klass].count;
+    for (unsigned i = 0; i * 64 < count; i++)
+        if (chunk->bits[i] != iso_all_free(count, i))
             return false;
     return true;
 }
@@ -410,17 +457,18 @@ void iso_span_retire(iso_heap_t *heap)
         uint64_t *word = current->word;
         if (word == &heap->none)
             continue;
-        *current = (iso_current_t){&heap->none, NULL, 0};
         iso_slot_t *slot = iso_span_slot(heap, word);
-        if (klass < ISO_TINY_CLASSES) {
-            char *chunk = iso_chunk_of(word);
-            if (tiny_is_empty(chunk, klass))
-                iso_span_chunk_empty(heap, &slot->spans[iso_unit_of(chunk)], chunk);
-        } else {
-            unsigned unit = (unsigned)((size_t)(word - slot->bits[0]) / 4);
-            if (small_is_empty(slot, unit))
-                span_free(heap, &slot->spans[unit]);
-        }
+        iso_chunk_t *chunk = iso_chunk_of(word);
+        unsigned unit = iso_span_unit_of_bits(slot, word);
+        bool tiny = klass < ISO_TINY_CLASSES;
+        if (!iso_current_is_sound(current, slot, unit, klass))
+            iso_span_damaged(heap, current, "where blocks of a class come from");
+        *current = (iso_current_t){&heap->none, NULL, 0};
+        iso_check(heap, chunk);
+        if (tiny && tiny_is_empty(chunk, klass))
+            iso_span_chunk_empty(heap, &slot->spans[unit], chunk);
+        else if (!tiny && small_is_empty(slot, unit))
+            span_free(heap, &slot->spans[unit]);
     }
     iso_slot_t *slot = heap->slots[ISO_UNITS_PER_SLOT];
     for (iso_slot_t *next; slot; slot = next) {

@@ -14,10 +14,19 @@ extern "C" {
 #endif
 
 /* Aborts: the heap's metadata at `where` cannot be right. */
-_Noreturn void iso_span_damaged(const iso_heap_t *heap, const void *where, const char *what);
+__attribute__((noreturn)) void iso_span_damaged(const iso_heap_t *heap, const void *where,
+                                                const char *what);
 
-/* A slot of the heap by any address in it, after checking that its header says so. */
+/* A slot of the heap by any address in it, after checking that the slot table and its header say so:
+ * a link can be followed through it wherever it leads. */
 iso_slot_t *iso_span_slot(const iso_heap_t *heap, const void *address);
+
+/* Aborts unless it is the address of a span of one of the heap's slots. */
+void iso_span_check(const iso_heap_t *heap, const iso_span_t *span);
+/* The unit of the slot whose free bits these are, in a tiny span's chunk or in the slot's header. */
+unsigned iso_span_unit_of_bits(const iso_slot_t *slot, const uint64_t *bits);
+/* The most adjacent free units of the slot. */
+unsigned iso_span_longest(const iso_slot_t *slot);
 
 /* Makes the heap's new, raw slot usable: all units free; those in `warm` are resident. */
 void iso_span_slot_init(iso_heap_t *heap, iso_slot_t *slot, uint32_t warm);
@@ -36,7 +45,7 @@ bool iso_span_refill(iso_heap_t *heap, unsigned klass);
 /* A block was freed in a span that had none in reach: it can be allocated from again. */
 void iso_span_has_room(iso_heap_t *heap, iso_span_t *span, unsigned chunk);
 /* The last block of a chunk (tiny), or of the span (small), was freed. */
-void iso_span_chunk_empty(iso_heap_t *heap, iso_span_t *span, const char *chunk);
+void iso_span_chunk_empty(iso_heap_t *heap, iso_span_t *span, const iso_chunk_t *chunk);
 void iso_span_small_empty(iso_heap_t *heap, iso_span_t *span);
 
 /* Lets go of the places that blocks come from, and of empty spans and slots that were kept for

@@ -1,8 +1,8 @@
 /* threads.c - see threads.h. */
 #include "core/threads.h"
 #include "core/job.h"
+#include "core/signals.h"
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -27,50 +27,17 @@ static void *make_progress(void *arg)
 
 /* ---- the signal ---- */
 
-static pthread_mutex_t handler_lock = PTHREAD_MUTEX_INITIALIZER;
-static unsigned handler_users;
-static int handler_number;
-static struct sigaction handler_before;
-
 static void on_signal(int number, siginfo_t *info, void *context)
 {
     int error = errno;
+    bool ignored;
     for (int i = 0; i < ISO_JOBS_MAX; i++) {
         const iso_job_t *job = iso_job_table[i].job;
-        if (job && job->threads.dump_fd >= 0)
+        if (job && job->threads.dump_fd >= 0 && (int)job->params.dump_signal == number)
             eventfd_write(job->threads.dump_fd, 1);
     }
-    if (handler_before.sa_flags & SA_SIGINFO)
-        handler_before.sa_sigaction(number, info, context);
-    else if (handler_before.sa_handler != SIG_DFL && handler_before.sa_handler != SIG_IGN)
-        handler_before.sa_handler(number);
+    iso_signal_chain(number, info, context, &ignored);
     errno = error;
-}
-
-static int handler_install(int number)
-{
-    struct sigaction action = {.sa_flags = SA_SIGINFO | SA_RESTART};
-    int error = 0;
-    action.sa_sigaction = on_signal;
-    pthread_mutex_lock(&handler_lock);
-    if (handler_users > 0 && number != handler_number)
-        error = EBUSY; /* another job of this process has another signal */
-    else if (handler_users == 0 && sigaction(number, &action, &handler_before) != 0)
-        error = errno;
-    else
-        handler_users++;
-    if (!error)
-        handler_number = number;
-    pthread_mutex_unlock(&handler_lock);
-    return error;
-}
-
-static void handler_remove(int number)
-{
-    pthread_mutex_lock(&handler_lock);
-    if (--handler_users == 0)
-        sigaction(number, &handler_before, NULL);
-    pthread_mutex_unlock(&handler_lock);
 }
 
 static void *wait_for_signals(void *arg)
@@ -106,12 +73,12 @@ static iso_status_t start_dump(iso_job_t *job)
     if (threads->dump_fd < 0)
         error = errno;
     if (!error)
-        error = handler_install(number);
+        error = iso_signal_install(number, on_signal, SA_RESTART);
     if (!error) {
         error = start(&threads->dump, wait_for_signals, job);
         threads->has_dump = error == 0;
         if (error)
-            handler_remove(number);
+            iso_signal_remove(number);
     }
     if (!error)
         return ISO_OK;
@@ -154,7 +121,7 @@ void iso_threads_close(iso_job_t *job)
     if (threads->has_progress)
         pthread_join(threads->progress, NULL);
     if (threads->has_dump) {
-        handler_remove((int)job->params.dump_signal);
+        iso_signal_remove((int)job->params.dump_signal);
         eventfd_write(threads->dump_fd, 1);
         pthread_join(threads->dump, NULL);
     }

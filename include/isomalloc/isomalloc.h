@@ -97,6 +97,13 @@ typedef enum iso_backing {
     ISO_BACKING_PRIVATE = 2 /* a memory object per rank, isolated from its node's other ranks */
 } iso_backing_t;
 
+/* What faults when it is used, of a freed block that had slots of its own (more than 2 MiB). */
+typedef enum iso_guard {
+    ISO_GUARD_NONE = 0,
+    ISO_GUARD_FIRST = 1, /* the page that it began in */
+    ISO_GUARD_ALL = 2
+} iso_guard_t;
+
 typedef enum iso_log_level {
     ISO_LOG_ERROR = 0,
     ISO_LOG_WARN = 1,
@@ -146,6 +153,12 @@ typedef struct iso_params {
     bool core_dump;       /* iso space in core files (slow: the range is large) */
     bool progress_thread; /* the library makes progress, and calls back, in a thread of its own */
     uint32_t dump_signal; /* at which iso_dump writes to stderr; 0: none */
+    bool
+        fault_handler; /* says of a fault in the iso space what it is; then the handler before it runs */
+    iso_guard_t guard;
+    uint32_t guard_budget; /* guards at a time where each splits a mapping, before Linux 6.15 */
+    bool poison; /* AddressSanitizer and Valgrind are told what is a block, where they run */
+    bool verify_handover; /* metadata are looked over before a handover too, see iso_heap_stats */
 
     const struct iso_bootstrap *caller_bootstrap; /* the caller's own; NULL: by `bootstrap` */
     iso_arrival_fn arrival;
@@ -230,7 +243,8 @@ typedef struct {
     uint64_t epoch;       /* grows with every migration of the heap, also with one that failed */
 } iso_heap_stats_t;
 
-/* Counts by a walk of the metadata, O(slots). ISO_ERR_NOT_OWNER. */
+/* Counts by a walk of the metadata, O(slots + their 4 KiB chunks in use), and looks for damage on the way:
+ * where it finds any it aborts with a message, as a migration by puts does before it. ISO_ERR_NOT_OWNER. */
 ISO_API iso_status_t iso_heap_stats(iso_heap_t *heap, iso_heap_stats_t *stats_p);
 
 /* Calls fn for every live block in address order within a slot run; stops when fn returns false.
@@ -256,7 +270,8 @@ ISO_API void *iso_realloc(iso_heap_t *heap, void *ptr, size_t size)
     __attribute__((warn_unused_result, alloc_size(3)));
 /* alignment: a power of two up to 2 MiB, else NULL with errno EINVAL. */
 ISO_API void *iso_aligned_alloc(iso_heap_t *heap, size_t alignment, size_t size) ISO_ALLOC_FN((3));
-/* NULL is ignored. O(1) from the address. */
+/* NULL is ignored. O(1) from the address. A block of more than 2 MiB faults when it is used after that,
+ * until its addresses are handed out again: its first page, or all of it (iso_params_t::guard). */
 ISO_API void iso_free(void *ptr);
 /* Bytes that may be used at ptr, at least what was asked for. */
 ISO_API size_t iso_usable_size(const void *ptr);
@@ -382,6 +397,8 @@ typedef struct {
     uint64_t retained_bytes;   /* now: resident pages that hold nothing (upper bound) */
     uint64_t released_bytes;   /* given back to the system */
     uint64_t registered_bytes; /* now */
+    uint64_t guards;           /* now: ranges of freed large blocks that fault when they are used */
+    uint64_t guards_not_made;  /* the kernel's limit or ISO_GUARD_BUDGET was reached */
     uint64_t peers;            /* now: ranks this one has talked to, or knows to be dead */
 } iso_stats_t;
 ISO_API void iso_stats(iso_job_t *job, iso_stats_t *stats_p);

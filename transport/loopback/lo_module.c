@@ -38,7 +38,7 @@ static iso_status_t lo_probe(const char **why_p)
     if (error != 0) {
         *why_p = error == ENOSYS || error == EPERM
                      ? "pidfd_open is missing or forbidden: Linux 5.3 or later is needed, and a "
-                       "container's seccomp profile that allows it"
+                       "container's seccomp profile, or a Valgrind, that allows it"
                      : "a pidfd of this process cannot be opened: too many open files?";
         return ISO_ERR_SYSTEM;
     }

@@ -1,0 +1,158 @@
+/* guard.c - see guard.h. */
+#include "core/guard.h"
+#include "core/heap_layout.h"
+#include "core/job.h"
+#include "core/os.h"
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+iso_status_t iso_guard_open(iso_job_t *job)
+{
+    iso_guards_t *guards = &job->guards;
+    memset(guards, 0, sizeof *guards);
+    guards->total_slots = iso_space_slots(&job->space);
+    guards->heap_of = iso_os_table_map(guards->total_slots * sizeof *guards->heap_of);
+    if (!guards->heap_of)
+        return ISO_ERR_NO_MEMORY;
+    const char *without = getenv("ISO_TEST_NO_GUARD_INSTALL"); /* as on a kernel that has none */
+    if (without && *without == '1')
+        guards->means = ISO_GUARD_BY_PROTECTION;
+    return ISO_OK;
+}
+
+void iso_guard_close(iso_job_t *job)
+{
+    /* the guards go with the mapping of the space */
+    iso_os_table_unmap((void *)job->guards.heap_of,
+                       job->guards.total_slots * sizeof *job->guards.heap_of);
+    memset(&job->guards, 0, sizeof job->guards);
+}
+
+static uintptr_t heap_of(const iso_guards_t *guards, uint32_t slot)
+{
+    return slot < guards->total_slots
+               ? atomic_load_explicit(&guards->heap_of[slot], memory_order_relaxed)
+               : 0;
+}
+
+static void set_heap_of(iso_guards_t *guards, uint32_t first, uint32_t count, uintptr_t heap)
+{
+    for (uint32_t i = 0; i < count; i++)
+        atomic_store_explicit(&guards->heap_of[first + i], heap, memory_order_relaxed);
+}
+
+/* What a range more costs a process: of whole runs those that adjoin are one. */
+static bool is_in_budget(iso_job_t *job, uint32_t first, uint32_t count)
+{
+    const iso_guards_t *guards = &job->guards;
+    uint64_t ranges = job->stats.guards;
+    if (job->params.guard == ISO_GUARD_ALL)
+        ranges -= (heap_of(guards, first - 1) != 0) + (heap_of(guards, first + count) != 0);
+    return guards->means == ISO_GUARD_BY_KERNEL || ranges < job->params.guard_budget;
+}
+
+static void not_made(iso_job_t *job, const char *why, const char *remedy)
+{
+    job->stats.guards_not_made++;
+    if (job->guards.warned)
+        return;
+    job->guards.warned = true;
+    iso_log(&job->logger, ISO_LOG_WARN,
+            "a freed large block is not guarded against use: %s; %s, or set ISO_GUARD=none "
+            "(iso_stats counts further ones: guards_not_made)",
+            why, remedy);
+}
+
+/* Where the guard of a run is: of all its slots, or of the page that the block begins in. */
+static char *place(iso_job_t *job, const iso_extent_t *run, uint32_t *first_p, uint32_t *count_p,
+                   size_t *length_p)
+{
+    char *address = iso_space_slot_address(&job->space, run->first);
+    uint32_t offset = ((const iso_slot_t *)address)->run_offset;
+    *first_p = run->first;
+    *count_p = iso_extent_slots(run);
+    *length_p = *count_p * ISO_SLOT_SIZE;
+    if (job->params.guard == ISO_GUARD_ALL)
+        return address;
+    if (offset == ISO_SLOT_SIZE && *count_p > 1)
+        ++*first_p;
+    *count_p = 1;
+    *length_p = iso_os_page_size();
+    return iso_space_slot_address(&job->space, *first_p) +
+           (offset == ISO_SLOT_SIZE ? 0 : ISO_SLOT_HEADER & ~(*length_p - 1));
+}
+
+void iso_guard_make(iso_job_t *job, const iso_heap_t *heap, const iso_extent_t *run)
+{
+    iso_guards_t *guards = &job->guards;
+    uint32_t first, count;
+    size_t length;
+    if (job->params.guard == ISO_GUARD_NONE)
+        return;
+    char *address = place(job, run, &first, &count, &length);
+    int error = EINVAL;
+    if (guards->means == ISO_GUARD_BY_KERNEL) {
+        error = iso_os_guard_install(address, length);
+        if (error == EINVAL) {
+            iso_log(&job->logger, ISO_LOG_INFO,
+                    "this kernel has no MADV_GUARD_INSTALL for memory objects (Linux 6.15): freed "
+                    "large blocks are guarded by mprotect, ISO_GUARD_BUDGET=%" PRIu32 " at most",
+                    job->params.guard_budget);
+            guards->means = ISO_GUARD_BY_PROTECTION;
+        }
+    }
+    if (guards->means == ISO_GUARD_BY_PROTECTION) {
+        if (!is_in_budget(job, first, count)) {
+            not_made(job, "ISO_GUARD_BUDGET is used up", "raise it");
+            return;
+        }
+        error = iso_os_protect(address, length, false);
+    }
+    if (error) {
+        not_made(job, strerror(error), "raise vm.max_map_count if this is ENOMEM");
+        return;
+    }
+    set_heap_of(guards, first, count, (uintptr_t)heap);
+    guards->slots += count;
+    job->stats.guards++;
+    if (job->params.guard == ISO_GUARD_ALL)
+        job->stats.guards -=
+            (heap_of(guards, first - 1) != 0) + (heap_of(guards, first + count) != 0);
+}
+
+static void lift(iso_job_t *job, uint32_t first, uint32_t count)
+{
+    iso_guards_t *guards = &job->guards;
+    char *address = iso_space_slot_address(&job->space, first);
+    bool all = job->params.guard == ISO_GUARD_ALL;
+    size_t page = iso_os_page_size();
+    size_t length = all ? count * ISO_SLOT_SIZE : (ISO_SLOT_HEADER & ~(page - 1)) + page;
+    int error = guards->means == ISO_GUARD_BY_KERNEL ? iso_os_guard_remove(address, length)
+                                                     : iso_os_protect(address, length, true);
+    if (error) /* to go on would be to fault in memory that is in use */
+        iso_fatal("the guard at %p cannot be removed: %s; set ISO_GUARD=none", (void *)address,
+                  strerror(error));
+    set_heap_of(guards, first, count, 0);
+    guards->slots -= count;
+    job->stats.guards--;
+    if (all)
+        job->stats.guards +=
+            (heap_of(guards, first - 1) != 0) + (heap_of(guards, first + count) != 0);
+}
+
+void iso_guard_lift(iso_job_t *job, uint32_t first, uint32_t count)
+{
+    const iso_guards_t *guards = &job->guards;
+    uint32_t end = first + count, most = job->params.guard == ISO_GUARD_ALL ? count : 1;
+    for (uint32_t slot = first; slot < end && guards->slots > 0; slot++) {
+        if (!heap_of(guards, slot))
+            continue;
+        uint32_t length = 1;
+        while (length < most && slot + length < end && heap_of(guards, slot + length))
+            length++;
+        lift(job, slot, length);
+        slot += length - 1;
+    }
+}

@@ -1,0 +1,58 @@
+/*
+ * guard.h - freed large blocks fault when they are used.
+ *
+ * A guard makes addresses fault in this process; contents and the accounting of pages (retain.h) stay
+ * as they are. Invariant: guards lie in this rank's free slots only. So they are made when a run of
+ * slots becomes free, and lifted when slots leave the free set, for a heap here or for another
+ * rank; slots of a heap that arrives were never free here. The pages of a free slot are given back
+ * under a guard as without.
+ *
+ * ISO_GUARD says how much of a block is guarded. All of it costs its page table entries, a
+ * microsecond or more a page until they are there again when the memory is used next: a loop of
+ * malloc, write, free becomes nearly three times slower. The page that it begins in costs a few
+ * microseconds, which is not seen there.
+ *
+ * The kernel's own guards (Linux 6.15 for memory objects) are used where they are: no mapping is split.
+ * Elsewhere ranges are protected, no more of them than ISO_GUARD_BUDGET, since each splits a mapping and
+ * the kernel allows a process so many. What is not guarded for that is counted, and warned of once.
+ *
+ * (On anonymous memory a guard would discard contents. A free slot's contents mean nothing, but its
+ * pages would be counted as resident when they are not: an upper bound still.)
+ */
+#ifndef ISO_CORE_GUARD_H
+#define ISO_CORE_GUARD_H
+
+#include "core/slots.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum iso_guard_means {
+    ISO_GUARD_BY_KERNEL, /* until it says that it has none */
+    ISO_GUARD_BY_PROTECTION
+} iso_guard_means_t;
+
+typedef struct iso_guards {
+    iso_guard_means_t means;
+    bool warned;
+    uint32_t total_slots;
+    uint32_t slots; /* that have a guard */
+    /* Per slot: the heap whose block it was; 0: no guard. Written under the job's lock, read by the
+     * fault handler. */
+    ISO_ATOMIC(uintptr_t) * heap_of;
+} iso_guards_t;
+
+iso_status_t iso_guard_open(iso_job_t *job);
+void iso_guard_close(iso_job_t *job);
+
+/* The caller holds the lock. make: the extent, a run whose header can still be read, is about to be
+ * free. lift: the slots have just left the free set. */
+void iso_guard_make(iso_job_t *job, const iso_heap_t *heap, const iso_extent_t *run);
+void iso_guard_lift(iso_job_t *job, uint32_t first, uint32_t count);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,298 @@
+/* verify.c - see verify.h. */
+#include "core/verify.h"
+#include "core/heap.h"
+#include "core/job.h"
+#include "core/log.h"
+
+const char iso_more_blocks[] = "free bits of blocks that do not exist";
+
+/* ---- whose end was written past ---- */
+
+/* The last block of a span, or of a tiny span's chunk, and its size; NULL: none in use. */
+static const char *last_block(const iso_slot_t *slot, const char *before, size_t *size_p)
+{
+    unsigned unit = iso_unit_of(before);
+    while (unit > 0 && slot->spans[unit].kind == ISO_SPAN_REST)
+        unit--;
+    const iso_span_t *span = &slot->spans[unit];
+    const iso_class_t *class = &iso_classes[span->klass];
+    *size_p = class->size;
+    switch (span->kind) {
+    case ISO_SPAN_TINY: {
+        const char *chunk = (const char *)iso_chunk_of(before);
+        bool live = span->live >> iso_chunk_number(chunk) & 1;
+        return live && class->count
+                   ? chunk + class->first + (class->count - (size_t)1) * class->size
+                   : NULL;
+    }
+    case ISO_SPAN_SMALL:
+        return class->size ? iso_unit_base(slot, unit) +
+                                 (iso_small_count(span->klass, unit) - 1) * (size_t) class->size
+                           : NULL;
+    case ISO_SPAN_MEDIUM:
+        *size_p = span->bytes;
+        return iso_unit_base(slot, unit);
+    default:
+        return NULL;
+    }
+}
+
+/* The block that ends where `metadata` begin, or a little before. Looks only at slots that the slot
+ * table knows, and into headers whose own check word holds. */
+static const char *block_before(const void *metadata, size_t *size_p)
+{
+    const char *before = (const char *)metadata - 1;
+    const iso_job_row_t *row = iso_job_row_of(before);
+    uintptr_t word =
+        row ? atomic_load_explicit(&row->table[((uintptr_t)before - row->base) >> ISO_SLOT_SHIFT],
+                                   memory_order_relaxed)
+            : 0;
+    if (!word)
+        return NULL;
+    const iso_slot_t *slot =
+        (iso_slot_t *)((char *)iso_slot_of(before) - iso_slots_word_distance(word) * ISO_SLOT_SIZE);
+    if (slot != metadata && !iso_check_holds(slot))
+        return NULL;
+    if (!slot->run_slots)
+        return last_block(slot, before, size_p);
+    *size_p = slot->run_bytes;
+    return (const char *)slot + slot->run_offset;
+}
+
+void iso_check_failed(const iso_heap_t *heap, const void *metadata)
+{
+    size_t size;
+    const char *block = block_before(metadata, &size);
+    if (block)
+        iso_fatal("heap %p: metadata at %p is damaged: its check word was overwritten; something "
+                  "wrote past the end of the block before it, %p of %zu bytes, or wrote to freed "
+                  "memory",
+                  (const void *)heap, metadata, (const void *)block, size);
+    iso_span_damaged(heap, metadata, "its check word was overwritten");
+}
+
+/* ---- spans ---- */
+
+bool iso_run_is_sound(const iso_slot_t *slot)
+{
+    return slot->run_slots > 0 &&
+           (slot->run_offset == ISO_SLOT_HEADER || slot->run_offset == ISO_SLOT_SIZE) &&
+           slot->run_bytes <= slot->run_slots * (uint64_t)ISO_SLOT_SIZE - slot->run_offset;
+}
+
+bool iso_medium_is_sound(const iso_slot_t *slot, unsigned unit)
+{
+    const iso_span_t *span = &slot->spans[unit];
+    if (span->units == 0 || unit + span->units > ISO_UNITS_PER_SLOT || span->listed ||
+        span->bytes > span->units * ISO_UNIT_SIZE - (unit ? 0 : ISO_SLOT_HEADER))
+        return false;
+    for (unsigned i = 1; i < span->units; i++)
+        if (span[i].kind != ISO_SPAN_REST || span[i].klass != i)
+            return false;
+    return true;
+}
+
+bool iso_current_is_sound(const iso_current_t *current, const iso_slot_t *slot, unsigned unit,
+                          unsigned klass)
+{
+    const iso_class_t *class = &iso_classes[klass];
+    const iso_span_t *span = &slot->spans[unit];
+    const uint64_t *bits = slot->bits[unit];
+    const char *base = iso_unit_base(slot, unit);
+    if (span->kind != (klass < ISO_TINY_CLASSES ? ISO_SPAN_TINY : ISO_SPAN_SMALL) ||
+        span->klass != klass || current->size != class->size)
+        return false;
+    if (span->kind == ISO_SPAN_TINY) {
+        const iso_chunk_t *chunk = iso_chunk_of(current->word);
+        if (!(span->live >> iso_chunk_number(chunk) & 1))
+            return false;
+        bits = chunk->bits;
+        base = (const char *)chunk + class->first;
+    }
+    size_t index = (size_t)(current->word - bits);
+    return current->word >= bits && index * 64 < span->bytes && current->word == bits + index &&
+           current->base == base + index * 64 * class->size;
+}
+
+/* Free bits: no more than there are blocks, and none where the span says that there is no room. */
+static void verify_bits(const iso_heap_t *heap, const uint64_t *bits, uint32_t count, bool room)
+{
+    for (unsigned i = 0; i * 64 < count; i++) {
+        if (bits[i] & ~iso_all_free(count, i))
+            iso_span_damaged(heap, &bits[i], iso_more_blocks);
+        if (bits[i] && !room)
+            iso_span_damaged(heap, &bits[i], "a span with free blocks says that it has none");
+    }
+}
+
+static void verify_tiny(const iso_heap_t *heap, const iso_slot_t *slot, unsigned unit)
+{
+    const iso_span_t *span = &slot->spans[unit];
+    uint16_t chunks = unit ? 0xffff : 0xfffe;
+    if (span->klass >= ISO_TINY_CLASSES || span->bytes != iso_classes[span->klass].count)
+        iso_span_damaged(heap, span, "a span's class");
+    if (((span->avail | span->live) & ~chunks) || (uint16_t)(span->avail | span->live) != chunks)
+        iso_span_damaged(heap, span, "which chunks of a span are live");
+    for (unsigned i = 0; i < ISO_CHUNKS_PER_UNIT; i++) {
+        const iso_chunk_t *chunk = iso_chunk_at(slot, unit, i);
+        if (!(span->live >> i & 1))
+            continue;
+        iso_check(heap, chunk);
+        verify_bits(heap, chunk->bits, span->bytes, span->avail >> i & 1);
+    }
+}
+
+static void verify_small(const iso_heap_t *heap, const iso_slot_t *slot, unsigned unit)
+{
+    const iso_span_t *span = &slot->spans[unit];
+    if (span->klass < ISO_TINY_CLASSES || span->klass >= ISO_CLASS_COUNT ||
+        span->bytes != iso_small_count(span->klass, unit))
+        iso_span_damaged(heap, span, "a span's class");
+    if (span->live != 0xffff || (span->avail != 0xffff && span->avail != 0))
+        iso_span_damaged(heap, span, "whether a span has room");
+    verify_bits(heap, slot->bits[unit], span->bytes, span->avail);
+}
+
+/* ---- slots ---- */
+
+/* What all slots of a heap together have to add up to. */
+typedef struct sums {
+    uint32_t listed[ISO_CLASS_COUNT];         /* spans with room */
+    uint32_t longest[ISO_UNITS_PER_SLOT + 1]; /* slots by their longest run of free units */
+} sums_t;
+
+static void verify_spans(const iso_heap_t *heap, const iso_slot_t *slot, sums_t *sums)
+{
+    uint32_t free = 0;
+    for (unsigned unit = 0; unit < ISO_UNITS_PER_SLOT; unit++) {
+        const iso_span_t *span = &slot->spans[unit];
+        switch (span->kind) {
+        case ISO_SPAN_FREE:
+            free |= 1u << unit;
+            break;
+        case ISO_SPAN_TINY:
+        case ISO_SPAN_SMALL:
+            if (span->kind == ISO_SPAN_TINY)
+                verify_tiny(heap, slot, unit);
+            else
+                verify_small(heap, slot, unit);
+            if (span->listed != (span->avail != 0))
+                iso_span_damaged(heap, span, "whether a span is in its list");
+            sums->listed[span->klass] += span->listed;
+            break;
+        case ISO_SPAN_MEDIUM:
+            if (!iso_medium_is_sound(slot, unit))
+                iso_span_damaged(heap, span, "the span of a medium block");
+            unit += span->units - 1u;
+            break;
+        default:
+            iso_span_damaged(heap, span, "a span is of no kind");
+        }
+    }
+    if (free != atomic_load_explicit(&slot->free_units, memory_order_relaxed))
+        iso_span_damaged(heap, slot, "which units of a slot are free");
+}
+
+static void verify_slot(const iso_heap_t *heap, const void *address, sums_t *sums)
+{
+    const iso_slot_t *slot = iso_span_slot(heap, address);
+    if (slot->run_slots || slot->run_bytes || slot->run_offset || slot->reserved)
+        iso_span_damaged(heap, slot, "the header of a slot");
+    verify_spans(heap, slot, sums);
+    unsigned longest = iso_span_longest(slot);
+    if (slot->longest != longest)
+        iso_span_damaged(heap, slot, "the longest run of free units of a slot");
+    sums->longest[longest]++;
+}
+
+static void verify_run(const iso_heap_t *heap, const void *address, uint32_t slots)
+{
+    const iso_slot_t *slot = iso_span_slot(heap, address);
+    if (slot->run_slots != slots || !iso_run_is_sound(slot))
+        iso_span_damaged(heap, slot, "the header of a large block");
+}
+
+/* ---- the heap's header ---- */
+
+/* Links are followed only into headers of the heap's slots, and no longer than there are spans. */
+static void verify_ring(const iso_heap_t *heap, unsigned klass, uint32_t count)
+{
+    const iso_span_t *first = heap->spans[klass], *span = first;
+    if (!first != !count)
+        iso_span_damaged(heap, &heap->spans[klass], "a list of spans");
+    for (; count > 0; count--, span = span->next) {
+        iso_span_check(heap, span);
+        iso_span_check(heap, span->next);
+        if (!span->listed || span->klass != klass || span->next->prev != span)
+            iso_span_damaged(heap, span, "a list of spans is not linked both ways");
+    }
+    if (span != first)
+        iso_span_damaged(heap, span, "a list of spans");
+}
+
+static void verify_list(const iso_heap_t *heap, unsigned longest, uint32_t count)
+{
+    const iso_slot_t *prev = NULL;
+    bool some = heap->lists >> longest & 1;
+    if (some != (count > 0))
+        iso_span_damaged(heap, &heap->lists, "which lists of slots are empty");
+    for (const iso_slot_t *slot = heap->slots[longest]; slot || count; slot = slot->next, count--) {
+        if (!count || !slot || iso_span_slot(heap, slot) != slot)
+            iso_span_damaged(heap, &heap->slots[longest], "a list of slots");
+        if (slot->prev != prev || slot->longest != longest)
+            iso_span_damaged(heap, slot, "a list of slots is not linked both ways");
+        prev = slot;
+    }
+}
+
+static void verify_current(const iso_heap_t *heap, unsigned klass)
+{
+    const iso_current_t *current = &heap->current[klass];
+    if (current->word == &heap->none) {
+        if (current->base || current->size)
+            iso_span_damaged(heap, current, "where blocks of a class come from");
+        return;
+    }
+    const iso_slot_t *slot = iso_span_slot(heap, current->word);
+    if (!iso_current_is_sound(current, slot, iso_span_unit_of_bits(slot, current->word), klass))
+        iso_span_damaged(heap, current, "where blocks of a class come from");
+}
+
+void iso_heap_verify_header(const iso_hold_t *hold)
+{
+    const iso_heap_t *heap = hold->heap;
+    iso_span_slot(heap, heap);
+    if (heap->magic != ISO_HEAP_MAGIC || heap->layout != iso_heap_layout_digest() ||
+        heap->epoch != hold->epoch || heap->none)
+        iso_span_damaged(heap, heap, "the heap's header");
+}
+
+static void verify_lists(const iso_heap_t *heap, const sums_t *sums)
+{
+    for (unsigned klass = 0; klass < ISO_CLASS_COUNT; klass++) {
+        verify_current(heap, klass);
+        verify_ring(heap, klass, sums->listed[klass]);
+    }
+    if (heap->lists & ~((UINT64_C(2) << ISO_UNITS_PER_SLOT) - 2))
+        iso_span_damaged(heap, &heap->lists, "which lists of slots are empty");
+    for (unsigned longest = 1; longest <= ISO_UNITS_PER_SLOT; longest++)
+        verify_list(heap, longest, sums->longest[longest]);
+    if (heap->slots[0])
+        iso_span_damaged(heap, &heap->slots[0], "a list of slots");
+}
+
+void iso_heap_verify(const iso_hold_t *hold)
+{
+    sums_t sums = {{0}, {0}};
+    for (uint32_t e = 0; e < hold->extent_count; e++) {
+        const iso_extent_t *extent = &hold->extents[e];
+        const char *address = iso_space_slot_address(&hold->job->space, extent->first);
+        if (extent->count & ISO_EXTENT_RUN)
+            verify_run(hold->heap, address, iso_extent_slots(extent));
+        else
+            for (uint32_t i = 0; i < extent->count; i++)
+                verify_slot(hold->heap, address + i * ISO_SLOT_SIZE, &sums);
+    }
+    iso_heap_verify_header(hold);
+    verify_lists(hold->heap, &sums);
+}
