@@ -23,9 +23,10 @@ static iso_heap_t *heap_of(const void *ptr, const char *what, uint32_t *distance
                   "was freed with its slot",
                   what, ptr);
     iso_heap_t *heap = (iso_heap_t *)(iso_slots_word_heap_slot(word) + ISO_HEAP_OFFSET);
-    if (heap->magic == ISO_HEAP_MAGIC_FROZEN)
+    uint64_t magic = iso_heap_magic(heap);
+    if (magic == ISO_HEAP_MAGIC_FROZEN)
         no_block(heap, ptr, what, "the heap is migrating, or has left");
-    if (heap->magic != ISO_HEAP_MAGIC)
+    if (magic != ISO_HEAP_MAGIC && magic != ISO_HEAP_MAGIC_SHARED)
         iso_span_damaged(heap, heap, "the heap's header");
     *distance_p = iso_slots_word_distance(word);
     return heap;

@@ -4,6 +4,7 @@
 #include "core/block.h"
 #include "core/hold.h"
 #include "core/job.h"
+#include "core/shared.h"
 
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 
@@ -39,11 +40,12 @@ static __attribute__((noinline)) void after_free(const void *ptr)
     }
 }
 
-/* Every check, and every kind of block. */
+/* Every check, and every kind of block and heap. */
 static __attribute__((noinline)) void free_checked(void *ptr)
 {
     if (!ptr)
         return;
+    iso_shared_t *shared = iso_shared_enter_at(ptr, "iso_free");
     iso_block_t block = iso_block_find(ptr, "iso_free");
     if (!block.span) {
         block.slot->magic = 0; /* a stale pointer to it finds no slot */
@@ -54,6 +56,7 @@ static __attribute__((noinline)) void free_checked(void *ptr)
     } else {
         iso_span_units_give(block.heap, block.slot, iso_unit_of(ptr), block.span->units);
     }
+    iso_shared_leave(shared);
 }
 
 /* Of two addresses, without a branch. */
@@ -77,8 +80,9 @@ void iso_free(void *ptr)
     uintptr_t entry =
         atomic_load_explicit(&row->table[from_base >> ISO_SLOT_SHIFT], memory_order_relaxed);
     iso_heap_t *heap = (iso_heap_t *)(entry + ISO_HEAP_OFFSET);
-    if (!LIKELY(entry && !(entry & ISO_SLOT_MASK) && heap->magic == ISO_HEAP_MAGIC)) {
-        free_checked(ptr); /* no heap's, inside a large block, or of a heap that is leaving */
+    if (!LIKELY(entry && !(entry & ISO_SLOT_MASK) && iso_heap_magic(heap) == ISO_HEAP_MAGIC)) {
+        free_checked(
+            ptr); /* no heap's, inside a large block, of a shared heap, or one that leaves */
         return;
     }
     iso_slot_t *slot = iso_slot_of(ptr);
@@ -113,7 +117,12 @@ void iso_free(void *ptr)
 
 size_t iso_usable_size(const void *ptr)
 {
-    return ptr ? iso_block_find(ptr, "iso_usable_size").size : 0;
+    if (!ptr)
+        return 0;
+    iso_shared_t *shared = iso_shared_enter_at(ptr, "iso_usable_size");
+    size_t size = iso_block_find(ptr, "iso_usable_size").size;
+    iso_shared_leave(shared);
+    return size;
 }
 
 iso_heap_t *iso_heap_of(const void *ptr)

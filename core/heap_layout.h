@@ -32,7 +32,8 @@ extern "C" {
 #define ISO_MEDIUM_MAX (ISO_SLOT_SIZE - ISO_SLOT_HEADER)
 
 /* Magic numbers: a heap whose memory is anything else is not one. */
-#define ISO_HEAP_MAGIC UINT64_C(0x70616568696f7331)        /* in use */
+#define ISO_HEAP_MAGIC UINT64_C(0x70616568696f7331)        /* in use, by one thread at a time */
+#define ISO_HEAP_MAGIC_SHARED UINT64_C(0x72616873696f7331) /* in use, under its lock: shared.h */
 #define ISO_HEAP_MAGIC_FROZEN UINT64_C(0x6e7a7266696f7331) /* migrating, or a copy left behind */
 #define ISO_SLOT_MAGIC UINT32_C(0x736c6f74)
 
@@ -53,7 +54,9 @@ typedef struct iso_span {
     uint16_t live;  /* TINY: chunks whose free bits are initialised; the others hold nothing.
                           SMALL: all */
     uint32_t bytes; /* MEDIUM: usable size; TINY: blocks of a chunk; SMALL: of the unit */
-    uint32_t populate; /* pages of the unit that were not yet asked of the OS begin at this offset;
+    uint16_t current;  /* TINY: chunks that an iso_current_t is in; SMALL: all, or none. They stay
+                          when their last block is freed. None while the heap is frozen */
+    uint16_t populate; /* pages of the unit that were not yet asked of the OS begin at this chunk;
                           only a hint, wrong after a migration at worst */
     struct iso_span *next, *prev;
 } iso_span_t;
@@ -85,13 +88,14 @@ typedef struct iso_current {
 } iso_current_t;
 
 struct iso_heap {
-    uint64_t magic;
+    ISO_ATOMIC(uint64_t) magic;
     uint64_t layout; /* iso_heap_layout_digest of who made it */
     uint64_t epoch;
-    void *root;
-    uint64_t none;  /* always 0: no free block */
-    uint64_t lists; /* bit n: slots[n] is not empty */
-    iso_current_t current[ISO_CLASS_COUNT];
+    uint64_t flags; /* of iso_heap_flags_t */
+    ISO_ATOMIC(void *) root;
+    uint64_t none;                             /* always 0: no free block */
+    uint64_t lists;                            /* bit n: slots[n] is not empty */
+    iso_current_t current[ISO_CLASS_COUNT];    /* all at `none` in a shared heap: see shared.h */
     iso_span_t *spans[ISO_CLASS_COUNT];        /* with room: a ring, in turn */
     iso_slot_t *slots[ISO_UNITS_PER_SLOT + 1]; /* by longest run of free units */
 };
@@ -109,6 +113,15 @@ static inline unsigned iso_unit_of(const void *address)
 static inline char *iso_chunk_of(const void *address)
 {
     return (char *)((uintptr_t)address & ~(uintptr_t)(ISO_CHUNK_SIZE - 1));
+}
+/* What a thread that is not the heap's user may ask. */
+static inline uint64_t iso_heap_magic(const iso_heap_t *heap)
+{
+    return atomic_load_explicit(&heap->magic, memory_order_relaxed);
+}
+static inline iso_current_t iso_current_none(const iso_heap_t *heap)
+{
+    return (iso_current_t){(uint64_t *)&heap->none, NULL, 0};
 }
 /* Where the blocks of a SMALL or MEDIUM span begin. */
 static inline char *iso_unit_base(const iso_slot_t *slot, unsigned unit)

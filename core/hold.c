@@ -4,6 +4,7 @@
 #include "core/grant.h"
 #include "core/heap.h"
 #include "core/job.h"
+#include "core/shared.h"
 #include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -182,6 +183,7 @@ void iso_hold_drop(iso_hold_t *hold, bool free_slots)
     if (hold->counted)
         job->stats.heaps--;
     job->hold_of[iso_space_slot(&job->space, hold->heap)] = NULL;
+    iso_shared_drop(job, hold->heap);
     for (uint32_t i = 0; i < hold->extent_count; i++) {
         const iso_extent_t *extent = &hold->extents[i];
         iso_slots_clear(&job->slots, extent);

@@ -76,6 +76,9 @@ struct iso_job {
     iso_hold_t **hold_of; /* per slot: the hold of the heap whose first slot it is */
     uint32_t *extent_at; /* per slot: 1 + the index, in its hold, of the extent that begins there */
     iso_hold_t *holds;
+    ISO_ATOMIC(struct iso_shared *) *
+        shared_of; /* per slot: of the shared heap that begins there */
+    struct iso_shared *shared_unused;
     iso_retain_t retain;
 
     iso_link_t *node_link; /* the transport inside the node; NULL in a job of one rank */

@@ -9,6 +9,7 @@
 #include "core/live.h"
 #include "core/heap.h"
 #include "core/job.h"
+#include "core/shared.h"
 #include "core/span.h"
 
 #define MASK_WORDS (ISO_CHUNKS_PER_SLOT / 64)
@@ -184,7 +185,7 @@ static bool walk_span(const walk_t *walk, iso_slot_t *slot, unsigned unit)
     return more;
 }
 
-iso_status_t iso_heap_walk(iso_heap_t *heap, iso_block_fn fn, void *arg)
+static iso_status_t walk_heap(iso_heap_t *heap, iso_block_fn fn, void *arg)
 {
     const walk_t walk = {fn, arg};
     iso_hold_t *hold = iso_hold_find(NULL, heap);
@@ -207,4 +208,12 @@ iso_status_t iso_heap_walk(iso_heap_t *heap, iso_block_fn fn, void *arg)
         }
     }
     return ISO_OK;
+}
+
+iso_status_t iso_heap_walk(iso_heap_t *heap, iso_block_fn fn, void *arg)
+{
+    iso_shared_t *shared = iso_shared_lock(heap);
+    iso_status_t status = walk_heap(heap, fn, arg);
+    iso_shared_leave(shared);
+    return status;
 }

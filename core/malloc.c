@@ -6,6 +6,7 @@
 #include "core/hold.h"
 #include "core/log.h"
 #include "core/os.h"
+#include "core/shared.h"
 #include <errno.h>
 #include <string.h>
 
@@ -17,19 +18,22 @@ static void *no_room(void)
     return NULL;
 }
 
-/* Not on the owner's path: a heap that is frozen has no current block anywhere. */
-static void check_usable(const iso_heap_t *heap)
+/* Not on the owner's path: a heap that is frozen, or shared, has no current block in itself. Of a shared
+ * heap it takes the lock; NULL: the heap is the caller's alone. */
+static iso_shared_t *enter(const iso_heap_t *heap)
 {
-    if (LIKELY(heap->magic == ISO_HEAP_MAGIC))
-        return;
-    if (heap->magic == ISO_HEAP_MAGIC_FROZEN)
+    uint64_t magic = iso_heap_magic(heap);
+    if (LIKELY(magic == ISO_HEAP_MAGIC))
+        return NULL;
+    if (magic == ISO_HEAP_MAGIC_SHARED)
+        return iso_shared_enter(heap, "iso_malloc");
+    if (magic == ISO_HEAP_MAGIC_FROZEN)
         iso_fatal("iso_malloc: heap %p is migrating, or has left", (const void *)heap);
     iso_fatal("iso_malloc: %p is no heap, or its header is damaged", (const void *)heap);
 }
 
-static void *take(iso_heap_t *heap, unsigned klass)
+static void *take(iso_current_t *current)
 {
-    iso_current_t *current = &heap->current[klass];
     uint64_t free = *current->word;
     unsigned index = (unsigned)__builtin_ctzll(free);
     *current->word = free & (free - 1);
@@ -38,8 +42,12 @@ static void *take(iso_heap_t *heap, unsigned klass)
 
 static __attribute__((noinline)) void *malloc_class(iso_heap_t *heap, unsigned klass)
 {
-    check_usable(heap);
-    return iso_span_refill(heap, klass) ? take(heap, klass) : no_room();
+    iso_shared_t *shared = enter(heap);
+    iso_current_t *current = shared ? &shared->current[klass] : &heap->current[klass];
+    bool found = *current->word || iso_span_refill(heap, klass, current);
+    void *block = found ? take(current) : no_room();
+    iso_shared_leave(shared);
+    return block;
 }
 
 /* size is at most ISO_MEDIUM_MAX; aligned: to a unit. */
@@ -91,13 +99,25 @@ static void *malloc_large(iso_heap_t *heap, size_t size, size_t capacity, bool a
     return address + offset;
 }
 
-static __attribute__((noinline)) void *malloc_big(iso_heap_t *heap, size_t size)
+/* Blocks that are of no class, which are aligned to ISO_CHUNK_SIZE in any case. Large ones have room to
+ * grow to `capacity`. */
+static __attribute__((noinline)) void *malloc_big(iso_heap_t *heap, size_t size, size_t capacity,
+                                                  size_t alignment)
 {
-    check_usable(heap);
-    if (size > PTRDIFF_MAX)
-        return no_room();
-    return size <= ISO_MEDIUM_MAX ? malloc_medium(heap, size, false)
-                                  : malloc_large(heap, size, size, false);
+    iso_shared_t *shared = enter(heap);
+    bool aligned = alignment > ISO_CHUNK_SIZE; /* to a unit, or a slot */
+    size_t medium = ISO_MEDIUM_MAX;
+    if (aligned)
+        medium = alignment <= ISO_UNIT_SIZE ? (ISO_UNITS_PER_SLOT - 1) * ISO_UNIT_SIZE : 0;
+    void *block = NULL;
+    if (size <= medium)
+        block = malloc_medium(heap, size, aligned);
+    else if (size <= PTRDIFF_MAX)
+        block = malloc_large(heap, size, capacity, aligned);
+    else
+        block = no_room();
+    iso_shared_leave(shared);
+    return block;
 }
 
 void *iso_malloc(iso_heap_t *heap, size_t size)
@@ -105,10 +125,10 @@ void *iso_malloc(iso_heap_t *heap, size_t size)
     if (LIKELY(size <= ISO_CLASS_MAX)) {
         unsigned klass = iso_class_of(size);
         if (LIKELY(*heap->current[klass].word))
-            return take(heap, klass);
+            return take(&heap->current[klass]);
         return malloc_class(heap, klass);
     }
-    return malloc_big(heap, size);
+    return malloc_big(heap, size, size, 1);
 }
 
 void *iso_calloc(iso_heap_t *heap, size_t count, size_t size)
@@ -142,12 +162,7 @@ void *iso_aligned_alloc(iso_heap_t *heap, size_t alignment, size_t size)
         for (unsigned klass = iso_class_of(size); klass < ISO_CLASS_COUNT; klass++)
             if (iso_classes[klass].size % alignment == 0)
                 return iso_malloc(heap, iso_classes[klass].size);
-    check_usable(heap);
-    if (alignment <= ISO_CHUNK_SIZE)
-        return malloc_big(heap, size);
-    if (alignment <= ISO_UNIT_SIZE && size <= (ISO_UNITS_PER_SLOT - 1) * ISO_UNIT_SIZE)
-        return malloc_medium(heap, size, true);
-    return malloc_large(heap, size, size, true);
+    return malloc_big(heap, size, size, alignment);
 }
 
 /* ---- realloc ---- */
@@ -212,18 +227,19 @@ void *iso_realloc(iso_heap_t *heap, void *ptr, size_t size)
 {
     if (!ptr)
         return iso_malloc(heap, size);
+    iso_shared_t *shared = iso_shared_enter_at(ptr, "iso_realloc");
     iso_block_t block = iso_block_find(ptr, "iso_realloc");
     if (heap && heap != block.heap)
         iso_fatal("iso_realloc(%p): the block is of heap %p, not of heap %p", ptr,
                   (void *)block.heap, (void *)heap);
-    if (size > PTRDIFF_MAX)
-        return no_room();
-    if (resize(&block, size))
+    bool done = size <= PTRDIFF_MAX && resize(&block, size);
+    iso_shared_leave(shared);
+    if (done)
         return ptr;
     size_t keep = size < block.size ? size : block.size;
     /* a large block that grows gets room to grow into: addresses, not memory */
     void *moved = size > ISO_MEDIUM_MAX && size > block.size
-                      ? malloc_large(block.heap, size, size + size / 2, false)
+                      ? malloc_big(block.heap, size, size + size / 2, 1)
                       : NULL;
     if (!moved) /* not wanted, or no room for that */
         moved = iso_malloc(block.heap, size);

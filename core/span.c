@@ -252,7 +252,7 @@ static iso_span_t *span_new(iso_heap_t *heap, unsigned klass)
     bool warm = unit && iso_retain_units_use(job_of(heap), slot, 1u << unit);
     memset(span, 0, sizeof *span);
     span->klass = (uint8_t)klass;
-    span->populate = warm ? ISO_UNIT_SIZE : 0;
+    span->populate = warm ? ISO_CHUNKS_PER_UNIT : 0;
     if (klass < ISO_TINY_CLASSES) {
         span->kind = ISO_SPAN_TINY;
         span->avail = unit ? 0xffff : 0xfffe;
@@ -271,7 +271,8 @@ static iso_span_t *span_new(iso_heap_t *heap, unsigned klass)
 /* Has the pages up to `end` (an offset in the unit) mapped, if they have not been. */
 static void populate(iso_span_t *span, size_t end)
 {
-    if (span->populate >= end)
+    size_t from = span->populate * ISO_CHUNK_SIZE;
+    if (from >= end)
         return;
     char *unit = (char *)iso_slot_of(span) +
                  ((size_t)unit_of_span(iso_slot_of(span), span) << ISO_UNIT_SHIFT);
@@ -279,8 +280,8 @@ static void populate(iso_span_t *span, size_t end)
     size_t to = (end + step - 1) / step * step;
     if (to > ISO_UNIT_SIZE)
         to = ISO_UNIT_SIZE;
-    iso_os_populate(unit + span->populate, to - span->populate);
-    span->populate = (uint32_t)to;
+    iso_os_populate(unit + from, to - from);
+    span->populate = (uint16_t)(to / ISO_CHUNK_SIZE);
 }
 
 /* ---- where blocks come from ---- */
@@ -292,7 +293,7 @@ static void chunk_init(char *chunk, unsigned klass)
         words[i] = iso_all_free(iso_classes[klass].count, i);
 }
 
-static bool use_tiny(iso_heap_t *heap, iso_span_t *span)
+static bool use_tiny(iso_span_t *span, iso_current_t *current)
 {
     iso_slot_t *slot = iso_slot_of(span);
     const iso_class_t *class = &iso_classes[span->klass];
@@ -308,7 +309,8 @@ static bool use_tiny(iso_heap_t *heap, iso_span_t *span)
         }
         for (unsigned i = 0; i * 64 < class->count; i++)
             if (words[i]) {
-                heap->current[span->klass] = (iso_current_t){
+                span->current |= (uint16_t)(1u << at);
+                *current = (iso_current_t){
                     &words[i], chunk + class->first + (size_t)i * 64 * class->size, class->size};
                 return true;
             }
@@ -317,7 +319,7 @@ static bool use_tiny(iso_heap_t *heap, iso_span_t *span)
     return false;
 }
 
-static bool use_small(iso_heap_t *heap, iso_span_t *span)
+static bool use_small(iso_span_t *span, iso_current_t *current)
 {
     iso_slot_t *slot = iso_slot_of(span);
     unsigned unit = unit_of_span(slot, span);
@@ -329,15 +331,42 @@ static bool use_small(iso_heap_t *heap, iso_span_t *span)
             size_t offset = (size_t)(base - (char *)slot) & (ISO_UNIT_SIZE - 1);
             if (class->size <= POPULATE_STEP / 2)
                 populate(span, offset + first + class->size);
-            heap->current[span->klass] = (iso_current_t){&slot->bits[unit][i], base, class->size};
+            span->current = 0xffff;
+            *current = (iso_current_t){&slot->bits[unit][i], base, class->size};
             return true;
         }
     span->avail = 0;
     return false;
 }
 
-bool iso_span_refill(iso_heap_t *heap, unsigned klass)
+/* Where the blocks of a current place are. */
+static iso_span_t *span_of_current(iso_heap_t *heap, unsigned klass, const uint64_t *word)
 {
+    iso_slot_t *slot = iso_span_slot(heap, word);
+    unsigned unit = klass < ISO_TINY_CLASSES ? iso_unit_of(word)
+                                             : (unsigned)((size_t)(word - slot->bits[0]) / 4);
+    return &slot->spans[unit];
+}
+
+static unsigned chunk_number(const void *chunk)
+{
+    return (unsigned)((uintptr_t)chunk >> 12) & (ISO_CHUNKS_PER_UNIT - 1);
+}
+
+/* NULL: there was none. */
+static iso_span_t *let_go(iso_heap_t *heap, unsigned klass, iso_current_t *current)
+{
+    if (current->word == &heap->none)
+        return NULL;
+    iso_span_t *span = span_of_current(heap, klass, current->word);
+    span->current &= klass < ISO_TINY_CLASSES ? (uint16_t) ~(1u << chunk_number(current->word)) : 0;
+    *current = iso_current_none(heap);
+    return span;
+}
+
+bool iso_span_refill(iso_heap_t *heap, unsigned klass, iso_current_t *current)
+{
+    let_go(heap, klass, current);
     for (;;) {
         iso_span_t *span = heap->spans[klass];
         if (span) {
@@ -349,7 +378,7 @@ bool iso_span_refill(iso_heap_t *heap, unsigned klass)
             if (!span)
                 return false;
         }
-        if (span->kind == ISO_SPAN_TINY ? use_tiny(heap, span) : use_small(heap, span))
+        if (span->kind == ISO_SPAN_TINY ? use_tiny(span, current) : use_small(span, current))
             return true;
         span_unlist(heap, span);
     }
@@ -364,25 +393,17 @@ void iso_span_has_room(iso_heap_t *heap, iso_span_t *span, unsigned chunk)
 
 void iso_span_chunk_empty(iso_heap_t *heap, iso_span_t *span, const char *chunk)
 {
-    if (iso_chunk_of(heap->current[span->klass].word) == chunk)
+    unsigned at = chunk_number(chunk);
+    if (span->current >> at & 1)
         return; /* blocks come from here: it would be wanted again at once */
-    unsigned at = (unsigned)((uintptr_t)chunk >> 12) & (ISO_CHUNKS_PER_UNIT - 1);
     span->live &= (uint16_t) ~(1u << at);
     if (span->live == 0)
         span_free(heap, span);
 }
 
-static bool is_current(const iso_heap_t *heap, const iso_span_t *span)
-{
-    const iso_slot_t *slot = iso_slot_of(span);
-    const uint64_t *bits = slot->bits[unit_of_span(slot, span)];
-    const uint64_t *word = heap->current[span->klass].word;
-    return word >= bits && word < bits + 4;
-}
-
 void iso_span_small_empty(iso_heap_t *heap, iso_span_t *span)
 {
-    if (!is_current(heap, span))
+    if (!span->current)
         span_free(heap, span);
 }
 
@@ -403,23 +424,19 @@ static bool small_is_empty(const iso_slot_t *slot, unsigned unit)
     return true;
 }
 
-void iso_span_retire(iso_heap_t *heap)
+void iso_span_retire(iso_heap_t *heap, iso_current_t *current)
 {
     for (unsigned klass = 0; klass < ISO_CLASS_COUNT; klass++) {
-        iso_current_t *current = &heap->current[klass];
-        uint64_t *word = current->word;
-        if (word == &heap->none)
+        const char *chunk = iso_chunk_of(current[klass].word);
+        iso_span_t *span = let_go(heap, klass, &current[klass]);
+        if (!span)
             continue;
-        *current = (iso_current_t){&heap->none, NULL, 0};
-        iso_slot_t *slot = iso_span_slot(heap, word);
+        const iso_slot_t *slot = iso_slot_of(span);
         if (klass < ISO_TINY_CLASSES) {
-            char *chunk = iso_chunk_of(word);
             if (tiny_is_empty(chunk, klass))
-                iso_span_chunk_empty(heap, &slot->spans[iso_unit_of(chunk)], chunk);
-        } else {
-            unsigned unit = (unsigned)((size_t)(word - slot->bits[0]) / 4);
-            if (small_is_empty(slot, unit))
-                span_free(heap, &slot->spans[unit]);
+                iso_span_chunk_empty(heap, span, chunk);
+        } else if (small_is_empty(slot, unit_of_span(slot, span))) {
+            iso_span_small_empty(heap, span);
         }
     }
     iso_slot_t *slot = heap->slots[ISO_UNITS_PER_SLOT];

@@ -30,8 +30,8 @@ void iso_span_units_give(iso_heap_t *heap, iso_slot_t *slot, unsigned first, uns
 /* Takes the units behind a medium block as well, if they are free. */
 bool iso_span_units_extend(iso_heap_t *heap, iso_slot_t *slot, unsigned first, unsigned count);
 
-/* Makes heap->current[klass] one that has a free block. false: no room in the space. */
-bool iso_span_refill(iso_heap_t *heap, unsigned klass);
+/* Makes *current, which is of this class, one that has a free block. false: no room in the space. */
+bool iso_span_refill(iso_heap_t *heap, unsigned klass, iso_current_t *current);
 
 /* A block was freed in a span that had none in reach: it can be allocated from again. */
 void iso_span_has_room(iso_heap_t *heap, iso_span_t *span, unsigned chunk);
@@ -39,9 +39,9 @@ void iso_span_has_room(iso_heap_t *heap, iso_span_t *span, unsigned chunk);
 void iso_span_chunk_empty(iso_heap_t *heap, iso_span_t *span, const char *chunk);
 void iso_span_small_empty(iso_heap_t *heap, iso_span_t *span);
 
-/* Lets go of the places that blocks come from, and of empty spans and slots that were kept for
- * them: what is left is in use. */
-void iso_span_retire(iso_heap_t *heap);
+/* Lets go of the places that blocks come from, one a class, and of empty spans and slots that were
+ * kept for them: what is left is in use. */
+void iso_span_retire(iso_heap_t *heap, iso_current_t *current);
 
 #ifdef __cplusplus
 }

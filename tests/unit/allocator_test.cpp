@@ -14,7 +14,8 @@ namespace {
 
 struct Job {
     iso_job_t *job = nullptr;
-    explicit Job(uint64_t retain = 256u << 20)
+    uint32_t flags; // of its heaps
+    explicit Job(uint64_t retain = 256u << 20, uint32_t heap_flags = 0) : flags(heap_flags)
     {
         iso_params_t params;
         REQUIRE(iso_params_init(&params) == ISO_OK);
@@ -29,7 +30,7 @@ struct Job {
     [[nodiscard]] iso_heap_t *heap() const
     {
         iso_heap_t *heap = nullptr;
-        REQUIRE(iso_heap_create(job, &heap) == ISO_OK);
+        REQUIRE(iso_heap_create_flags(job, flags, &heap) == ISO_OK);
         return heap;
     }
 };
@@ -287,7 +288,8 @@ constexpr int scale = 1;
 
 TEST_CASE("random operations agree with a model", "[allocator]")
 {
-    Job job;
+    const uint32_t flags = GENERATE(0, ISO_HEAP_SHARED);
+    Job job(256u << 20, flags);
     struct Kind {
         size_t largest;
         int steps;
@@ -308,7 +310,8 @@ TEST_CASE("random operations agree with a model", "[allocator]")
 TEST_CASE("a heap of which only the live runs survived goes on as if nothing had happened",
           "[allocator]")
 {
-    Job job(1u << 20);
+    const uint32_t flags = GENERATE(0, ISO_HEAP_SHARED);
+    Job job(1u << 20, flags);
     struct Kind {
         size_t largest;
         int rounds, steps;
@@ -332,7 +335,8 @@ TEST_CASE("a heap of which only the live runs survived goes on as if nothing had
 
 TEST_CASE("what is shipped is within the bound", "[allocator]")
 {
-    Job job;
+    const uint32_t flags = GENERATE(0, ISO_HEAP_SHARED);
+    Job job(256u << 20, flags);
     const size_t size =
         GENERATE(16, 64, 128, 160, 224, 256, 1000, 4096, 5000, 20000, 32768, 65536, 300000);
     CAPTURE(size);
@@ -499,12 +503,12 @@ namespace {
 // job is shared with a forked child, and what the child breaks would be broken here.
 class Misuse {
   public:
-    Misuse(iso_job_t *job, const std::function<void *(iso_heap_t *)> &prepare,
+    Misuse(const Job &job, const std::function<void *(iso_heap_t *)> &prepare,
            const std::function<void(iso_heap_t *, void *)> &misuse)
     {
         const ChildResult child = in_child([&] {
             iso_heap_t *heap = nullptr;
-            if (iso_heap_create(job, &heap) != ISO_OK)
+            if (iso_heap_create_flags(job.job, job.flags, &heap) != ISO_OK)
                 return 1;
             void *address = prepare(heap);
             fprintf(stderr, "%p %p\n", static_cast<void *>(heap), address);
@@ -544,11 +548,12 @@ void free_it(iso_heap_t * /*heap*/, void *address)
 
 TEST_CASE("misuse ends with a message that names address, heap and cause", "[allocator]")
 {
-    Job job;
+    const uint32_t flags = GENERATE(0, ISO_HEAP_SHARED);
+    Job job(256u << 20, flags);
     for (const size_t size : {16, 200, 300, 5000, 100000, 5000000}) {
         CAPTURE(size);
         const Misuse twice(
-            job.job,
+            job,
             [&](iso_heap_t *heap) {
                 void *keep = iso_malloc(heap, size); // so that the span stays
                 void *block = iso_malloc(heap, size);
@@ -560,8 +565,7 @@ TEST_CASE("misuse ends with a message that names address, heap and cause", "[all
         CHECK(twice.names_address());
         CHECK(twice.says("free"));
         const Misuse interior(
-            job.job,
-            [&](iso_heap_t *heap) { return static_cast<char *>(iso_malloc(heap, size)) + 8; },
+            job, [&](iso_heap_t *heap) { return static_cast<char *>(iso_malloc(heap, size)) + 8; },
             free_it);
         CHECK(interior.names_address());
         CHECK(interior.names_heap());
@@ -569,32 +573,41 @@ TEST_CASE("misuse ends with a message that names address, heap and cause", "[all
     }
     int local = 0;
     const Misuse foreign(
-        job.job, [&](iso_heap_t * /*heap*/) { return &local; }, free_it);
+        job, [&](iso_heap_t * /*heap*/) { return &local; }, free_it);
     CHECK(foreign.names_address());
     CHECK(foreign.says("no iso space"));
     const auto block_of_100 = [](iso_heap_t *heap) { return iso_malloc(heap, 100); };
-    const Misuse frozen(job.job, block_of_100, [](iso_heap_t *heap, void *block) {
+    const Misuse frozen(job, block_of_100, [](iso_heap_t *heap, void *block) {
         iso_heap_freeze(iso_hold_find(nullptr, heap));
         iso_free(block);
     });
     CHECK(frozen.names_address());
     CHECK(frozen.says("migrating"));
-    const Misuse used(job.job, block_of_100, [](iso_heap_t *heap, void * /*block*/) {
+    const Misuse used(job, block_of_100, [](iso_heap_t *heap, void * /*block*/) {
         iso_heap_freeze(iso_hold_find(nullptr, heap));
         static_cast<void>(iso_malloc(heap, 100) == nullptr);
     });
     CHECK(used.names_heap());
     CHECK(used.says("migrating"));
     iso_heap_t *other = job.heap();
-    const Misuse mixed(job.job, block_of_100, [&](iso_heap_t * /*heap*/, void *block) {
+    const Misuse mixed(job, block_of_100, [&](iso_heap_t * /*heap*/, void *block) {
         static_cast<void>(iso_realloc(other, block, 500) == nullptr);
     });
     CHECK(mixed.names_address());
     CHECK(mixed.says("not of heap"));
-    const Misuse destroyed(job.job, block_of_100, [](iso_heap_t *heap, void *block) {
+    const Misuse destroyed(job, block_of_100, [](iso_heap_t *heap, void *block) {
         iso_heap_destroy(heap);
         iso_free(block);
     });
     CHECK(destroyed.names_address());
     CHECK(destroyed.says("no heap at this rank"));
+}
+
+TEST_CASE("a flag that is unknown is refused", "[allocator]")
+{
+    const ScopedEnv quiet("ISO_LOG_LEVEL", "error");
+    Job job;
+    iso_heap_t *heap = nullptr;
+    CHECK(iso_heap_create_flags(job.job, ISO_HEAP_SHARED | 0x40000000u, &heap) == ISO_ERR_INVALID);
+    CHECK(heap == nullptr);
 }
