@@ -40,15 +40,13 @@ static void find_tiny(iso_block_t *block, const void *ptr, const char *what)
 {
     const iso_class_t *class = &iso_classes[block->span->klass];
     char *chunk = iso_chunk_of(ptr);
-    uint32_t in_chunk = (uint32_t)((const char *)ptr - chunk);
     unsigned at = (unsigned)((uintptr_t)chunk >> 12) & (ISO_CHUNKS_PER_UNIT - 1);
     if (chunk == (char *)block->slot)
         no_block(block->heap, ptr, what, in_block);
     if (!(block->span->live >> at & 1))
         no_block(block->heap, ptr, what, freed);
-    uint32_t offset = in_chunk - class->first;
-    uint32_t index = iso_class_index(block->span->klass, offset);
-    if (in_chunk < class->first || index * class->size != offset || index >= class->count)
+    uint32_t index = iso_class_index(class, ptr);
+    if (index >= class->count)
         no_block(block->heap, ptr, what, in_block);
     block->word = (uint64_t *)chunk + index / 64;
     block->bit = UINT64_C(1) << index % 64;
@@ -58,11 +56,8 @@ static void find_tiny(iso_block_t *block, const void *ptr, const char *what)
 static void find_small(iso_block_t *block, unsigned unit, const void *ptr, const char *what)
 {
     const iso_class_t *class = &iso_classes[block->span->klass];
-    const char *base = iso_unit_base(block->slot, unit);
-    uint32_t offset = (uint32_t)((const char *)ptr - base);
-    uint32_t index = iso_class_index(block->span->klass, offset);
-    if ((const char *)ptr < base || index * class->size != offset ||
-        index >= iso_small_count(block->span->klass, unit))
+    uint32_t index = iso_class_index(class, ptr);
+    if (index >= class->count)
         no_block(block->heap, ptr, what, in_block);
     block->word = &block->slot->bits[unit][index / 64];
     block->bit = UINT64_C(1) << index % 64;

@@ -16,11 +16,6 @@ static bool all_free(const uint64_t *words, uint32_t count)
     return true;
 }
 
-static unsigned chunk_number(const char *chunk)
-{
-    return (unsigned)((uintptr_t)chunk >> 12) & (ISO_CHUNKS_PER_UNIT - 1);
-}
-
 /* What a bit that was just set may have changed: the span has room again, or its blocks are all free
  * and their memory goes. */
 static __attribute__((noinline)) void after_free(const void *ptr)
@@ -28,14 +23,14 @@ static __attribute__((noinline)) void after_free(const void *ptr)
     iso_slot_t *slot = iso_slot_of(ptr);
     iso_heap_t *heap = (iso_heap_t *)(uintptr_t)slot->heap;
     iso_span_t *span = &slot->spans[iso_unit_of(ptr)];
+    uint32_t count = iso_classes[span->klass].count;
     char *chunk = iso_chunk_of(ptr);
-    unsigned at = chunk_number(chunk);
-    if (!(span->avail >> at & 1))
-        iso_span_has_room(heap, span, at);
+    if (span->until == 0)
+        iso_span_has_room(heap, span);
     if (span->kind == ISO_SPAN_TINY) {
-        if (all_free((uint64_t *)chunk, span->bytes))
+        if (all_free((uint64_t *)chunk, count))
             iso_span_chunk_empty(heap, span, chunk);
-    } else if (all_free(slot->bits[iso_unit_of(ptr)], span->bytes)) {
+    } else if (all_free(slot->bits[iso_unit_of(ptr)], count)) {
         iso_span_small_empty(heap, span);
     }
 }
@@ -52,6 +47,7 @@ static __attribute__((noinline)) void free_checked(void *ptr)
         iso_hold_shrink(iso_hold_find(NULL, block.heap), (char *)block.slot, block.slot->run_slots);
     } else if (block.word) {
         *block.word |= block.bit;
+        block.span->until--;
         after_free(ptr);
     } else {
         iso_span_units_give(block.heap, block.slot, iso_unit_of(ptr), block.span->units);
@@ -59,47 +55,32 @@ static __attribute__((noinline)) void free_checked(void *ptr)
     iso_shared_leave(shared);
 }
 
-/* Of two addresses, without a branch. */
-static inline uintptr_t either(bool first, uintptr_t a, uintptr_t b)
-{
-    return b + ((a - b) & (0 - (uintptr_t)first));
-}
+_Static_assert(sizeof(iso_span_t) == sizeof(((iso_slot_t *)0)->bits[0]),
+               "spans and their free bits are in step");
 
-/* The owner's path down to the first after_free. It looks at what iso_block_find looks at, but for the
- * slot's magic number, and leaves whatever is not as it should be to free_checked. TINY and SMALL are
- * not told apart by a branch: which of them the next block is cannot be foretold. All calls are
- * the last thing that is done, so that no register has to be saved. */
+/* The owner's path down to the first after_free. It looks at what iso_block_find looks at, but for magic
+ * numbers, and leaves whatever is not as it should be to free_checked: a span that is neither TINY nor
+ * SMALL, too, since such a one has no chunk that is live. TINY and SMALL are not told apart by a branch:
+ * which of them the next block is cannot be foretold. All calls are the last thing that is done, so
+ * that no register has to be saved. What matters is the number of instructions: the fewer they are,
+ * the more of the program's own loads are under way at once. */
 void iso_free(void *ptr)
 {
     const iso_job_row_t *row = &iso_job_table[0];
     uintptr_t from_base = (uintptr_t)ptr - row->base;
-    if (!LIKELY(from_base < atomic_load_explicit(&row->size, memory_order_acquire))) {
-        free_checked(ptr);
-        return;
-    }
-    uintptr_t entry =
-        atomic_load_explicit(&row->table[from_base >> ISO_SLOT_SHIFT], memory_order_relaxed);
-    iso_heap_t *heap = (iso_heap_t *)(entry + ISO_HEAP_OFFSET);
-    if (!LIKELY(entry && !(entry & ISO_SLOT_MASK) && iso_heap_magic(heap) == ISO_HEAP_MAGIC)) {
+    if (!LIKELY(from_base < atomic_load_explicit(&row->size, memory_order_acquire)) ||
+        !LIKELY(atomic_load_explicit(&row->direct[from_base >> ISO_SLOT_SHIFT],
+                                     memory_order_relaxed))) {
         free_checked(
-            ptr); /* no heap's, inside a large block, of a shared heap, or one that leaves */
+            ptr); /* no heap's, in a large block, of a shared heap, or of one that leaves */
         return;
     }
-    iso_slot_t *slot = iso_slot_of(ptr);
-    unsigned unit = iso_unit_of(ptr);
-    iso_span_t *span = &slot->spans[unit];
+    iso_span_t *span = &iso_slot_of(ptr)->spans[iso_unit_of(ptr)];
     const iso_class_t *class = &iso_classes[span->klass];
-    unsigned kind = span->kind;
-    const char *chunk = iso_chunk_of(ptr);
-    bool tiny = kind == ISO_SPAN_TINY;
-    uintptr_t base =
-        either(tiny, (uintptr_t)chunk + class->first, (uintptr_t)iso_unit_base(slot, unit));
-    uint64_t *words = (uint64_t *)either(tiny, (uintptr_t)chunk, (uintptr_t)slot->bits[unit]);
-    uint32_t offset = (uint32_t)((uintptr_t)ptr - base);
-    uint32_t index = (uint32_t)((uint64_t)offset * class->reciprocal >> 32);
-    unsigned at = chunk_number(chunk);
-    if (!LIKELY((kind == ISO_SPAN_TINY) | (kind == ISO_SPAN_SMALL)) ||
-        !LIKELY((span->live >> at & 1) & (index < span->bytes) & (index * class->size == offset))) {
+    uint64_t *words = iso_span_words(span, ptr, class);
+    uint32_t index = iso_class_index(class, ptr);
+    unsigned at = (unsigned)((uintptr_t)ptr >> 12) & (ISO_CHUNKS_PER_UNIT - 1);
+    if (!LIKELY((unsigned)span->live >> at & 1) || !LIKELY(index < class->count)) {
         free_checked(ptr);
         return;
     }
@@ -110,8 +91,8 @@ void iso_free(void *ptr)
     }
     free |= bit;
     words[index / 64] = free;
-    if (!LIKELY(span->avail >> at & 1) || free == UINT64_MAX ||
-        free == UINT64_MAX >> (-span->bytes & 63)) /* as it is when all are free */
+    if (--span->until == 0 || free == UINT64_MAX ||
+        free == class->last_free) /* as it is when all are free */
         after_free(ptr);
 }
 

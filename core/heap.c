@@ -10,7 +10,7 @@
 _Static_assert(ISO_HEAP_OFFSET + sizeof(struct iso_heap) <= ISO_SLOT_HEADER,
                "the first slot's header and the heap share its first 4 KiB");
 
-#define HEAP_FLAGS ((uint64_t)ISO_HEAP_SHARED) /* all that there are */
+#define HEAP_FLAGS ((uint32_t)ISO_HEAP_SHARED) /* all that there are */
 
 iso_heap_t *iso_heap_at_slot(uintptr_t slot_address)
 {
@@ -55,12 +55,15 @@ static void set_magic(iso_heap_t *heap, uint64_t magic)
 }
 
 /* Whoever may use the heap may do so from here on. */
-static void open_heap(iso_heap_t *heap)
+static void open_heap(iso_hold_t *hold)
 {
+    iso_heap_t *heap = hold->heap;
     iso_shared_t *shared = iso_shared_of(heap);
     set_magic(heap, shared ? ISO_HEAP_MAGIC_SHARED : ISO_HEAP_MAGIC);
     if (shared)
         iso_shared_open(shared, heap);
+    else
+        iso_hold_direct(hold, true);
 }
 
 iso_status_t iso_heap_create_flags(iso_job_t *job, uint32_t flags, iso_heap_t **heap_p)
@@ -90,7 +93,7 @@ iso_status_t iso_heap_create_flags(iso_job_t *job, uint32_t flags, iso_heap_t **
     iso_job_unlock(job);
     if (status != ISO_OK)
         return status;
-    open_heap(heap);
+    open_heap(hold);
     *heap_p = heap;
     return ISO_OK;
 }
@@ -161,13 +164,14 @@ void iso_heap_freeze(iso_hold_t *hold)
     iso_shared_t *shared = iso_shared_of(heap);
     if (shared)
         iso_shared_close(shared);
+    iso_hold_direct(hold, false);
     iso_span_retire(heap, shared ? shared->current : heap->current);
     set_magic(heap, ISO_HEAP_MAGIC_FROZEN);
 }
 
 void iso_heap_thaw(iso_hold_t *hold)
 {
-    open_heap(hold->heap);
+    open_heap(hold);
 }
 
 iso_status_t iso_heap_check_arrived(const iso_heap_t *heap, uint64_t epoch)

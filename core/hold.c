@@ -215,11 +215,21 @@ iso_status_t iso_hold_grow(iso_hold_t *hold, uint32_t count, char **address_p, u
         iso_extent_t extent = {first, count > 1 ? count | ISO_EXTENT_RUN : count};
         extent_add(hold, extent.first, extent.count);
         iso_slots_enter(&job->slots, &extent, heap_slot_address(hold));
+        if (count == 1)
+            iso_slots_direct(&job->slots, &extent, hold->direct);
         *address_p = iso_space_slot_address(&job->space, first);
         *warm_p = iso_retain_slots_use(job, first, count);
     }
     iso_job_unlock(job);
     return status;
+}
+
+void iso_hold_direct(iso_hold_t *hold, bool direct)
+{
+    hold->direct = direct;
+    for (uint32_t i = 0; i < hold->extent_count; i++)
+        if (!(hold->extents[i].count & ISO_EXTENT_RUN))
+            iso_slots_direct(&hold->job->slots, &hold->extents[i], direct);
 }
 
 void iso_hold_shrink(iso_hold_t *hold, char *address, uint32_t count)

@@ -35,9 +35,10 @@ typedef struct iso_job_row {
     uintptr_t base;                /* of the iso space */
     ISO_ATOMIC(size_t) size;       /* set last and cleared first; 0: no address lies in it */
     ISO_ATOMIC(uintptr_t) * table; /* the slot table, see slots.h */
+    ISO_ATOMIC(uint8_t) * direct;
     iso_job_t *job;
 } iso_job_row_t;
-extern iso_job_row_t iso_job_table[ISO_JOBS_MAX];
+extern __attribute__((visibility("hidden"))) iso_job_row_t iso_job_table[ISO_JOBS_MAX];
 
 /* The row whose space the address lies in, or NULL. The first row is tried first. */
 static inline const iso_job_row_t *iso_job_row_of(const void *address)

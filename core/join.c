@@ -508,6 +508,7 @@ static iso_status_t enter_table(iso_job_t *job)
             iso_job_row_t *row = &iso_job_table[i];
             row->base = (uintptr_t)job->space.base;
             row->table = job->slots.table;
+            row->direct = job->slots.direct;
             row->job = job;
             atomic_store_explicit(&row->size, (size_t)job->space.size, memory_order_release);
             status = ISO_OK;

@@ -35,7 +35,7 @@ static void mask_bytes(uint64_t mask[MASK_WORDS], size_t offset, size_t length)
 static void mask_small(uint64_t mask[MASK_WORDS], const iso_slot_t *slot, unsigned unit)
 {
     const iso_class_t *class = &iso_classes[slot->spans[unit].klass];
-    uint32_t count = iso_small_count(slot->spans[unit].klass, unit);
+    uint32_t count = class->count;
     size_t base = (size_t)(iso_unit_base(slot, unit) - (const char *)slot);
     for (unsigned i = 0; i * 64 < count; i++) {
         size_t first = base + (size_t)i * 64 * class->size;
@@ -177,8 +177,8 @@ static bool walk_span(const walk_t *walk, iso_slot_t *slot, unsigned unit)
                                   class->size);
         }
     } else if (span->kind == ISO_SPAN_SMALL) {
-        more = walk_words(walk, slot->bits[unit], iso_small_count(span->klass, unit),
-                          iso_unit_base(slot, unit), class->size);
+        more = walk_words(walk, slot->bits[unit], class->count, iso_unit_base(slot, unit),
+                          class->size);
     } else if (span->kind == ISO_SPAN_MEDIUM) {
         more = walk->fn(iso_unit_base(slot, unit), span->bytes, walk->arg);
     }

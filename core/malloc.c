@@ -50,18 +50,12 @@ static __attribute__((noinline)) void *malloc_class(iso_heap_t *heap, unsigned k
     return block;
 }
 
-/* size is at most ISO_MEDIUM_MAX; aligned: to a unit. */
-static void *malloc_medium(iso_heap_t *heap, size_t size, bool aligned)
+/* size is at most ISO_MEDIUM_MAX. All but blocks of a whole slot are aligned to a unit. */
+static void *malloc_medium(iso_heap_t *heap, size_t size)
 {
-    size_t bytes = (size + 15) & ~(size_t)15, header = 0;
+    size_t bytes = (size + 15) & ~(size_t)15;
     unsigned unit, count = (unsigned)((bytes + ISO_UNIT_SIZE - 1) >> ISO_UNIT_SHIFT);
-    if (!aligned && bytes + ISO_SLOT_HEADER > (ISO_UNITS_PER_SLOT - 1) * ISO_UNIT_SIZE) {
-        count = ISO_UNITS_PER_SLOT; /* only a whole slot has room */
-        header = ISO_SLOT_HEADER;
-    }
-    /* unit 0 is a page short, so that a block without a page to spare goes elsewhere */
-    bool avoid_first = aligned || (!header && count * ISO_UNIT_SIZE - bytes < ISO_SLOT_HEADER);
-    iso_slot_t *slot = iso_span_units_take(heap, count, avoid_first, &unit);
+    iso_slot_t *slot = iso_span_units_take(heap, count, false, &unit);
     if (!slot)
         return no_room();
     uint32_t mask = (uint32_t)((UINT64_C(1) << (unit + count)) - (UINT64_C(1) << unit));
@@ -111,7 +105,7 @@ static __attribute__((noinline)) void *malloc_big(iso_heap_t *heap, size_t size,
         medium = alignment <= ISO_UNIT_SIZE ? (ISO_UNITS_PER_SLOT - 1) * ISO_UNIT_SIZE : 0;
     void *block = NULL;
     if (size <= medium)
-        block = malloc_medium(heap, size, aligned);
+        block = malloc_medium(heap, size);
     else if (size <= PTRDIFF_MAX)
         block = malloc_large(heap, size, capacity, aligned);
     else
@@ -122,13 +116,16 @@ static __attribute__((noinline)) void *malloc_big(iso_heap_t *heap, size_t size,
 
 void *iso_malloc(iso_heap_t *heap, size_t size)
 {
-    if (LIKELY(size <= ISO_CLASS_MAX)) {
-        unsigned klass = iso_class_of(size);
-        if (LIKELY(*heap->current[klass].word))
-            return take(&heap->current[klass]);
-        return malloc_class(heap, klass);
-    }
-    return malloc_big(heap, size, size, 1);
+    unsigned klass;
+    if (LIKELY(size <= 1024))
+        klass = iso_class_of_steps[(size + 15) >> 4];
+    else if (size <= ISO_CLASS_MAX)
+        klass = iso_class_of(size);
+    else
+        return malloc_big(heap, size, size, 1);
+    if (LIKELY(*heap->current[klass].word))
+        return take(&heap->current[klass]);
+    return malloc_class(heap, klass);
 }
 
 void *iso_calloc(iso_heap_t *heap, size_t count, size_t size)

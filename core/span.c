@@ -1,6 +1,6 @@
 /* span.c - see span.h. */
 #include "core/span.h"
-#include "core/hold.h"
+#include "core/job.h"
 #include "core/log.h"
 #include "core/os.h"
 #include <string.h>
@@ -45,6 +45,9 @@ static void set_free_units(iso_slot_t *slot, uint32_t mask)
 static unsigned longest_run(uint32_t mask)
 {
     unsigned length = 0;
+    if (mask == UINT32_MAX)
+        return ISO_UNITS_PER_SLOT;
+    mask &= ~1u;
     for (; mask; length++)
         mask &= mask >> 1;
     return length;
@@ -127,23 +130,19 @@ static iso_slot_t *grow(iso_heap_t *heap)
     return slot;
 }
 
-iso_slot_t *iso_span_units_take(iso_heap_t *heap, unsigned count, bool aligned, unsigned *first_p)
+iso_slot_t *iso_span_units_take(iso_heap_t *heap, unsigned count, bool any, unsigned *first_p)
 {
-    iso_slot_t *slot = NULL;
-    uint32_t usable = aligned ? ~1u : UINT32_MAX;
-    unsigned first = ISO_UNITS_PER_SLOT;
     uint64_t lists = heap->lists & ~((UINT64_C(1) << count) - 1);
-    for (; lists && first == ISO_UNITS_PER_SLOT; lists &= lists - 1) {
-        slot = iso_span_slot(heap, heap->slots[__builtin_ctzll(lists)]);
-        first = find_run(free_units(slot) & usable, count);
-    }
-    if (first == ISO_UNITS_PER_SLOT) {
-        slot = grow(heap);
-        if (!slot)
-            return NULL;
-        first = aligned ? 1 : 0;
-    }
-    set_free_units(slot, free_units(slot) & ~unit_mask(first, count));
+    iso_slot_t *slot =
+        lists ? iso_span_slot(heap, heap->slots[__builtin_ctzll(lists)]) : grow(heap);
+    if (!slot)
+        return NULL;
+    uint32_t free = free_units(slot);
+    bool from_0 = count == ISO_UNITS_PER_SLOT || (any && free & 1);
+    unsigned first = from_0 ? 0 : find_run(free & ~1u, count);
+    if (first + count > ISO_UNITS_PER_SLOT)
+        iso_span_damaged(heap, slot, "a slot has less free units than its list says");
+    set_free_units(slot, free & ~unit_mask(first, count));
     slot_relist(heap, slot);
     *first_p = first;
     return slot;
@@ -165,8 +164,11 @@ void iso_span_units_give(iso_heap_t *heap, iso_slot_t *slot, unsigned first, uns
     uint32_t mask = unit_mask(first, count);
     if (free_units(slot) & mask)
         iso_span_damaged(heap, slot, "a unit that is in use is marked free");
-    for (unsigned unit = first; unit < first + count; unit++)
-        slot->spans[unit].kind = ISO_SPAN_FREE;
+    for (unsigned unit = first; unit < first + count; unit++) {
+        iso_span_t *span = &slot->spans[unit];
+        span->kind = ISO_SPAN_FREE;
+        span->avail = span->live = 0;
+    }
     set_free_units(slot, free_units(slot) | mask);
     if (mask & ~1u)
         iso_retain_units_free(job_of(heap), slot, mask & ~1u);
@@ -242,27 +244,52 @@ static void span_free(iso_heap_t *heap, iso_span_t *span)
     iso_span_units_give(heap, slot, unit_of_span(slot, span), 1);
 }
 
+/* How many blocks have to be freed before a span that was used up is worth a visit: an eighth, or where
+ * memory is tight, one. */
+static uint32_t patience(const iso_heap_t *heap, const iso_span_t *span)
+{
+    const iso_class_t *class = &iso_classes[span->klass];
+    uint32_t blocks = class->count * (class->in_chunk ? ISO_CHUNKS_PER_UNIT : 1u);
+    return heap->tight || blocks < 8 ? 1 : blocks / 8;
+}
+
+/* To be looked into once more, from the beginning. */
+static void span_list_again(iso_heap_t *heap, iso_span_t *span)
+{
+    unsigned unit = unit_of_span(iso_slot_of(span), span);
+    span->avail = unit ? 0xffff : 0xfffe; /* the header is no chunk */
+    span->until = patience(heap, span);
+    span_list(heap, span);
+}
+
+void iso_span_has_room(iso_heap_t *heap, iso_span_t *span)
+{
+    if (span->listed)
+        span->listed = 2; /* after this visit */
+    else
+        span_list_again(heap, span);
+}
+
 static iso_span_t *span_new(iso_heap_t *heap, unsigned klass)
 {
     unsigned unit;
-    iso_slot_t *slot = iso_span_units_take(heap, 1, false, &unit);
+    iso_slot_t *slot = iso_span_units_take(heap, 1, klass < ISO_TINY_CLASSES, &unit);
     if (!slot)
         return NULL;
     iso_span_t *span = &slot->spans[unit];
     bool warm = unit && iso_retain_units_use(job_of(heap), slot, 1u << unit);
     memset(span, 0, sizeof *span);
     span->klass = (uint8_t)klass;
+    span->until = patience(heap, span);
     span->populate = warm ? ISO_CHUNKS_PER_UNIT : 0;
     if (klass < ISO_TINY_CLASSES) {
         span->kind = ISO_SPAN_TINY;
         span->avail = unit ? 0xffff : 0xfffe;
-        span->bytes = iso_classes[klass].count;
     } else {
         span->kind = ISO_SPAN_SMALL;
         span->avail = span->live = 0xffff;
-        span->bytes = iso_small_count(klass, unit);
         for (unsigned i = 0; i < 4; i++)
-            slot->bits[unit][i] = iso_all_free(iso_small_count(klass, unit), i);
+            slot->bits[unit][i] = iso_all_free(iso_classes[klass].count, i);
     }
     span_list(heap, span);
     return span;
@@ -286,66 +313,53 @@ static void populate(iso_span_t *span, size_t end)
 
 /* ---- where blocks come from ---- */
 
-static void chunk_init(char *chunk, unsigned klass)
+static char *span_unit(const iso_span_t *span)
+{
+    iso_slot_t *slot = iso_slot_of(span);
+    return (char *)slot + ((size_t)unit_of_span(slot, span) << ISO_UNIT_SHIFT);
+}
+
+static void chunk_init(iso_span_t *span, char *chunk, unsigned at)
 {
     uint64_t *words = (uint64_t *)chunk;
+    populate(span, (at + 1) * ISO_CHUNK_SIZE);
     for (unsigned i = 0; i < 4; i++)
-        words[i] = iso_all_free(iso_classes[klass].count, i);
+        words[i] = iso_all_free(iso_classes[span->klass].count, i);
+    span->live |= (uint16_t)(1u << at);
 }
 
-static bool use_tiny(iso_span_t *span, iso_current_t *current)
+/* The lowest of the class's words that is not 0, or 4; how many there are to look at cannot be foretold. */
+static unsigned find_word(const uint64_t words[4], const iso_class_t *class)
 {
-    iso_slot_t *slot = iso_slot_of(span);
+    unsigned found = (words[0] != 0) | (unsigned)(words[1] != 0) << 1 |
+                     (unsigned)(words[2] != 0) << 2 | (unsigned)(words[3] != 0) << 3;
+    found &= (1u << ((class->count + 63) / 64)) - 1;
+    return found ? (unsigned)__builtin_ctz(found) : 4;
+}
+
+static bool use(iso_span_t *span, iso_current_t *current)
+{
     const iso_class_t *class = &iso_classes[span->klass];
+    char *unit = span_unit(span);
     while (span->avail) {
         unsigned at = (unsigned)__builtin_ctz(span->avail);
-        char *chunk = (char *)slot + ((size_t)unit_of_span(slot, span) << ISO_UNIT_SHIFT) +
-                      at * ISO_CHUNK_SIZE;
-        uint64_t *words = (uint64_t *)chunk;
-        if (!(span->live >> at & 1)) {
-            populate(span, (at + 1) * ISO_CHUNK_SIZE);
-            chunk_init(chunk, span->klass);
-            span->live |= (uint16_t)(1u << at);
-        }
-        for (unsigned i = 0; i * 64 < class->count; i++)
-            if (words[i]) {
-                span->current |= (uint16_t)(1u << at);
-                *current = (iso_current_t){
-                    &words[i], chunk + class->first + (size_t)i * 64 * class->size, class->size};
-                return true;
-            }
-        span->avail &= (uint16_t) ~(1u << at);
-    }
-    return false;
-}
-
-static bool use_small(iso_span_t *span, iso_current_t *current)
-{
-    iso_slot_t *slot = iso_slot_of(span);
-    unsigned unit = unit_of_span(slot, span);
-    const iso_class_t *class = &iso_classes[span->klass];
-    for (unsigned i = 0; i < 4; i++)
-        if (slot->bits[unit][i]) {
-            char *base = iso_unit_base(slot, unit) + (size_t)i * 64 * class->size;
-            size_t first = (size_t)__builtin_ctzll(slot->bits[unit][i]) * class->size;
-            size_t offset = (size_t)(base - (char *)slot) & (ISO_UNIT_SIZE - 1);
-            if (class->size <= POPULATE_STEP / 2)
-                populate(span, offset + first + class->size);
-            span->current = 0xffff;
-            *current = (iso_current_t){&slot->bits[unit][i], base, class->size};
+        char *area = unit + (at * ISO_CHUNK_SIZE & class->in_chunk);
+        if (!(span->live >> at & 1))
+            chunk_init(span, area, at);
+        uint64_t *words = iso_span_words(span, area, class);
+        unsigned i = find_word(words, class);
+        if (i < 4) {
+            size_t offset = class->first + (size_t)i * 64 * class->size;
+            if (!class->in_chunk && class->size <= POPULATE_STEP / 2)
+                populate(span, offset + ((size_t)__builtin_ctzll(words[i]) + 1) * class->size);
+            span->current |= (uint16_t)(1u << at);
+            *current = (iso_current_t){&words[i], area + offset, class->size,
+                                       (uint32_t)((uintptr_t)unit >> ISO_UNIT_SHIFT)};
             return true;
         }
-    span->avail = 0;
+        span->avail &= (uint16_t)(class->in_chunk & ~(UINT64_C(1) << at)); /* SMALL: none */
+    }
     return false;
-}
-
-/* Where the blocks of a current place are. */
-static iso_span_t *span_of_current(iso_heap_t *heap, unsigned klass, const uint64_t *word)
-{
-    iso_slot_t *slot = iso_span_slot(heap, word);
-    unsigned unit = klass < ISO_TINY_CLASSES ? iso_unit_of(word)
-                                             : (unsigned)((size_t)(word - slot->bits[0]) / 4);
-    return &slot->spans[unit];
 }
 
 static unsigned chunk_number(const void *chunk)
@@ -353,15 +367,39 @@ static unsigned chunk_number(const void *chunk)
     return (unsigned)((uintptr_t)chunk >> 12) & (ISO_CHUNKS_PER_UNIT - 1);
 }
 
-/* NULL: there was none. */
+/* The span that *current was in; NULL: in none. */
 static iso_span_t *let_go(iso_heap_t *heap, unsigned klass, iso_current_t *current)
 {
     if (current->word == &heap->none)
         return NULL;
-    iso_span_t *span = span_of_current(heap, klass, current->word);
-    span->current &= klass < ISO_TINY_CLASSES ? (uint16_t) ~(1u << chunk_number(current->word)) : 0;
+    iso_slot_t *slot = iso_span_slot(heap, (void *)((uintptr_t)current->unit << ISO_UNIT_SHIFT));
+    iso_span_t *span = &slot->spans[current->unit % ISO_UNITS_PER_SLOT];
+    span->current &=
+        (uint16_t)(iso_classes[klass].in_chunk & ~(UINT64_C(1) << chunk_number(current->word)));
     *current = iso_current_none(heap);
     return span;
+}
+
+/* The iso space has no room: from here on no span waits for more frees. O(slots), once. */
+static bool list_waiting(iso_heap_t *heap, unsigned klass)
+{
+    const iso_hold_t *hold = iso_hold_find(NULL, heap);
+    if (heap->tight)
+        return false;
+    heap->tight = 1;
+    for (uint32_t e = 0; e < hold->extent_count; e++) {
+        const iso_extent_t *extent = &hold->extents[e];
+        for (uint32_t i = 0; !(extent->count & ISO_EXTENT_RUN) && i < extent->count; i++) {
+            iso_slot_t *slot =
+                (iso_slot_t *)iso_space_slot_address(&hold->job->space, extent->first + i);
+            for (unsigned unit = 0; unit < ISO_UNITS_PER_SLOT; unit++) {
+                iso_span_t *span = &iso_span_slot(heap, slot)->spans[unit];
+                if (span->live && !span->listed)
+                    span_list_again(heap, span);
+            }
+        }
+    }
+    return heap->spans[klass] != NULL;
 }
 
 bool iso_span_refill(iso_heap_t *heap, unsigned klass, iso_current_t *current)
@@ -375,20 +413,18 @@ bool iso_span_refill(iso_heap_t *heap, unsigned klass, iso_current_t *current)
                 iso_span_damaged(heap, span, "a span is in the list of another class");
         } else {
             span = span_new(heap, klass);
-            if (!span)
+            if (!span && !list_waiting(heap, klass))
                 return false;
+            if (!span)
+                continue;
         }
-        if (span->kind == ISO_SPAN_TINY ? use_tiny(span, current) : use_small(span, current))
+        if (use(span, current))
             return true;
+        bool again = span->listed == 2; /* else it waits until enough is free in it */
         span_unlist(heap, span);
+        if (again)
+            span_list_again(heap, span);
     }
-}
-
-void iso_span_has_room(iso_heap_t *heap, iso_span_t *span, unsigned chunk)
-{
-    span->avail |= span->kind == ISO_SPAN_TINY ? (uint16_t)(1u << chunk) : 0xffff;
-    if (!span->listed)
-        span_list(heap, span);
 }
 
 void iso_span_chunk_empty(iso_heap_t *heap, iso_span_t *span, const char *chunk)
@@ -419,7 +455,7 @@ static bool tiny_is_empty(const char *chunk, unsigned klass)
 static bool small_is_empty(const iso_slot_t *slot, unsigned unit)
 {
     for (unsigned i = 0; i < 4; i++)
-        if (slot->bits[unit][i] != iso_all_free(iso_small_count(slot->spans[unit].klass, unit), i))
+        if (slot->bits[unit][i] != iso_all_free(iso_classes[slot->spans[unit].klass].count, i))
             return false;
     return true;
 }
@@ -439,6 +475,7 @@ void iso_span_retire(iso_heap_t *heap, iso_current_t *current)
             iso_span_small_empty(heap, span);
         }
     }
+    heap->tight = 0;
     iso_slot_t *slot = heap->slots[ISO_UNITS_PER_SLOT];
     for (iso_slot_t *next; slot; slot = next) {
         next = iso_span_slot(heap, slot)->next;

@@ -2,6 +2,7 @@
 // enough.
 #include "core/heap.h"
 #include "core/live.h"
+#include "core/sizeclass.h"
 #include "tests/unit/support.hpp"
 #include <algorithm>
 #include <cstring>
@@ -610,4 +611,58 @@ TEST_CASE("a flag that is unknown is refused", "[allocator]")
     iso_heap_t *heap = nullptr;
     CHECK(iso_heap_create_flags(job.job, ISO_HEAP_SHARED | 0x40000000u, &heap) == ISO_ERR_INVALID);
     CHECK(heap == nullptr);
+}
+
+TEST_CASE("the tables of size classes follow from the sizes", "[allocator]")
+{
+    for (size_t size = 0; size <= ISO_CLASS_MAX; size++) {
+        const unsigned klass = iso_class_of(size);
+        if (iso_classes[klass].size < size || (klass > 0 && iso_classes[klass - 1].size >= size))
+            FAIL("size " << size << " is in class " << klass);
+    }
+    for (unsigned klass = 0; klass < ISO_CLASS_COUNT; klass++) {
+        const iso_class_t &c = iso_classes[klass];
+        const bool tiny = klass < ISO_TINY_CLASSES;
+        const size_t area = tiny ? 4096 : 65536;
+        CAPTURE(c.size);
+        CHECK(c.count == (area - c.first) / c.size);
+        CHECK(c.count <= 256);
+        CHECK(c.in_chunk == (tiny ? UINT64_MAX : 0));
+        CHECK(c.last_free == UINT64_MAX >> (63 - (c.count - 1) % 64));
+        CHECK(c.first >= (tiny ? (c.count + 7u) / 8 : 0));
+        // the number of every address of two areas: exact, or none
+        unsigned wrong = 0;
+        for (uintptr_t address = 0x200000000000; address < 0x200000000000 + 2 * area; address++) {
+            const size_t offset = address % area, in = offset - c.first;
+            const bool is_block = offset >= c.first && in % c.size == 0 && in / c.size < c.count;
+            const uint32_t index = iso_class_index(&c, reinterpret_cast<void *>(address));
+            wrong += is_block ? index != in / c.size : index < c.count;
+        }
+        CHECK(wrong == 0);
+    }
+}
+
+TEST_CASE("a space that is full hands out again what little was freed", "[allocator]")
+{
+    const size_t size = GENERATE(16, 64, 300, 1000, 5000, 32768);
+    iso_params_t params;
+    REQUIRE(iso_params_init(&params) == ISO_OK);
+    params.space_size = 16u << 20;
+    iso_job_t *job = nullptr;
+    iso_heap_t *heap = nullptr;
+    REQUIRE(iso_init(&params, &job) == ISO_OK);
+    REQUIRE(iso_heap_create(job, &heap) == ISO_OK);
+    std::vector<void *> blocks;
+    while (void *block = iso_malloc(heap, size))
+        blocks.push_back(block);
+    CHECK(blocks.size() > (12u << 20) / size);
+    std::set<void *> freed; // one here, one there: fewer than make a span worth a visit
+    for (size_t i = 7; i < blocks.size(); i += 40)
+        freed.insert(blocks[i]);
+    for (void *block : freed)
+        iso_free(block);
+    for (size_t left = freed.size(); left > 0; left--)
+        CHECK(freed.erase(iso_malloc(heap, size)) == 1);
+    CHECK(iso_malloc(heap, size) == nullptr);
+    REQUIRE(iso_finalize(job) == ISO_OK);
 }
