@@ -254,12 +254,18 @@ static uint32_t patience(const iso_heap_t *heap, const iso_span_t *span)
 }
 
 /* To be looked into once more, from the beginning. */
-static void span_list_again(iso_heap_t *heap, iso_span_t *span)
+static void visit_anew(const iso_heap_t *heap, iso_span_t *span)
 {
     unsigned unit = unit_of_span(iso_slot_of(span), span);
+    span->listed = 1;
     span->avail = unit ? 0xffff : 0xfffe; /* the header is no chunk */
     span->until = patience(heap, span);
+}
+
+static void span_list_again(iso_heap_t *heap, iso_span_t *span)
+{
     span_list(heap, span);
+    visit_anew(heap, span);
 }
 
 void iso_span_has_room(iso_heap_t *heap, iso_span_t *span)
@@ -337,14 +343,20 @@ static unsigned find_word(const uint64_t words[4], const iso_class_t *class)
     return found ? (unsigned)__builtin_ctz(found) : 4;
 }
 
-static bool use(iso_span_t *span, iso_current_t *current)
+/* Chunks that hold something come first, and rather than a new one those that got room meanwhile. */
+static bool use(const iso_heap_t *heap, iso_span_t *span, iso_current_t *current)
 {
     const iso_class_t *class = &iso_classes[span->klass];
     char *unit = span_unit(span);
     while (span->avail) {
-        unsigned at = (unsigned)__builtin_ctz(span->avail);
+        unsigned live = span->avail & span->live;
+        if (!live && span->listed == 2) {
+            visit_anew(heap, span);
+            continue;
+        }
+        unsigned at = (unsigned)__builtin_ctz(live ? live : span->avail);
         char *area = unit + (at * ISO_CHUNK_SIZE & class->in_chunk);
-        if (!(span->live >> at & 1))
+        if (!live)
             chunk_init(span, area, at);
         uint64_t *words = iso_span_words(span, area, class);
         unsigned i = find_word(words, class);
@@ -418,7 +430,7 @@ bool iso_span_refill(iso_heap_t *heap, unsigned klass, iso_current_t *current)
             if (!span)
                 continue;
         }
-        if (use(span, current))
+        if (use(heap, span, current))
             return true;
         bool again = span->listed == 2; /* else it waits until enough is free in it */
         span_unlist(heap, span);
