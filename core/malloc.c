@@ -37,7 +37,7 @@ static void *take(iso_current_t *current)
     uint64_t free = *current->word;
     unsigned index = (unsigned)__builtin_ctzll(free);
     *current->word = free & (free - 1);
-    return current->base + index * current->size;
+    return current->base + (size_t)index * current->size;
 }
 
 static __attribute__((noinline)) void *malloc_class(iso_heap_t *heap, unsigned klass)

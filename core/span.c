@@ -282,20 +282,21 @@ static iso_span_t *span_new(iso_heap_t *heap, unsigned klass)
     iso_slot_t *slot = iso_span_units_take(heap, 1, klass < ISO_TINY_CLASSES, &unit);
     if (!slot)
         return NULL;
+    const iso_class_t *class = &iso_classes[klass];
     iso_span_t *span = &slot->spans[unit];
     bool warm = unit && iso_retain_units_use(job_of(heap), slot, 1u << unit);
     memset(span, 0, sizeof *span);
     span->klass = (uint8_t)klass;
     span->until = patience(heap, span);
     span->populate = warm ? ISO_CHUNKS_PER_UNIT : 0;
-    if (klass < ISO_TINY_CLASSES) {
+    if (class->in_chunk) {
         span->kind = ISO_SPAN_TINY;
         span->avail = unit ? 0xffff : 0xfffe;
     } else {
         span->kind = ISO_SPAN_SMALL;
         span->avail = span->live = 0xffff;
         for (unsigned i = 0; i < 4; i++)
-            slot->bits[unit][i] = iso_all_free(iso_classes[klass].count, i);
+            slot->bits[unit][i] = iso_all_free(class->count, i);
     }
     span_list(heap, span);
     return span;
