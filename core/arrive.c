@@ -240,6 +240,8 @@ iso_status_t iso_arrive_on_commit(iso_job_t *job, iso_peer_t *peer, const iso_ms
         return turn_away(job, peer, msg, NULL, ISO_ERR_INVALID);
     incoming->promise = msg->promise;
     status = iso_heap_check_arrived(incoming->heap, msg->epoch);
+    if (status == ISO_OK)
+        status = iso_heap_take_in(job, incoming->heap);
     if (status == ISO_OK) {
         incoming->delivery =
             iso_delivery_new(incoming->heap, peer->rank, msg->bytes, msg->data, msg->data_len);

@@ -24,9 +24,10 @@ static iso_heap_t *heap_of(const void *ptr, const char *what, uint32_t *distance
                   "was freed with its slot",
                   what, ptr);
     iso_heap_t *heap = (iso_heap_t *)(iso_slots_word_heap_slot(word) + ISO_HEAP_OFFSET);
-    if (heap->magic == ISO_HEAP_MAGIC_FROZEN)
+    uint64_t magic = iso_heap_magic(heap);
+    if (magic == ISO_HEAP_MAGIC_FROZEN)
         no_block(heap, ptr, what, "the heap is migrating, or has left");
-    if (heap->magic != ISO_HEAP_MAGIC)
+    if (magic != ISO_HEAP_MAGIC && magic != ISO_HEAP_MAGIC_SHARED)
         iso_span_damaged(heap, heap, "the heap's header");
     *distance_p = iso_slots_word_distance(word);
     return heap;
@@ -40,17 +41,15 @@ static void find_tiny(iso_block_t *block, const void *ptr, const char *what)
 {
     const iso_class_t *class = &iso_classes[block->span->klass];
     iso_chunk_t *chunk = iso_chunk_of(ptr);
-    uint32_t in_chunk = (uint32_t)((const char *)ptr - (char *)chunk);
-    if (block->span->klass >= ISO_TINY_CLASSES || block->span->bytes != class->count)
+    if (!class->in_chunk)
         iso_span_damaged(block->heap, block->span, "a span's class");
     if ((void *)chunk == block->slot)
         no_block(block->heap, ptr, what, in_block);
     if (!(block->span->live >> iso_chunk_number(chunk) & 1))
         no_block(block->heap, ptr, what, freed);
     iso_check(block->heap, chunk);
-    uint32_t offset = in_chunk - class->first;
-    uint32_t index = iso_class_index(block->span->klass, offset);
-    if (in_chunk < class->first || index * class->size != offset || index >= class->count)
+    uint32_t index = iso_class_index(class, ptr);
+    if (index >= class->count)
         no_block(block->heap, ptr, what, in_block);
     block->word = &chunk->bits[index / 64];
     block->bit = UINT64_C(1) << index % 64;
@@ -60,14 +59,10 @@ static void find_tiny(iso_block_t *block, const void *ptr, const char *what)
 static void find_small(iso_block_t *block, unsigned unit, const void *ptr, const char *what)
 {
     const iso_class_t *class = &iso_classes[block->span->klass];
-    const char *base = iso_unit_base(block->slot, unit);
-    if (block->span->klass < ISO_TINY_CLASSES || block->span->klass >= ISO_CLASS_COUNT ||
-        block->span->bytes != iso_small_count(block->span->klass, unit))
+    if (class->in_chunk || class->count == 0)
         iso_span_damaged(block->heap, block->span, "a span's class");
-    uint32_t offset = (uint32_t)((const char *)ptr - base);
-    uint32_t index = iso_class_index(block->span->klass, offset);
-    if ((const char *)ptr < base || index * class->size != offset ||
-        index >= iso_small_count(block->span->klass, unit))
+    uint32_t index = iso_class_index(class, ptr);
+    if (index >= class->count)
         no_block(block->heap, ptr, what, in_block);
     block->word = &block->slot->bits[unit][index / 64];
     block->bit = UINT64_C(1) << index % 64;

@@ -19,7 +19,7 @@ typedef struct iso_block {
     size_t size; /* usable */
 } iso_block_t;
 
-/* Aborts unless ptr is the start of a live block of a heap that is here; `what` is who asks. */
+/* The caller is the only one in the heap: of a shared one it has the lock. Aborts unless ptr is the start of a live block of a heap that is here; `what` is who asks. */
 iso_block_t iso_block_find(const void *ptr, const char *what);
 
 #ifdef __cplusplus

@@ -5,6 +5,7 @@
 #include "core/hold.h"
 #include "core/job.h"
 #include "core/poison.h"
+#include "core/shared.h"
 
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 
@@ -23,23 +24,24 @@ static __attribute__((noinline)) void after_free(const void *ptr)
     iso_slot_t *slot = iso_slot_of(ptr);
     iso_heap_t *heap = (iso_heap_t *)(uintptr_t)slot->heap;
     iso_span_t *span = &slot->spans[iso_unit_of(ptr)];
+    uint32_t count = iso_classes[span->klass].count;
     const iso_chunk_t *chunk = iso_chunk_of(ptr);
-    unsigned at = iso_chunk_number(chunk);
-    if (!(span->avail >> at & 1))
-        iso_span_has_room(heap, span, at);
+    if (span->until == 0)
+        iso_span_has_room(heap, span);
     if (span->kind == ISO_SPAN_TINY) {
-        if (all_free(chunk->bits, span->bytes))
+        if (all_free(chunk->bits, count))
             iso_span_chunk_empty(heap, span, chunk);
-    } else if (all_free(slot->bits[iso_unit_of(ptr)], span->bytes)) {
+    } else if (all_free(slot->bits[iso_unit_of(ptr)], count)) {
         iso_span_small_empty(heap, span);
     }
 }
 
-/* Every check, and every kind of block. */
+/* Every check, and every kind of block and heap. */
 static __attribute__((noinline)) void free_checked(void *ptr)
 {
     if (!ptr)
         return;
+    iso_shared_t *shared = iso_shared_enter_at(ptr, "iso_free");
     iso_block_t block = iso_block_find(ptr, "iso_free");
     iso_poison_block_freed(block.heap, ptr, block.size);
     if (!block.span) {
@@ -47,52 +49,40 @@ static __attribute__((noinline)) void free_checked(void *ptr)
         iso_hold_shrink(iso_hold_find(NULL, block.heap), (char *)block.slot, block.slot->run_slots);
     } else if (block.word) {
         *block.word |= block.bit;
+        block.span->until--;
         after_free(ptr);
     } else {
         iso_span_units_give(block.heap, block.slot, iso_unit_of(ptr), block.span->units);
     }
+    iso_shared_leave(shared);
 }
 
-/* Of two addresses, without a branch. */
-static inline uintptr_t either(bool first, uintptr_t a, uintptr_t b)
-{
-    return b + ((a - b) & (0 - (uintptr_t)first));
-}
+_Static_assert(sizeof(iso_span_t) == sizeof(((iso_slot_t *)0)->bits[0]),
+               "spans and their free bits are in step");
 
 /* The owner's path down to the first after_free. It looks at what iso_block_find looks at, but for
- * the slot's links to its heap, and leaves whatever is not as it should be to free_checked. TINY and SMALL are
- * not told apart by a branch: which of them the next block is cannot be foretold. All calls are
- * the last thing that is done, so that no register has to be saved. */
+ * the slot's links to its heap, and leaves whatever is not as it should be to free_checked: a span that is
+ * neither TINY nor SMALL, too, since such a one has no chunk that is live. TINY and SMALL are not told
+ * apart by a branch: which of them the next block is cannot be foretold. All calls are the last thing
+ * that is done, so that no register has to be saved. What matters is the number of instructions: the
+ * fewer they are, the more of the program's own loads are under way at once. */
 void iso_free(void *ptr)
 {
     const iso_job_row_t *row = &iso_job_table[0];
     uintptr_t from_base = (uintptr_t)ptr - row->base;
-    if (!LIKELY(from_base < atomic_load_explicit(&row->size, memory_order_acquire))) {
-        free_checked(ptr);
+    if (!LIKELY(from_base < atomic_load_explicit(&row->size, memory_order_acquire)) ||
+        !LIKELY(atomic_load_explicit(&row->direct[from_base >> ISO_SLOT_SHIFT],
+                                     memory_order_relaxed))) {
+        free_checked(
+            ptr); /* no heap's, in a large block, of a shared heap, or of one that leaves */
         return;
     }
-    uintptr_t entry =
-        atomic_load_explicit(&row->table[from_base >> ISO_SLOT_SHIFT], memory_order_relaxed);
-    iso_heap_t *heap = (iso_heap_t *)(entry + ISO_HEAP_OFFSET);
-    if (!LIKELY(entry && !(entry & ISO_SLOT_MASK) && heap->magic == ISO_HEAP_MAGIC)) {
-        free_checked(ptr); /* no heap's, inside a large block, or of a heap that is leaving */
-        return;
-    }
-    iso_slot_t *slot = iso_slot_of(ptr);
-    unsigned unit = iso_unit_of(ptr);
-    iso_span_t *span = &slot->spans[unit];
+    iso_span_t *span = &iso_slot_of(ptr)->spans[iso_unit_of(ptr)];
     const iso_class_t *class = &iso_classes[span->klass];
-    unsigned kind = span->kind;
-    iso_chunk_t *chunk = iso_chunk_of(ptr);
-    bool tiny = kind == ISO_SPAN_TINY;
-    uintptr_t base =
-        either(tiny, (uintptr_t)chunk + class->first, (uintptr_t)iso_unit_base(slot, unit));
-    uint64_t *words = (uint64_t *)either(tiny, (uintptr_t)chunk->bits, (uintptr_t)slot->bits[unit]);
-    uint32_t offset = (uint32_t)((uintptr_t)ptr - base);
-    uint32_t index = (uint32_t)((uint64_t)offset * class->reciprocal >> 32);
-    unsigned at = iso_chunk_number(chunk);
-    if (!LIKELY((kind == ISO_SPAN_TINY) | (kind == ISO_SPAN_SMALL)) ||
-        !LIKELY((span->live >> at & 1) & (index < span->bytes) & (index * class->size == offset))) {
+    uint64_t *words = iso_span_words(span, ptr, class);
+    uint32_t index = iso_class_index(class, ptr);
+    if (!LIKELY((unsigned)span->live >> iso_chunk_number(ptr) & 1) ||
+        !LIKELY(index < class->count)) {
         free_checked(ptr);
         return;
     }
@@ -104,14 +94,18 @@ void iso_free(void *ptr)
     }
     free |= bit;
     words[index / 64] = free;
-    if (!LIKELY(span->avail >> at & 1) || free == UINT64_MAX ||
-        free == UINT64_MAX >> (-span->bytes & 63)) /* as it is when all are free */
+    if (--span->until == 0 || free == UINT64_MAX ||
+        free == class->last_free) /* as it is when all are free */
         after_free(ptr);
 }
 
 size_t iso_usable_size(const void *ptr)
 {
-    size_t size = ptr ? iso_block_find(ptr, "iso_usable_size").size : 0;
+    if (!ptr)
+        return 0;
+    iso_shared_t *shared = iso_shared_enter_at(ptr, "iso_usable_size");
+    size_t size = iso_block_find(ptr, "iso_usable_size").size;
+    iso_shared_leave(shared);
     iso_poison_block_open(ptr, size);
     return size;
 }

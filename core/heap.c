@@ -4,12 +4,15 @@
 #include "core/heap.h"
 #include "core/job.h"
 #include "core/poison.h"
+#include "core/shared.h"
 #include "core/span.h"
 #include "core/verify.h"
 #include <string.h>
 
 _Static_assert(ISO_HEAP_OFFSET + sizeof(struct iso_heap) <= ISO_SLOT_HEADER,
                "the first slot's header and the heap share its first 4 KiB");
+
+#define HEAP_FLAGS ((uint32_t)ISO_HEAP_SHARED) /* all that there are */
 
 iso_heap_t *iso_heap_at_slot(uintptr_t slot_address)
 {
@@ -35,7 +38,9 @@ uint64_t iso_heap_layout_digest(void)
         offsetof(iso_slot_t, spans),
         offsetof(iso_slot_t, bits),
         offsetof(iso_span_t, next),
+        offsetof(iso_span_t, populate),
         ISO_HEAP_MAGIC,
+        ISO_HEAP_MAGIC_SHARED,
         ISO_CHECK_KEY,
         offsetof(iso_chunk_t, bits),
     };
@@ -48,24 +53,64 @@ uint64_t iso_heap_layout_digest(void)
     return digest;
 }
 
-iso_status_t iso_heap_create(iso_job_t *job, iso_heap_t **heap_p)
+static void set_magic(iso_heap_t *heap, uint64_t magic)
+{
+    atomic_store_explicit(&heap->magic, magic, memory_order_relaxed);
+}
+
+/* Whoever may use the heap may do so from here on. */
+static void open_heap(iso_hold_t *hold)
+{
+    iso_heap_t *heap = hold->heap;
+    iso_shared_t *shared = iso_shared_of(heap);
+    set_magic(heap, shared ? ISO_HEAP_MAGIC_SHARED : ISO_HEAP_MAGIC);
+    if (shared)
+        iso_shared_open(shared, heap);
+    else
+        iso_hold_direct(hold, true);
+}
+
+iso_status_t iso_heap_create_flags(iso_job_t *job, uint32_t flags, iso_heap_t **heap_p)
 {
     iso_hold_t *hold;
     char *address;
     uint32_t warm;
+    if (flags & ~HEAP_FLAGS) {
+        iso_log(&job->logger, ISO_LOG_ERROR, "iso_heap_create_flags: 0x%x has unknown flags",
+                flags);
+        return ISO_ERR_INVALID;
+    }
     iso_status_t status = iso_hold_create(job, &hold, &address, &warm);
     if (status != ISO_OK)
         return status;
     iso_heap_t *heap = hold->heap;
     iso_poison_heap_new(heap);
     memset(heap, 0, sizeof *heap);
-    heap->magic = ISO_HEAP_MAGIC;
     heap->layout = iso_heap_layout_digest();
+    heap->flags = flags;
     for (unsigned klass = 0; klass < ISO_CLASS_COUNT; klass++)
-        heap->current[klass].word = &heap->none;
+        heap->current[klass] = iso_current_none(heap);
     iso_span_slot_init(heap, (iso_slot_t *)address, warm);
+    iso_job_lock(job);
+    status = iso_heap_take_in(job, heap);
+    if (status != ISO_OK)
+        iso_hold_drop(hold, true);
+    iso_job_unlock(job);
+    if (status != ISO_OK)
+        return status;
+    open_heap(hold);
     *heap_p = heap;
     return ISO_OK;
+}
+
+iso_status_t iso_heap_create(iso_job_t *job, iso_heap_t **heap_p)
+{
+    return iso_heap_create_flags(job, 0, heap_p);
+}
+
+iso_status_t iso_heap_take_in(iso_job_t *job, const iso_heap_t *heap)
+{
+    return heap->flags & ISO_HEAP_SHARED ? iso_shared_new(job, heap) : ISO_OK;
 }
 
 /* The hold of a heap that the caller wants to look at or end, under the job's lock. */
@@ -93,39 +138,48 @@ static iso_status_t hold_of(const iso_heap_t *heap, const char *what, iso_hold_t
 iso_status_t iso_heap_destroy(iso_heap_t *heap)
 {
     iso_hold_t *hold;
+    iso_shared_t *shared = iso_shared_lock(heap);
     iso_status_t status = hold_of(heap, "iso_heap_destroy", &hold);
-    if (status != ISO_OK)
-        return status;
-    iso_job_t *job = hold->job;
-    iso_job_lock(job);
-    heap->magic = 0; /* a call on it from now on finds no heap */
-    iso_hold_drop(hold, true);
-    iso_job_unlock(job);
-    return ISO_OK;
+    if (status == ISO_OK) {
+        iso_job_t *job = hold->job;
+        iso_job_lock(job);
+        set_magic(heap, 0); /* a call on it from now on finds no heap */
+        if (shared)
+            iso_shared_close(shared);
+        iso_hold_drop(hold, true);
+        iso_job_unlock(job);
+    }
+    iso_shared_leave(shared);
+    return status;
 }
 
 void iso_heap_set_root(iso_heap_t *heap, void *root)
 {
-    heap->root = root;
+    atomic_store_explicit(&heap->root, root, memory_order_release);
 }
 
 void *iso_heap_root(const iso_heap_t *heap)
 {
-    return heap->root;
+    return atomic_load_explicit(&heap->root, memory_order_acquire);
 }
 
 void iso_heap_freeze(iso_hold_t *hold)
 {
+    iso_heap_t *heap = hold->heap;
+    iso_shared_t *shared = iso_shared_of(heap);
     iso_heap_verify_header(hold);
-    iso_span_retire(hold->heap);
-    hold->heap->magic = ISO_HEAP_MAGIC_FROZEN;
+    if (shared)
+        iso_shared_close(shared);
+    iso_hold_direct(hold, false);
+    iso_span_retire(heap, shared ? shared->current : heap->current);
+    set_magic(heap, ISO_HEAP_MAGIC_FROZEN);
     iso_poison_heap_open(hold);
 }
 
 void iso_heap_thaw(iso_hold_t *hold)
 {
-    hold->heap->magic = ISO_HEAP_MAGIC;
-    iso_poison_heap_thaw(hold);
+    iso_poison_heap_thaw(hold); /* threads may come as soon as the heap is open */
+    open_heap(hold);
 }
 
 iso_status_t iso_heap_check_arrived(const iso_heap_t *heap, uint64_t epoch)
@@ -133,7 +187,8 @@ iso_status_t iso_heap_check_arrived(const iso_heap_t *heap, uint64_t epoch)
     const iso_slot_t *slot = iso_slot_of(heap);
     if (heap->layout != iso_heap_layout_digest())
         return ISO_ERR_VERSION;
-    return heap->magic == ISO_HEAP_MAGIC_FROZEN && heap->epoch == epoch && iso_check_holds(slot) &&
+    return iso_heap_magic(heap) == ISO_HEAP_MAGIC_FROZEN && heap->epoch == epoch &&
+                   !(heap->flags & ~HEAP_FLAGS) && iso_check_holds(slot) &&
                    slot->heap == (uintptr_t)heap
                ? ISO_OK
                : ISO_ERR_INVALID;
@@ -180,9 +235,12 @@ iso_status_t iso_heap_stats(iso_heap_t *heap, iso_heap_stats_t *stats_p)
 {
     iso_hold_t *hold;
     count_t count = {0, 0, 0, 0};
+    iso_shared_t *shared = iso_shared_lock(heap);
     iso_status_t status = hold_of(heap, "iso_heap_stats", &hold);
-    if (status != ISO_OK)
+    if (status != ISO_OK) {
+        iso_shared_leave(shared);
         return status;
+    }
     iso_heap_verify(hold);
     iso_heap_walk(heap, count_block, &count);
     iso_heap_live_runs(hold, count_run, &count);
@@ -192,6 +250,7 @@ iso_status_t iso_heap_stats(iso_heap_t *heap, iso_heap_stats_t *stats_p)
                                   .live_bytes = count.run_bytes,
                                   .live_runs = count.runs,
                                   .epoch = hold->epoch};
+    iso_shared_leave(shared);
     return ISO_OK;
 }
 
@@ -205,8 +264,10 @@ static bool populate_run(void *address, size_t length, void *arg)
 iso_status_t iso_heap_populate(iso_heap_t *heap)
 {
     iso_hold_t *hold;
+    iso_shared_t *shared = iso_shared_lock(heap);
     iso_status_t status = hold_of(heap, "iso_heap_populate", &hold);
     if (status == ISO_OK)
         iso_heap_live_runs(hold, populate_run, NULL);
+    iso_shared_leave(shared);
     return status;
 }

@@ -20,7 +20,8 @@ uint64_t iso_heap_layout_digest(void);
 
 /* Before a migration: nothing of the heap is handed out any more (iso_malloc and iso_free on it
  * abort with a message), pages that hold nothing are known as such, slots that hold no block are
- * given up (but for the first). thaw takes it back. Both O(slots). */
+ * given up (but for the first). Of a shared heap the caller has the lock (iso_shared_lock, before the
+ * job's). thaw takes it back. Both O(slots). */
 void iso_heap_freeze(iso_hold_t *hold);
 void iso_heap_thaw(iso_hold_t *hold);
 
@@ -37,9 +38,11 @@ void iso_heap_live_runs(iso_hold_t *hold, iso_live_run_fn emit, void *arg);
 uint32_t iso_heap_slot_free_units(const void *slot);
 
 /* At the target, when the pages are here: is this a heap of our layout with this epoch? Touches the
- * heap's first page only. The heap is frozen still: iso_heap_thaw makes it usable, and sets the
- * epoch given. ISO_ERR_VERSION, ISO_ERR_INVALID. */
+ * heap's first page only. The heap is frozen still: iso_heap_thaw makes it usable.
+ * ISO_ERR_VERSION, ISO_ERR_INVALID. */
 iso_status_t iso_heap_check_arrived(const iso_heap_t *heap, uint64_t epoch);
+/* Makes what is process-local of a heap that was checked. ISO_ERR_NO_MEMORY, logged. */
+iso_status_t iso_heap_take_in(iso_job_t *job, const iso_heap_t *heap);
 void iso_heap_set_epoch(iso_heap_t *heap, uint64_t epoch);
 
 #ifdef __cplusplus

@@ -6,7 +6,8 @@
  * mallocng: a free block holds nothing, so its page need not be shipped.
  *
  *   slot (2 MiB)   header in its first 4 KiB; 32 units of 64 KiB (unit 0 lacks the header's 4 KiB)
- *   span           one unit of blocks of one class, or up to 32 units for one medium block
+ *   span           one unit of blocks of one class (in unit 0 only a tiny one), or up to 32 units for one
+ *                  medium block (unit 0 only as a part of all 32)
  *   chunk (4 KiB)  of a tiny span: its own free bits, then its blocks: a page with a live block
  *                  brings its metadata along, one without is not shipped
  *   run            several slots for one large block, behind one header
@@ -36,7 +37,8 @@ extern "C" {
 #define ISO_MEDIUM_MAX (ISO_SLOT_SIZE - ISO_SLOT_HEADER)
 
 /* Magic numbers: a heap whose memory is anything else is not one. */
-#define ISO_HEAP_MAGIC UINT64_C(0x70616568696f7331)        /* in use */
+#define ISO_HEAP_MAGIC UINT64_C(0x70616568696f7331)        /* in use, by one thread at a time */
+#define ISO_HEAP_MAGIC_SHARED UINT64_C(0x72616873696f7331) /* in use, under its lock: shared.h */
 #define ISO_HEAP_MAGIC_FROZEN UINT64_C(0x6e7a7266696f7331) /* migrating, or a copy left behind */
 
 /* A check word is its own address with these bits changed. The lowest byte of it, which an overflow
@@ -55,12 +57,20 @@ typedef struct iso_span {
     uint8_t kind;
     uint8_t klass;
     uint8_t units;  /* MEDIUM: of the block */
-    uint8_t listed; /* in the heap's list of spans of its class with room */
-    uint16_t avail; /* TINY: chunks that may have a free block; live or not. SMALL: all, or none */
+    uint8_t listed; /* in the heap's list of spans of its class with room; 2: to be again after */
+    uint16_t avail; /* TINY: chunks that were not yet looked into since the span was listed, live or
+                       not. SMALL: any, or none */
     uint16_t live;  /* TINY: chunks whose free bits are initialised; the others hold nothing.
-                          SMALL: all */
-    uint32_t bytes; /* MEDIUM: usable size; TINY: blocks of a chunk; SMALL: of the unit */
-    uint32_t populate; /* pages of the unit that were not yet asked of the OS begin at this offset;
+                       SMALL: all. 0 in spans of other kinds: iso_free need not ask */
+    union {
+        uint32_t bytes; /* MEDIUM: usable size */
+        uint32_t
+            until; /* TINY, SMALL: 0 when as many blocks were freed, since the span was listed, as make
+                           another visit worth while; counted on from there */
+    };
+    uint16_t current;  /* TINY: chunks that an iso_current_t is in; SMALL: bit 0, or none. They stay
+                          when their last block is freed. None while the heap is frozen */
+    uint16_t populate; /* pages of the unit that were not yet asked of the OS begin at this chunk;
                           only a hint, wrong after a migration at worst */
     struct iso_span *next, *prev;
 } iso_span_t;
@@ -76,7 +86,7 @@ typedef struct iso_slot {
     /* Mask; bit 0: the 60 KiB behind the header. Written by the heap's user, read by whatever thread
      * looks for pages to give back: units change hands under the job's lock, see retain.h. */
     ISO_ATOMIC(uint32_t) free_units;
-    uint32_t longest; /* adjacent free units: the list it is in; 0: in none */
+    uint32_t longest; /* adjacent free units but unit 0, or all: the list it is in; 0: in none */
     struct iso_slot *next, *prev;
     uint64_t reserved; /* 0 */
     iso_span_t spans[ISO_UNITS_PER_SLOT];
@@ -94,17 +104,21 @@ typedef struct iso_chunk {
 typedef struct iso_current {
     uint64_t *word; /* never NULL: &heap->none when there is none */
     char *base;
-    uint64_t size; /* of a block */
+    uint32_t size; /* of a block */
+    uint32_t unit; /* that the blocks are in: its address / ISO_UNIT_SIZE */
 } iso_current_t;
 
 struct iso_heap {
-    uint64_t magic;
+    ISO_ATOMIC(uint64_t) magic;
     uint64_t layout; /* iso_heap_layout_digest of who made it */
     uint64_t epoch;
-    void *root;
-    uint64_t none;  /* always 0: no free block */
-    uint64_t lists; /* bit n: slots[n] is not empty */
-    iso_current_t current[ISO_CLASS_COUNT];
+    uint32_t flags; /* of iso_heap_flags_t */
+    uint32_t
+        tight; /* the iso space had no room: every free block counts. Until the heap migrates */
+    ISO_ATOMIC(void *) root;
+    uint64_t none;                             /* always 0: no free block */
+    uint64_t lists;                            /* bit n: slots[n] is not empty */
+    iso_current_t current[ISO_CLASS_COUNT];    /* all at `none` in a shared heap: see shared.h */
     iso_span_t *spans[ISO_CLASS_COUNT];        /* with room: a ring, in turn */
     iso_slot_t *slots[ISO_UNITS_PER_SLOT + 1]; /* by longest run of free units */
 };
@@ -146,16 +160,32 @@ static inline iso_chunk_t *iso_chunk_at(const iso_slot_t *slot, unsigned unit, u
     return (iso_chunk_t *)((char *)slot + ((size_t)unit << ISO_UNIT_SHIFT) +
                            number * ISO_CHUNK_SIZE);
 }
-/* Where the blocks of a SMALL or MEDIUM span begin. */
+#ifndef __cplusplus /* atomics: see atomic.h */
+/* What a thread that is not the heap's user may ask. */
+static inline uint64_t iso_heap_magic(const iso_heap_t *heap)
+{
+    return atomic_load_explicit(&heap->magic, memory_order_relaxed);
+}
+static inline iso_current_t iso_current_none(const iso_heap_t *heap)
+{
+    return (iso_current_t){(uint64_t *)&heap->none, NULL, 0, 0};
+}
+#endif
+/* Where the block of a MEDIUM span begins. Unit 0 has tiny spans, and blocks of a whole slot. */
 static inline char *iso_unit_base(const iso_slot_t *slot, unsigned unit)
 {
     return (char *)slot + (unit ? (size_t)unit << ISO_UNIT_SHIFT : ISO_SLOT_HEADER);
 }
-/* Blocks of a SMALL span. */
-static inline uint32_t iso_small_count(unsigned klass, unsigned unit)
+/* From a span to its free bits in the slot's header. */
+#define ISO_BITS_OF_SPAN (offsetof(iso_slot_t, bits) - offsetof(iso_slot_t, spans))
+/* Free bits of the area that `in_area` is in, of a TINY or SMALL span. No branch: which of them a
+ * program's next block is in cannot be foretold. */
+static inline uint64_t *iso_span_words(const iso_span_t *span, const void *in_area,
+                                       const iso_class_t *class_)
 {
-    return unit ? iso_classes[klass].count
-                : (uint32_t)((ISO_UNIT_SIZE - ISO_SLOT_HEADER) / iso_classes[klass].size);
+    uintptr_t bits = (uintptr_t)span + ISO_BITS_OF_SPAN;
+    uintptr_t in_chunk = (uintptr_t)iso_chunk_of(in_area)->bits;
+    return (uint64_t *)(bits + ((in_chunk - bits) & class_->in_chunk));
 }
 /* The free bits of `count` blocks that are all free, word `index` of them. */
 static inline uint64_t iso_all_free(uint32_t count, unsigned index)

@@ -5,6 +5,7 @@
 #include "core/heap.h"
 #include "core/job.h"
 #include "core/poison.h"
+#include "core/shared.h"
 #include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -186,6 +187,7 @@ void iso_hold_drop(iso_hold_t *hold, bool free_slots)
     if (hold->counted)
         job->stats.heaps--;
     job->hold_of[iso_space_slot(&job->space, hold->heap)] = NULL;
+    iso_shared_drop(job, hold->heap);
     for (uint32_t i = 0; i < hold->extent_count; i++) {
         const iso_extent_t *extent = &hold->extents[i];
         iso_slots_clear(&job->slots, extent);
@@ -221,12 +223,22 @@ iso_status_t iso_hold_grow(iso_hold_t *hold, uint32_t count, char **address_p, u
         extent_add(hold, extent.first, extent.count);
         iso_slots_enter(&job->slots, &extent, heap_slot_address(hold));
         iso_guard_lift(job, first, count);
+        if (count == 1)
+            iso_slots_direct(&job->slots, &extent, hold->direct);
         *address_p = iso_space_slot_address(&job->space, first);
         iso_poison_slots(job, *address_p, count);
         *warm_p = iso_retain_slots_use(job, first, count);
     }
     iso_job_unlock(job);
     return status;
+}
+
+void iso_hold_direct(iso_hold_t *hold, bool direct)
+{
+    hold->direct = direct;
+    for (uint32_t i = 0; i < hold->extent_count; i++)
+        if (!(hold->extents[i].count & ISO_EXTENT_RUN))
+            iso_slots_direct(&hold->job->slots, &hold->extents[i], direct);
 }
 
 void iso_hold_shrink(iso_hold_t *hold, char *address, uint32_t count)

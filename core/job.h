@@ -36,9 +36,10 @@ typedef struct iso_job_row {
     uintptr_t base;                /* of the iso space */
     ISO_ATOMIC(size_t) size;       /* set last and cleared first; 0: no address lies in it */
     ISO_ATOMIC(uintptr_t) * table; /* the slot table, see slots.h */
+    ISO_ATOMIC(uint8_t) * direct;
     iso_job_t *job;
 } iso_job_row_t;
-extern iso_job_row_t iso_job_table[ISO_JOBS_MAX];
+extern __attribute__((visibility("hidden"))) iso_job_row_t iso_job_table[ISO_JOBS_MAX];
 
 /* The row whose space the address lies in, or NULL. The first row is tried first. */
 static inline const iso_job_row_t *iso_job_row_of(const void *address)
@@ -77,6 +78,9 @@ struct iso_job {
     iso_hold_t **hold_of; /* per slot: the hold of the heap whose first slot it is */
     uint32_t *extent_at; /* per slot: 1 + the index, in its hold, of the extent that begins there */
     iso_hold_t *holds;
+    ISO_ATOMIC(struct iso_shared *) *
+        shared_of; /* per slot: of the shared heap that begins there */
+    struct iso_shared *shared_unused;
     iso_retain_t retain;
     iso_guards_t guards;
     bool

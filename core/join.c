@@ -21,6 +21,7 @@
 #include "core/os.h"
 #include "core/params.h"
 #include "core/poison.h"
+#include "core/shared.h"
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -461,7 +462,9 @@ static iso_status_t open_tables(iso_job_t *job)
     uint32_t slots = iso_space_slots(&job->space);
     job->hold_of = iso_os_table_map(slots * sizeof *job->hold_of);
     job->extent_at = iso_os_table_map(slots * sizeof *job->extent_at);
-    iso_status_t status = job->hold_of && job->extent_at ? ISO_OK : ISO_ERR_NO_MEMORY;
+    job->shared_of = iso_os_table_map(slots * sizeof *job->shared_of);
+    iso_status_t status =
+        job->hold_of && job->extent_at && job->shared_of ? ISO_OK : ISO_ERR_NO_MEMORY;
     if (status == ISO_OK)
         status = iso_slots_open(&job->slots, slots, job->rank, job->size);
     if (status == ISO_OK)
@@ -511,6 +514,7 @@ static iso_status_t enter_table(iso_job_t *job)
             iso_job_row_t *row = &iso_job_table[i];
             row->base = (uintptr_t)job->space.base;
             row->table = job->slots.table;
+            row->direct = job->slots.direct;
             row->job = job;
             atomic_store_explicit(&row->size, (size_t)job->space.size, memory_order_release);
             status = ISO_OK;
@@ -545,6 +549,8 @@ static void destroy(iso_job_t *job)
         next = delivery->next;
         free(delivery);
     }
+    if (job->shared_of)
+        iso_shared_close_all(job);
     for (iso_hold_t *hold = job->holds, *next; hold; hold = next) {
         next = hold->next;
         free(hold->extents);
@@ -558,6 +564,7 @@ static void destroy(iso_job_t *job)
     iso_poison_close(job);
     iso_retain_close(&job->retain);
     iso_slots_close(&job->slots);
+    iso_os_table_unmap(job->shared_of, iso_space_slots(&job->space) * sizeof *job->shared_of);
     iso_os_table_unmap(job->extent_at, iso_space_slots(&job->space) * sizeof *job->extent_at);
     iso_os_table_unmap(job->hold_of, iso_space_slots(&job->space) * sizeof *job->hold_of);
     iso_space_release(&job->space);

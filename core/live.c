@@ -9,6 +9,7 @@
 #include "core/live.h"
 #include "core/heap.h"
 #include "core/job.h"
+#include "core/shared.h"
 #include "core/span.h"
 
 #define MASK_WORDS (ISO_CHUNKS_PER_SLOT / 64)
@@ -34,7 +35,7 @@ static void mask_bytes(uint64_t mask[MASK_WORDS], size_t offset, size_t length)
 static void mask_small(uint64_t mask[MASK_WORDS], const iso_slot_t *slot, unsigned unit)
 {
     const iso_class_t *class = &iso_classes[slot->spans[unit].klass];
-    uint32_t count = iso_small_count(slot->spans[unit].klass, unit);
+    uint32_t count = class->count;
     size_t base = (size_t)(iso_unit_base(slot, unit) - (const char *)slot);
     for (unsigned i = 0; i * 64 < count; i++) {
         size_t first = base + (size_t)i * 64 * class->size;
@@ -175,8 +176,8 @@ static bool walk_span(const walk_t *walk, iso_slot_t *slot, unsigned unit)
                                   class->size);
         }
     } else if (span->kind == ISO_SPAN_SMALL) {
-        more = walk_words(walk, slot->bits[unit], iso_small_count(span->klass, unit),
-                          iso_unit_base(slot, unit), class->size);
+        more = walk_words(walk, slot->bits[unit], class->count, iso_unit_base(slot, unit),
+                          class->size);
     } else if (span->kind == ISO_SPAN_MEDIUM) {
         more = walk->fn(iso_unit_base(slot, unit), span->bytes, walk->arg);
     }
@@ -207,9 +208,11 @@ void iso_live_blocks(iso_hold_t *hold, iso_block_fn fn, void *arg)
 
 iso_status_t iso_heap_walk(iso_heap_t *heap, iso_block_fn fn, void *arg)
 {
+    iso_shared_t *shared = iso_shared_lock(heap);
     iso_hold_t *hold = iso_hold_find(NULL, heap);
-    if (!hold || hold->state != ISO_HEAP_OWNED)
-        return ISO_ERR_NOT_OWNER;
-    iso_live_blocks(hold, fn, arg);
-    return ISO_OK;
+    bool here = hold && hold->state == ISO_HEAP_OWNED;
+    if (here)
+        iso_live_blocks(hold, fn, arg);
+    iso_shared_leave(shared);
+    return here ? ISO_OK : ISO_ERR_NOT_OWNER;
 }

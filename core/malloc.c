@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "core/os.h"
 #include "core/poison.h"
+#include "core/shared.h"
 #include "core/verify.h"
 #include <errno.h>
 #include <string.h>
@@ -19,38 +20,42 @@ static void *no_room(void)
     return NULL;
 }
 
-/* Not on the owner's path: a heap that is frozen has no current block anywhere. */
-static void check_usable(const iso_heap_t *heap)
+/* Not on the owner's path: a heap that is frozen, or shared, has no current block in itself. Of a shared
+ * heap it takes the lock; NULL: the heap is the caller's alone. */
+static iso_shared_t *enter(const iso_heap_t *heap)
 {
-    if (LIKELY(heap->magic == ISO_HEAP_MAGIC))
-        return;
-    if (heap->magic == ISO_HEAP_MAGIC_FROZEN)
+    uint64_t magic = iso_heap_magic(heap);
+    if (LIKELY(magic == ISO_HEAP_MAGIC))
+        return NULL;
+    if (magic == ISO_HEAP_MAGIC_SHARED)
+        return iso_shared_enter(heap, "iso_malloc");
+    if (magic == ISO_HEAP_MAGIC_FROZEN)
         iso_fatal("iso_malloc: heap %p is migrating, or has left", (const void *)heap);
     iso_fatal("iso_malloc: %p is no heap, or its header is damaged", (const void *)heap);
 }
 
-static inline void *take(iso_heap_t *heap, unsigned klass)
+static inline void *take(const iso_heap_t *heap, iso_current_t *current)
 {
-    iso_current_t *current = &heap->current[klass];
     uint64_t free = *current->word;
     const iso_chunk_t *chunk = iso_chunk_of(current->word);
     if (!LIKELY(iso_check_holds(chunk)))
         iso_check_failed(heap, chunk);
     unsigned index = (unsigned)__builtin_ctzll(free);
     *current->word = free & (free - 1);
-    return current->base + index * current->size;
+    return current->base + (size_t)index * current->size;
 }
 
-static __attribute__((noinline)) void *malloc_class(iso_heap_t *heap, unsigned klass, size_t size)
+static void *malloc_class(iso_heap_t *heap, unsigned klass, size_t size)
 {
-    check_usable(heap);
-    if (!iso_span_refill(heap, klass))
-        return no_room();
-    void *block = take(heap, klass);
+    iso_shared_t *shared = enter(heap);
+    iso_current_t *current = shared ? &shared->current[klass] : &heap->current[klass];
+    bool found = *current->word || iso_span_refill(heap, klass, current);
+    void *block = found ? take(heap, current) : no_room();
     if (iso_poison_active) { /* the next one comes here again */
-        heap->current[klass] = (iso_current_t){&heap->none, NULL, 0};
+        iso_span_let_go(heap, klass, current);
         iso_poison_block_new(heap, block, size);
     }
+    iso_shared_leave(shared);
     return block;
 }
 
@@ -66,18 +71,12 @@ static unsigned class_with_gap(size_t size, size_t alignment)
     return klass;
 }
 
-/* size is at most ISO_MEDIUM_MAX; aligned: to a unit. */
-static void *malloc_medium(iso_heap_t *heap, size_t size, bool aligned)
+/* size is at most ISO_MEDIUM_MAX. All but blocks of a whole slot are aligned to a unit. */
+static void *malloc_medium(iso_heap_t *heap, size_t size)
 {
-    size_t bytes = (size + 15) & ~(size_t)15, header = 0;
+    size_t bytes = (size + 15) & ~(size_t)15;
     unsigned unit, count = (unsigned)((bytes + ISO_UNIT_SIZE - 1) >> ISO_UNIT_SHIFT);
-    if (!aligned && bytes + ISO_SLOT_HEADER > (ISO_UNITS_PER_SLOT - 1) * ISO_UNIT_SIZE) {
-        count = ISO_UNITS_PER_SLOT; /* only a whole slot has room */
-        header = ISO_SLOT_HEADER;
-    }
-    /* unit 0 is a page short, so that a block without a page to spare goes elsewhere */
-    bool avoid_first = aligned || (!header && count * ISO_UNIT_SIZE - bytes < ISO_SLOT_HEADER);
-    iso_slot_t *slot = iso_span_units_take(heap, count, avoid_first, &unit);
+    iso_slot_t *slot = iso_span_units_take(heap, count, false, &unit);
     if (!slot)
         return no_room();
     uint32_t mask = (uint32_t)((UINT64_C(1) << (unit + count)) - (UINT64_C(1) << unit));
@@ -114,56 +113,68 @@ static void *malloc_large(iso_heap_t *heap, size_t size, size_t capacity, bool a
     return address + offset;
 }
 
+/* Blocks that are of no class, which are aligned to ISO_CHUNK_SIZE in any case. Large ones have room to
+ * grow to `capacity`. */
+static void *malloc_unclassed(iso_heap_t *heap, size_t size, size_t capacity, size_t alignment)
+{
+    iso_shared_t *shared = enter(heap);
+    bool aligned = alignment > ISO_CHUNK_SIZE; /* to a unit, or a slot */
+    size_t medium = ISO_MEDIUM_MAX;
+    if (aligned)
+        medium = alignment <= ISO_UNIT_SIZE ? (ISO_UNITS_PER_SLOT - 1) * ISO_UNIT_SIZE : 0;
+    void *block = NULL;
+    if (size <= medium)
+        block = malloc_medium(heap, size);
+    else if (size <= PTRDIFF_MAX)
+        block = malloc_large(heap, size, capacity, aligned);
+    else
+        block = no_room();
+    iso_shared_leave(shared);
+    return block;
+}
+
 /* A tool looks on: every block, of any size and alignment, with a gap behind it. */
 static __attribute__((noinline)) void *malloc_watched(iso_heap_t *heap, size_t size,
                                                       size_t alignment)
 {
-    size_t padded = size + ISO_POISON_GAP;
-    check_usable(heap);
+    if (size > PTRDIFF_MAX)
+        return no_room();
     if (size <= ISO_CLASS_MAX && alignment <= ISO_CHUNK_SIZE) {
         unsigned klass = class_with_gap(size, alignment);
         if (klass < ISO_CLASS_COUNT)
             return malloc_class(heap, klass, size);
     }
-    void *block;
-    bool to_unit = alignment > ISO_CHUNK_SIZE;
-    if (alignment <= ISO_UNIT_SIZE &&
-        padded <= (to_unit ? (ISO_UNITS_PER_SLOT - 1) * ISO_UNIT_SIZE : ISO_MEDIUM_MAX))
-        block = malloc_medium(heap, padded, to_unit);
-    else
-        block = malloc_large(heap, padded, padded, to_unit);
+    size_t padded = size + ISO_POISON_GAP;
+    void *block = malloc_unclassed(heap, padded, padded, alignment);
     iso_poison_block_new(heap, block, size);
     return block;
 }
 
-static __attribute__((noinline)) void *malloc_big(iso_heap_t *heap, size_t size)
+static __attribute__((noinline)) void *malloc_big(iso_heap_t *heap, size_t size, size_t capacity,
+                                                  size_t alignment)
 {
-    check_usable(heap);
-    if (size > PTRDIFF_MAX)
-        return no_room();
-    if (iso_poison_active)
-        return malloc_watched(heap, size, 1);
-    return size <= ISO_MEDIUM_MAX ? malloc_medium(heap, size, false)
-                                  : malloc_large(heap, size, size, false);
+    return iso_poison_active ? malloc_watched(heap, size, alignment)
+                             : malloc_unclassed(heap, size, capacity, alignment);
 }
 
 /* iso_malloc finds no current block: the next one has to be looked for. */
-static __attribute__((noinline)) void *malloc_small(iso_heap_t *heap, size_t size)
+static __attribute__((noinline)) void *malloc_small(iso_heap_t *heap, unsigned klass, size_t size)
 {
-    if (iso_poison_active)
-        return malloc_watched(heap, size, 1);
-    return malloc_class(heap, iso_class_of(size), size);
+    return iso_poison_active ? malloc_watched(heap, size, 1) : malloc_class(heap, klass, size);
 }
 
 void *iso_malloc(iso_heap_t *heap, size_t size)
 {
-    if (LIKELY(size <= ISO_CLASS_MAX)) {
-        unsigned klass = iso_class_of(size);
-        if (LIKELY(*heap->current[klass].word))
-            return take(heap, klass);
-        return malloc_small(heap, size);
-    }
-    return malloc_big(heap, size);
+    unsigned klass;
+    if (LIKELY(size <= 1024))
+        klass = iso_class_of_steps[(size + 15) >> 4];
+    else if (size <= ISO_CLASS_MAX)
+        klass = iso_class_of(size);
+    else
+        return malloc_big(heap, size, size, 1);
+    if (LIKELY(*heap->current[klass].word))
+        return take(heap, &heap->current[klass]);
+    return malloc_small(heap, klass, size);
 }
 
 void *iso_calloc(iso_heap_t *heap, size_t count, size_t size)
@@ -199,12 +210,7 @@ void *iso_aligned_alloc(iso_heap_t *heap, size_t alignment, size_t size)
         for (unsigned klass = iso_class_of(size); klass < ISO_CLASS_COUNT; klass++)
             if (iso_classes[klass].size % alignment == 0)
                 return iso_malloc(heap, iso_classes[klass].size);
-    check_usable(heap);
-    if (alignment <= ISO_CHUNK_SIZE)
-        return malloc_big(heap, size);
-    if (alignment <= ISO_UNIT_SIZE && size <= (ISO_UNITS_PER_SLOT - 1) * ISO_UNIT_SIZE)
-        return malloc_medium(heap, size, true);
-    return malloc_large(heap, size, size, true);
+    return malloc_big(heap, size, size, alignment);
 }
 
 /* ---- realloc ---- */
@@ -271,18 +277,19 @@ void *iso_realloc(iso_heap_t *heap, void *ptr, size_t size)
 {
     if (!ptr)
         return iso_malloc(heap, size);
+    iso_shared_t *shared = iso_shared_enter_at(ptr, "iso_realloc");
     iso_block_t block = iso_block_find(ptr, "iso_realloc");
     if (heap && heap != block.heap)
         iso_fatal("iso_realloc(%p): the block is of heap %p, not of heap %p", ptr,
                   (void *)block.heap, (void *)heap);
-    if (size > PTRDIFF_MAX)
-        return no_room();
-    if (resize(&block, size))
+    bool done = size <= PTRDIFF_MAX && resize(&block, size);
+    iso_shared_leave(shared);
+    if (done)
         return ptr;
     size_t keep = size < block.size ? size : block.size;
     /* a large block that grows gets room to grow into: addresses, not memory */
     void *moved = size > ISO_MEDIUM_MAX && size > block.size && !iso_poison_active
-                      ? malloc_large(block.heap, size, size + size / 2, false)
+                      ? malloc_big(block.heap, size, size + size / 2, 1)
                       : NULL;
     if (!moved) /* not wanted, or no room for that */
         moved = iso_malloc(block.heap, size);

@@ -2,6 +2,7 @@
 #include "core/heap.h"
 #include "core/job.h"
 #include "core/migrate.h"
+#include "core/shared.h"
 #include "core/verify.h"
 #include <inttypes.h>
 #include <math.h>
@@ -127,9 +128,11 @@ iso_status_t iso_migrate(iso_heap_t *heap, uint32_t dest, const void *header, si
     }
     if (!iso_job_is_ours(row->job, "iso_migrate"))
         return ISO_ERR_INVALID;
+    iso_shared_t *shared = iso_shared_lock(heap); /* waits for those who are inside */
     iso_job_lock(row->job);
     iso_status_t status = migrate(row->job, heap, dest, header, header_len, request_p);
     iso_job_unlock(row->job);
+    iso_shared_leave(shared);
     return status;
 }
 

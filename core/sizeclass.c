@@ -1,22 +1,26 @@
-/* sizeclass.c - see sizeclass.h. The tables follow from the sizes; a unit test says so. */
+/* sizeclass.c - see sizeclass.h. A unit test holds the tables against the sizes. */
 #include "core/sizeclass.h"
 
-/* {size, reciprocal, first, count} */
+/* All that follows from a size, and of a tiny class from where its first block is: behind the chunk's check word
+ * and its free bits. */
+#define RECIPROCAL(size) \
+    (uint32_t)((UINT64_C(1) << 32) / (size) + ((UINT64_C(1) << 32) % (size) != 0))
+#define CLASS(size, first, count, area)                                                  \
+    {                                                                                    \
+        size, RECIPROCAL(size), first, count, (area)-1, (area) == 4096 ? UINT64_MAX : 0, \
+            UINT64_MAX >> (63 - ((count)-1) % 64)                                        \
+    }
+#define TINY(size, first) CLASS(size, first, (4096 - (first)) / (size), 4096)
+#define SMALL(size) CLASS(size, 0, 65536 / (size), 65536)
+
 const iso_class_t iso_classes[256] = {
-    {16, 268435456u, 48, 253}, {32, 134217728u, 32, 127}, {48, 89478486u, 32, 84},
-    {64, 67108864u, 64, 63},   {80, 53687092u, 32, 50},   {96, 44739243u, 32, 42},
-    {112, 38347923u, 32, 36},  {128, 33554432u, 128, 31}, {160, 26843546u, 32, 25},
-    {192, 22369622u, 64, 21},  {224, 19173962u, 32, 18},  {256, 16777216u, 0, 256},
-    {320, 13421773u, 0, 204},  {384, 11184811u, 0, 170},  {448, 9586981u, 0, 146},
-    {512, 8388608u, 0, 128},   {640, 6710887u, 0, 102},   {768, 5592406u, 0, 85},
-    {896, 4793491u, 0, 73},    {1024, 4194304u, 0, 64},   {1280, 3355444u, 0, 51},
-    {1536, 2796203u, 0, 42},   {1792, 2396746u, 0, 36},   {2048, 2097152u, 0, 32},
-    {2560, 1677722u, 0, 25},   {3072, 1398102u, 0, 21},   {3584, 1198373u, 0, 18},
-    {4096, 1048576u, 0, 16},   {5120, 838861u, 0, 12},    {6144, 699051u, 0, 10},
-    {7168, 599187u, 0, 9},     {8192, 524288u, 0, 8},     {10240, 419431u, 0, 6},
-    {12288, 349526u, 0, 5},    {14336, 299594u, 0, 4},    {16384, 262144u, 0, 4},
-    {20480, 209716u, 0, 3},    {24576, 174763u, 0, 2},    {28672, 149797u, 0, 2},
-    {32768, 131072u, 0, 2},
+    TINY(16, 48),  TINY(32, 32),   TINY(48, 32),  TINY(64, 64),  TINY(80, 32),  TINY(96, 32),
+    TINY(112, 32), TINY(128, 128), TINY(160, 32), TINY(192, 64), TINY(224, 32), SMALL(256),
+    SMALL(320),    SMALL(384),     SMALL(448),    SMALL(512),    SMALL(640),    SMALL(768),
+    SMALL(896),    SMALL(1024),    SMALL(1280),   SMALL(1536),   SMALL(1792),   SMALL(2048),
+    SMALL(2560),   SMALL(3072),    SMALL(3584),   SMALL(4096),   SMALL(5120),   SMALL(6144),
+    SMALL(7168),   SMALL(8192),    SMALL(10240),  SMALL(12288),  SMALL(14336),  SMALL(16384),
+    SMALL(20480),  SMALL(24576),   SMALL(28672),  SMALL(32768),
 };
 
 const uint8_t iso_class_of_steps[65] = {

@@ -47,13 +47,6 @@ void iso_span_check(const iso_heap_t *heap, const iso_span_t *span)
         iso_span_damaged(heap, span, "a link to a span leads elsewhere");
 }
 
-unsigned iso_span_unit_of_bits(const iso_slot_t *slot, const uint64_t *bits)
-{
-    if (bits >= slot->bits[0] && (const char *)bits < (const char *)slot->bits + sizeof slot->bits)
-        return (unsigned)((size_t)(bits - slot->bits[0]) / 4);
-    return iso_unit_of(bits);
-}
-
 static uint32_t free_units(const iso_slot_t *slot)
 {
     return atomic_load_explicit(&slot->free_units, memory_order_relaxed);
@@ -69,6 +62,9 @@ static void set_free_units(iso_slot_t *slot, uint32_t mask)
 static unsigned longest_run(uint32_t mask)
 {
     unsigned length = 0;
+    if (mask == UINT32_MAX)
+        return ISO_UNITS_PER_SLOT;
+    mask &= ~1u;
     for (; mask; length++)
         mask &= mask >> 1;
     return length;
@@ -165,25 +161,21 @@ static iso_slot_t *grow(iso_heap_t *heap)
     return slot;
 }
 
-iso_slot_t *iso_span_units_take(iso_heap_t *heap, unsigned count, bool aligned, unsigned *first_p)
+iso_slot_t *iso_span_units_take(iso_heap_t *heap, unsigned count, bool any, unsigned *first_p)
 {
-    iso_slot_t *slot = NULL;
-    uint32_t usable = aligned ? ~1u : UINT32_MAX;
-    unsigned first = ISO_UNITS_PER_SLOT;
     uint64_t lists = heap->lists & ~((UINT64_C(1) << count) - 1);
     if (lists >> ISO_UNITS_PER_SLOT > 1)
         iso_span_damaged(heap, &heap->lists, "which lists of slots are empty");
-    for (; lists && first == ISO_UNITS_PER_SLOT; lists &= lists - 1) {
-        slot = iso_span_slot(heap, heap->slots[__builtin_ctzll(lists)]);
-        first = find_run(free_units(slot) & usable, count);
-    }
-    if (first == ISO_UNITS_PER_SLOT) {
-        slot = grow(heap);
-        if (!slot)
-            return NULL;
-        first = aligned ? 1 : 0;
-    }
-    set_free_units(slot, free_units(slot) & ~unit_mask(first, count));
+    iso_slot_t *slot =
+        lists ? iso_span_slot(heap, heap->slots[__builtin_ctzll(lists)]) : grow(heap);
+    if (!slot)
+        return NULL;
+    uint32_t free = free_units(slot);
+    bool from_0 = count == ISO_UNITS_PER_SLOT || (any && free & 1);
+    unsigned first = from_0 ? 0 : find_run(free & ~1u, count);
+    if (first + count > ISO_UNITS_PER_SLOT)
+        iso_span_damaged(heap, slot, "a slot has less free units than its list says");
+    set_free_units(slot, free & ~unit_mask(first, count));
     slot_relist(heap, slot);
     *first_p = first;
     return slot;
@@ -205,8 +197,11 @@ void iso_span_units_give(iso_heap_t *heap, iso_slot_t *slot, unsigned first, uns
     uint32_t mask = unit_mask(first, count);
     if (free_units(slot) & mask)
         iso_span_damaged(heap, slot, "a unit that is in use is marked free");
-    for (unsigned unit = first; unit < first + count; unit++)
-        slot->spans[unit].kind = ISO_SPAN_FREE;
+    for (unsigned unit = first; unit < first + count; unit++) {
+        iso_span_t *span = &slot->spans[unit];
+        span->kind = ISO_SPAN_FREE;
+        span->avail = span->live = 0;
+    }
     set_free_units(slot, free_units(slot) | mask);
     if (mask & ~1u)
         iso_retain_units_free(job_of(heap), slot, mask & ~1u);
@@ -282,27 +277,59 @@ static void span_free(iso_heap_t *heap, iso_span_t *span)
     iso_span_units_give(heap, slot, unit_of_span(slot, span), 1);
 }
 
+/* How many blocks have to be freed before a span that was used up is worth a visit: an eighth, or where
+ * memory is tight, one. */
+static uint32_t patience(const iso_heap_t *heap, const iso_span_t *span)
+{
+    const iso_class_t *class = &iso_classes[span->klass];
+    uint32_t blocks = class->count * (class->in_chunk ? ISO_CHUNKS_PER_UNIT : 1u);
+    return heap->tight || blocks < 8 ? 1 : blocks / 8;
+}
+
+/* To be looked into once more, from the beginning. */
+static void visit_anew(const iso_heap_t *heap, iso_span_t *span)
+{
+    unsigned unit = unit_of_span(iso_slot_of(span), span);
+    span->listed = 1;
+    span->avail = unit ? 0xffff : 0xfffe; /* the header is no chunk */
+    span->until = patience(heap, span);
+}
+
+static void span_list_again(iso_heap_t *heap, iso_span_t *span)
+{
+    span_list(heap, span);
+    visit_anew(heap, span);
+}
+
+void iso_span_has_room(iso_heap_t *heap, iso_span_t *span)
+{
+    if (span->listed)
+        span->listed = 2; /* after this visit */
+    else
+        span_list_again(heap, span);
+}
+
 static iso_span_t *span_new(iso_heap_t *heap, unsigned klass)
 {
     unsigned unit;
-    iso_slot_t *slot = iso_span_units_take(heap, 1, false, &unit);
+    iso_slot_t *slot = iso_span_units_take(heap, 1, klass < ISO_TINY_CLASSES, &unit);
     if (!slot)
         return NULL;
+    const iso_class_t *class = &iso_classes[klass];
     iso_span_t *span = &slot->spans[unit];
     bool warm = unit && iso_retain_units_use(job_of(heap), slot, 1u << unit);
     memset(span, 0, sizeof *span);
     span->klass = (uint8_t)klass;
-    span->populate = warm ? ISO_UNIT_SIZE : 0;
-    if (klass < ISO_TINY_CLASSES) {
+    span->until = patience(heap, span);
+    span->populate = warm ? ISO_CHUNKS_PER_UNIT : 0;
+    if (class->in_chunk) {
         span->kind = ISO_SPAN_TINY;
         span->avail = unit ? 0xffff : 0xfffe;
-        span->bytes = iso_classes[klass].count;
     } else {
         span->kind = ISO_SPAN_SMALL;
         span->avail = span->live = 0xffff;
-        span->bytes = iso_small_count(klass, unit);
         for (unsigned i = 0; i < 4; i++)
-            slot->bits[unit][i] = iso_all_free(iso_small_count(klass, unit), i);
+            slot->bits[unit][i] = iso_all_free(class->count, i);
     }
     iso_poison_unit(iso_unit_base(slot, unit), ISO_UNIT_SIZE - (unit ? 0 : ISO_SLOT_HEADER));
     span_list(heap, span);
@@ -312,7 +339,8 @@ static iso_span_t *span_new(iso_heap_t *heap, unsigned klass)
 /* Has the pages up to `end` (an offset in the unit) mapped, if they have not been. */
 static void populate(iso_span_t *span, size_t end)
 {
-    if (span->populate >= end)
+    size_t from = span->populate * ISO_CHUNK_SIZE;
+    if (from >= end)
         return;
     char *unit = (char *)iso_slot_of(span) +
                  ((size_t)unit_of_span(iso_slot_of(span), span) << ISO_UNIT_SHIFT);
@@ -320,116 +348,149 @@ static void populate(iso_span_t *span, size_t end)
     size_t to = (end + step - 1) / step * step;
     if (to > ISO_UNIT_SIZE)
         to = ISO_UNIT_SIZE;
-    iso_os_populate(unit + span->populate, to - span->populate);
-    span->populate = (uint32_t)to;
+    iso_os_populate(unit + from, to - from);
+    span->populate = (uint16_t)(to / ISO_CHUNK_SIZE);
 }
 
 /* ---- where blocks come from ---- */
 
-static void chunk_init(iso_chunk_t *chunk, unsigned klass)
-{
-    uint32_t count = iso_classes[klass].count;
-    iso_poison_chunk(chunk, iso_classes[klass].first);
-    chunk->check = iso_check_of(chunk);
-    for (unsigned i = 0; i * 64 < count; i++)
-        chunk->bits[i] = iso_all_free(count, i);
-}
-
-static bool use_tiny(iso_heap_t *heap, iso_span_t *span)
+static char *span_unit(const iso_span_t *span)
 {
     iso_slot_t *slot = iso_slot_of(span);
+    return (char *)slot + ((size_t)unit_of_span(slot, span) << ISO_UNIT_SHIFT);
+}
+
+static void chunk_init(iso_span_t *span, iso_chunk_t *chunk, unsigned at)
+{
     const iso_class_t *class = &iso_classes[span->klass];
+    populate(span, (at + 1) * ISO_CHUNK_SIZE);
+    iso_poison_chunk(chunk, class->first);
+    chunk->check = iso_check_of(chunk);
+    for (unsigned i = 0; i * 64 < class->count; i++)
+        chunk->bits[i] = iso_all_free(class->count, i);
+    span->live |= (uint16_t)(1u << at);
+}
+
+/* The lowest of the class's words that is not 0, or 4. No branch: how many there are to look at cannot be
+ * foretold. */
+static unsigned find_word(const uint64_t *words, const iso_class_t *class)
+{
+    unsigned last = (class->count - 1u) / 64, second = last ? 1 : 0, third = last > 1 ? 2 : 0;
+    unsigned found = (words[0] != 0) | (unsigned)(words[second] != 0) << second |
+                     (unsigned)(words[third] != 0) << third | (unsigned)(words[last] != 0) << last;
+    return found ? (unsigned)__builtin_ctz(found) : 4;
+}
+
+/* Chunks that hold something come first, and rather than a new one those that got room meanwhile. */
+static bool use(const iso_heap_t *heap, iso_span_t *span, iso_current_t *current)
+{
+    const iso_class_t *class = &iso_classes[span->klass];
+    char *unit = span_unit(span);
     while (span->avail) {
-        unsigned at = (unsigned)__builtin_ctz(span->avail);
-        iso_chunk_t *chunk = iso_chunk_at(slot, unit_of_span(slot, span), at);
-        if (!(span->live >> at & 1)) {
-            populate(span, (at + 1) * ISO_CHUNK_SIZE);
-            chunk_init(chunk, span->klass);
-            span->live |= (uint16_t)(1u << at);
+        unsigned live = span->avail & span->live;
+        if (!live && span->listed == 2) {
+            visit_anew(heap, span);
+            continue;
         }
-        iso_check(heap, chunk);
-        for (unsigned i = 0; i * 64 < class->count; i++)
-            if (chunk->bits[i]) {
-                if (chunk->bits[i] & ~iso_all_free(class->count, i))
-                    iso_span_damaged(heap, &chunk->bits[i], iso_more_blocks);
-                heap->current[span->klass] = (iso_current_t){
-                    &chunk->bits[i], (char *)chunk + class->first + (size_t)i * 64 * class->size,
-                    class->size};
-                return true;
-            }
-        span->avail &= (uint16_t) ~(1u << at);
+        unsigned at = (unsigned)__builtin_ctz(live ? live : span->avail);
+        char *area = unit + (at * ISO_CHUNK_SIZE & class->in_chunk);
+        if (!live)
+            chunk_init(span, (iso_chunk_t *)area, at);
+        uint64_t *words = iso_span_words(span, area, class);
+        iso_check(heap, iso_chunk_of(words));
+        unsigned i = find_word(words, class);
+        if (i < 4) {
+            if (words[i] & ~iso_all_free(class->count, i))
+                iso_span_damaged(heap, &words[i], iso_more_blocks);
+            size_t offset = class->first + (size_t)i * 64 * class->size;
+            if (!class->in_chunk && class->size <= POPULATE_STEP / 2)
+                populate(span, offset + ((size_t)__builtin_ctzll(words[i]) + 1) * class->size);
+            span->current |= (uint16_t)(1u << at);
+            *current = (iso_current_t){&words[i], area + offset, class->size,
+                                       (uint32_t)((uintptr_t)unit >> ISO_UNIT_SHIFT)};
+            return true;
+        }
+        span->avail &= (uint16_t)(class->in_chunk & ~(UINT64_C(1) << at)); /* SMALL: none */
     }
     return false;
 }
 
-static bool use_small(iso_heap_t *heap, iso_span_t *span)
+iso_span_t *iso_span_let_go(iso_heap_t *heap, unsigned klass, iso_current_t *current)
 {
-    iso_slot_t *slot = iso_slot_of(span);
-    unsigned unit = unit_of_span(slot, span);
-    const iso_class_t *class = &iso_classes[span->klass];
-    for (unsigned i = 0; i < 4; i++)
-        if (slot->bits[unit][i]) {
-            if (slot->bits[unit][i] & ~iso_all_free(iso_small_count(span->klass, unit), i))
-                iso_span_damaged(heap, &slot->bits[unit][i], iso_more_blocks);
-            char *base = iso_unit_base(slot, unit) + (size_t)i * 64 * class->size;
-            size_t first = (size_t)__builtin_ctzll(slot->bits[unit][i]) * class->size;
-            size_t offset = (size_t)(base - (char *)slot) & (ISO_UNIT_SIZE - 1);
-            if (class->size <= POPULATE_STEP / 2)
-                populate(span, offset + first + class->size);
-            heap->current[span->klass] = (iso_current_t){&slot->bits[unit][i], base, class->size};
-            return true;
-        }
-    span->avail = 0;
-    return false;
+    if (current->word == &heap->none)
+        return NULL;
+    const iso_slot_t *slot =
+        iso_span_slot(heap, (void *)((uintptr_t)current->unit << ISO_UNIT_SHIFT));
+    unsigned unit = current->unit % ISO_UNITS_PER_SLOT, at = iso_chunk_number(current->word);
+    if (!iso_current_is_sound(current, slot, unit, klass))
+        iso_span_damaged(heap, current, "where blocks of a class come from");
+    iso_span_t *span = (iso_span_t *)&slot->spans[unit];
+    span->current &= (uint16_t)(iso_classes[klass].in_chunk & ~(UINT64_C(1) << at));
+    *current = iso_current_none(heap);
+    return span;
 }
 
-bool iso_span_refill(iso_heap_t *heap, unsigned klass)
+/* The iso space has no room: from here on no span waits for more frees. O(slots), once. */
+static bool list_waiting(iso_heap_t *heap, unsigned klass)
 {
+    const iso_hold_t *hold = iso_hold_find(NULL, heap);
+    if (heap->tight)
+        return false;
+    heap->tight = 1;
+    for (uint32_t e = 0; e < hold->extent_count; e++) {
+        const iso_extent_t *extent = &hold->extents[e];
+        for (uint32_t i = 0; !(extent->count & ISO_EXTENT_RUN) && i < extent->count; i++) {
+            iso_slot_t *slot =
+                (iso_slot_t *)iso_space_slot_address(&hold->job->space, extent->first + i);
+            for (unsigned unit = 0; unit < ISO_UNITS_PER_SLOT; unit++) {
+                iso_span_t *span = &iso_span_slot(heap, slot)->spans[unit];
+                if (span->live && !span->listed)
+                    span_list_again(heap, span);
+            }
+        }
+    }
+    return heap->spans[klass] != NULL;
+}
+
+bool iso_span_refill(iso_heap_t *heap, unsigned klass, iso_current_t *current)
+{
+    iso_span_let_go(heap, klass, current);
     for (;;) {
         iso_span_t *span = heap->spans[klass];
         if (span) {
             iso_span_check(heap, span);
             if (span->klass != klass || !span->listed ||
-                span->kind != (klass < ISO_TINY_CLASSES ? ISO_SPAN_TINY : ISO_SPAN_SMALL))
+                span->kind != (iso_classes[klass].in_chunk ? ISO_SPAN_TINY : ISO_SPAN_SMALL))
                 iso_span_damaged(heap, span, "a span is in the list of another class");
         } else {
             span = span_new(heap, klass);
-            if (!span)
+            if (!span && !list_waiting(heap, klass))
                 return false;
+            if (!span)
+                continue;
         }
-        if (span->kind == ISO_SPAN_TINY ? use_tiny(heap, span) : use_small(heap, span))
+        if (use(heap, span, current))
             return true;
+        bool again = span->listed == 2; /* else it waits until enough is free in it */
         span_unlist(heap, span);
+        if (again)
+            span_list_again(heap, span);
     }
-}
-
-void iso_span_has_room(iso_heap_t *heap, iso_span_t *span, unsigned chunk)
-{
-    span->avail |= span->kind == ISO_SPAN_TINY ? (uint16_t)(1u << chunk) : 0xffff;
-    if (!span->listed)
-        span_list(heap, span);
 }
 
 void iso_span_chunk_empty(iso_heap_t *heap, iso_span_t *span, const iso_chunk_t *chunk)
 {
-    if (iso_chunk_of(heap->current[span->klass].word) == chunk)
+    unsigned at = iso_chunk_number(chunk);
+    if (span->current >> at & 1)
         return; /* blocks come from here: it would be wanted again at once */
-    span->live &= (uint16_t) ~(1u << iso_chunk_number(chunk));
+    span->live &= (uint16_t) ~(1u << at);
     if (span->live == 0)
         span_free(heap, span);
 }
 
-static bool is_current(const iso_heap_t *heap, const iso_span_t *span)
-{
-    const iso_slot_t *slot = iso_slot_of(span);
-    const uint64_t *bits = slot->bits[unit_of_span(slot, span)];
-    const uint64_t *word = heap->current[span->klass].word;
-    return word >= bits && word < bits + 4;
-}
-
 void iso_span_small_empty(iso_heap_t *heap, iso_span_t *span)
 {
-    if (!is_current(heap, span))
+    if (!span->current)
         span_free(heap, span);
 }
 
@@ -445,31 +506,28 @@ static bool tiny_is_empty(const iso_chunk_t *chunk, unsigned klass)
 static bool small_is_empty(const iso_slot_t *slot, unsigned unit)
 {
     for (unsigned i = 0; i < 4; i++)
-        if (slot->bits[unit][i] != iso_all_free(iso_small_count(slot->spans[unit].klass, unit), i))
+        if (slot->bits[unit][i] != iso_all_free(iso_classes[slot->spans[unit].klass].count, i))
             return false;
     return true;
 }
 
-void iso_span_retire(iso_heap_t *heap)
+void iso_span_retire(iso_heap_t *heap, iso_current_t *current)
 {
     for (unsigned klass = 0; klass < ISO_CLASS_COUNT; klass++) {
-        iso_current_t *current = &heap->current[klass];
-        uint64_t *word = current->word;
-        if (word == &heap->none)
+        const iso_chunk_t *chunk = iso_chunk_of(current[klass].word);
+        iso_span_t *span = iso_span_let_go(heap, klass, &current[klass]);
+        if (!span)
             continue;
-        iso_slot_t *slot = iso_span_slot(heap, word);
-        iso_chunk_t *chunk = iso_chunk_of(word);
-        unsigned unit = iso_span_unit_of_bits(slot, word);
-        bool tiny = klass < ISO_TINY_CLASSES;
-        if (!iso_current_is_sound(current, slot, unit, klass))
-            iso_span_damaged(heap, current, "where blocks of a class come from");
-        *current = (iso_current_t){&heap->none, NULL, 0};
+        const iso_slot_t *slot = iso_slot_of(span);
         iso_check(heap, chunk);
-        if (tiny && tiny_is_empty(chunk, klass))
-            iso_span_chunk_empty(heap, &slot->spans[unit], chunk);
-        else if (!tiny && small_is_empty(slot, unit))
-            span_free(heap, &slot->spans[unit]);
+        if (klass < ISO_TINY_CLASSES) {
+            if (tiny_is_empty(chunk, klass))
+                iso_span_chunk_empty(heap, span, chunk);
+        } else if (small_is_empty(slot, unit_of_span(slot, span))) {
+            iso_span_small_empty(heap, span);
+        }
     }
+    heap->tight = 0;
     iso_slot_t *slot = heap->slots[ISO_UNITS_PER_SLOT];
     for (iso_slot_t *next; slot; slot = next) {
         next = iso_span_slot(heap, slot)->next;

@@ -23,34 +23,36 @@ iso_slot_t *iso_span_slot(const iso_heap_t *heap, const void *address);
 
 /* Aborts unless it is the address of a span of one of the heap's slots. */
 void iso_span_check(const iso_heap_t *heap, const iso_span_t *span);
-/* The unit of the slot whose free bits these are, in a tiny span's chunk or in the slot's header. */
-unsigned iso_span_unit_of_bits(const iso_slot_t *slot, const uint64_t *bits);
 /* The most adjacent free units of the slot. */
 unsigned iso_span_longest(const iso_slot_t *slot);
 
 /* Makes the heap's new, raw slot usable: all units free; those in `warm` are resident. */
 void iso_span_slot_init(iso_heap_t *heap, iso_slot_t *slot, uint32_t warm);
 
-/* `count` adjacent units, in the fullest slot that has them, growing the heap if none has; not unit
- * 0 if aligned. NULL: no room in the space. */
-iso_slot_t *iso_span_units_take(iso_heap_t *heap, unsigned count, bool aligned, unsigned *first_p);
+/* `count` adjacent units, in the fullest slot that has them, growing the heap if none has. Unit 0, which
+ * lacks the header's page, is only given for a whole slot, or as one unit if `any` will do. NULL: no
+ * room in the space. */
+iso_slot_t *iso_span_units_take(iso_heap_t *heap, unsigned count, bool any, unsigned *first_p);
 /* Gives units back, and the slot if that was all of it (one empty slot is kept). */
 void iso_span_units_give(iso_heap_t *heap, iso_slot_t *slot, unsigned first, unsigned count);
 /* Takes the units behind a medium block as well, if they are free. */
 bool iso_span_units_extend(iso_heap_t *heap, iso_slot_t *slot, unsigned first, unsigned count);
 
-/* Makes heap->current[klass] one that has a free block. false: no room in the space. */
-bool iso_span_refill(iso_heap_t *heap, unsigned klass);
+/* Makes *current, which is of this class, one that has a free block. false: no room in the space. */
+bool iso_span_refill(iso_heap_t *heap, unsigned klass, iso_current_t *current);
 
-/* A block was freed in a span that had none in reach: it can be allocated from again. */
-void iso_span_has_room(iso_heap_t *heap, iso_span_t *span, unsigned chunk);
+/* Makes *current none; the span that it was in, NULL: it was none already. */
+iso_span_t *iso_span_let_go(iso_heap_t *heap, unsigned klass, iso_current_t *current);
+
+/* Enough blocks were freed in a span that had none: it can be allocated from again. */
+void iso_span_has_room(iso_heap_t *heap, iso_span_t *span);
 /* The last block of a chunk (tiny), or of the span (small), was freed. */
 void iso_span_chunk_empty(iso_heap_t *heap, iso_span_t *span, const iso_chunk_t *chunk);
 void iso_span_small_empty(iso_heap_t *heap, iso_span_t *span);
 
-/* Lets go of the places that blocks come from, and of empty spans and slots that were kept for
- * them: what is left is in use. */
-void iso_span_retire(iso_heap_t *heap);
+/* Lets go of the places that blocks come from, one a class, and of empty spans and slots that were
+ * kept for them: what is left is in use. */
+void iso_span_retire(iso_heap_t *heap, iso_current_t *current);
 
 #ifdef __cplusplus
 }

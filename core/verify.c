@@ -3,6 +3,7 @@
 #include "core/heap.h"
 #include "core/job.h"
 #include "core/log.h"
+#include "core/shared.h"
 
 const char iso_more_blocks[] = "free bits of blocks that do not exist";
 
@@ -26,9 +27,8 @@ static const char *last_block(const iso_slot_t *slot, const char *before, size_t
                    : NULL;
     }
     case ISO_SPAN_SMALL:
-        return class->size ? iso_unit_base(slot, unit) +
-                                 (iso_small_count(span->klass, unit) - 1) * (size_t) class->size
-                           : NULL;
+        return class->count ? iso_unit_base(slot, unit) + (class->count - (size_t)1) * class->size
+                            : NULL;
     case ISO_SPAN_MEDIUM:
         *size_p = span->bytes;
         return iso_unit_base(slot, unit);
@@ -83,11 +83,12 @@ bool iso_run_is_sound(const iso_slot_t *slot)
 bool iso_medium_is_sound(const iso_slot_t *slot, unsigned unit)
 {
     const iso_span_t *span = &slot->spans[unit];
-    if (span->units == 0 || unit + span->units > ISO_UNITS_PER_SLOT || span->listed ||
+    if (span->units == 0 || unit + span->units > ISO_UNITS_PER_SLOT || span->listed || span->live ||
+        (unit == 0 && span->units != ISO_UNITS_PER_SLOT) ||
         span->bytes > span->units * ISO_UNIT_SIZE - (unit ? 0 : ISO_SLOT_HEADER))
         return false;
     for (unsigned i = 1; i < span->units; i++)
-        if (span[i].kind != ISO_SPAN_REST || span[i].klass != i)
+        if (span[i].kind != ISO_SPAN_REST || span[i].klass != i || span[i].live)
             return false;
     return true;
 }
@@ -97,69 +98,71 @@ bool iso_current_is_sound(const iso_current_t *current, const iso_slot_t *slot, 
 {
     const iso_class_t *class = &iso_classes[klass];
     const iso_span_t *span = &slot->spans[unit];
-    const uint64_t *bits = slot->bits[unit];
-    const char *base = iso_unit_base(slot, unit);
-    if (span->kind != (klass < ISO_TINY_CLASSES ? ISO_SPAN_TINY : ISO_SPAN_SMALL) ||
-        span->klass != klass || current->size != class->size)
+    unsigned at = class->in_chunk ? iso_chunk_number(current->word) : 0;
+    if (span->kind != (class->in_chunk ? ISO_SPAN_TINY : ISO_SPAN_SMALL) || span->klass != klass ||
+        current->size != class->size || !(span->live >> at & 1) || !(span->current >> at & 1))
         return false;
-    if (span->kind == ISO_SPAN_TINY) {
-        const iso_chunk_t *chunk = iso_chunk_of(current->word);
-        if (!(span->live >> iso_chunk_number(chunk) & 1))
-            return false;
-        bits = chunk->bits;
-        base = (const char *)chunk + class->first;
-    }
+    const char *area = (const char *)slot + ((size_t)unit << ISO_UNIT_SHIFT) + at * ISO_CHUNK_SIZE;
+    const uint64_t *bits = iso_span_words(span, area, class);
     size_t index = (size_t)(current->word - bits);
-    return current->word >= bits && index * 64 < span->bytes && current->word == bits + index &&
-           current->base == base + index * 64 * class->size;
+    return current->word >= bits && index * 64 < class->count && current->word == bits + index &&
+           current->base == area + class->first + index * 64 * class->size;
 }
 
-/* Free bits: no more than there are blocks, and none where the span says that there is no room. */
-static void verify_bits(const iso_heap_t *heap, const uint64_t *bits, uint32_t count, bool room)
+static void verify_bits(const iso_heap_t *heap, const uint64_t *bits, uint32_t count)
 {
-    for (unsigned i = 0; i * 64 < count; i++) {
+    for (unsigned i = 0; i * 64 < count; i++)
         if (bits[i] & ~iso_all_free(count, i))
             iso_span_damaged(heap, &bits[i], iso_more_blocks);
-        if (bits[i] && !room)
-            iso_span_damaged(heap, &bits[i], "a span with free blocks says that it has none");
-    }
 }
 
 static void verify_tiny(const iso_heap_t *heap, const iso_slot_t *slot, unsigned unit)
 {
     const iso_span_t *span = &slot->spans[unit];
+    const iso_class_t *class = &iso_classes[span->klass];
     uint16_t chunks = unit ? 0xffff : 0xfffe;
-    if (span->klass >= ISO_TINY_CLASSES || span->bytes != iso_classes[span->klass].count)
+    if (!class->in_chunk)
         iso_span_damaged(heap, span, "a span's class");
-    if (((span->avail | span->live) & ~chunks) || (uint16_t)(span->avail | span->live) != chunks)
+    if (((span->avail | span->live) & ~chunks))
         iso_span_damaged(heap, span, "which chunks of a span are live");
     for (unsigned i = 0; i < ISO_CHUNKS_PER_UNIT; i++) {
         const iso_chunk_t *chunk = iso_chunk_at(slot, unit, i);
         if (!(span->live >> i & 1))
             continue;
         iso_check(heap, chunk);
-        verify_bits(heap, chunk->bits, span->bytes, span->avail >> i & 1);
+        verify_bits(heap, chunk->bits, class->count);
     }
 }
 
 static void verify_small(const iso_heap_t *heap, const iso_slot_t *slot, unsigned unit)
 {
     const iso_span_t *span = &slot->spans[unit];
-    if (span->klass < ISO_TINY_CLASSES || span->klass >= ISO_CLASS_COUNT ||
-        span->bytes != iso_small_count(span->klass, unit))
+    const iso_class_t *class = &iso_classes[span->klass];
+    if (class->in_chunk || class->count == 0 || unit == 0)
         iso_span_damaged(heap, span, "a span's class");
     if (span->live != 0xffff || (span->avail != 0xffff && span->avail != 0))
         iso_span_damaged(heap, span, "whether a span has room");
-    verify_bits(heap, slot->bits[unit], span->bytes, span->avail);
+    verify_bits(heap, slot->bits[unit], class->count);
 }
 
 /* ---- slots ---- */
 
-/* What all slots of a heap together have to add up to. */
+/* What is known of a heap beforehand, and what all its slots together have to add up to. */
 typedef struct sums {
+    const iso_current_t *current;             /* where blocks of each class come from */
     uint32_t listed[ISO_CLASS_COUNT];         /* spans with room */
     uint32_t longest[ISO_UNITS_PER_SLOT + 1]; /* slots by their longest run of free units */
 } sums_t;
+
+/* The chunk or unit of this span that blocks come from, as a bit; 0: they come from another span. */
+static uint16_t current_in(const iso_slot_t *slot, unsigned unit, const sums_t *sums)
+{
+    const iso_span_t *span = &slot->spans[unit];
+    const iso_current_t *current = &sums->current[span->klass];
+    if (!current->base || current->unit != ((uintptr_t)slot >> ISO_UNIT_SHIFT) + unit)
+        return 0;
+    return span->kind == ISO_SPAN_TINY ? (uint16_t)(1u << iso_chunk_number(current->word)) : 1;
+}
 
 static void verify_spans(const iso_heap_t *heap, const iso_slot_t *slot, sums_t *sums)
 {
@@ -168,6 +171,8 @@ static void verify_spans(const iso_heap_t *heap, const iso_slot_t *slot, sums_t 
         const iso_span_t *span = &slot->spans[unit];
         switch (span->kind) {
         case ISO_SPAN_FREE:
+            if (span->live || span->avail)
+                iso_span_damaged(heap, span, "a unit that is in no span");
             free |= 1u << unit;
             break;
         case ISO_SPAN_TINY:
@@ -176,9 +181,11 @@ static void verify_spans(const iso_heap_t *heap, const iso_slot_t *slot, sums_t 
                 verify_tiny(heap, slot, unit);
             else
                 verify_small(heap, slot, unit);
-            if (span->listed != (span->avail != 0))
+            if (span->current != current_in(slot, unit, sums))
+                iso_span_damaged(heap, span, "which chunks of a span blocks come from");
+            if (span->listed > 2 || (span->listed != 0) != (span->avail != 0))
                 iso_span_damaged(heap, span, "whether a span is in its list");
-            sums->listed[span->klass] += span->listed;
+            sums->listed[span->klass] += span->listed != 0;
             break;
         case ISO_SPAN_MEDIUM:
             if (!iso_medium_is_sound(slot, unit))
@@ -245,32 +252,40 @@ static void verify_list(const iso_heap_t *heap, unsigned longest, uint32_t count
     }
 }
 
-static void verify_current(const iso_heap_t *heap, unsigned klass)
+static void verify_current(const iso_heap_t *heap, const iso_current_t *current, unsigned klass)
 {
-    const iso_current_t *current = &heap->current[klass];
+    bool sound;
     if (current->word == &heap->none) {
-        if (current->base || current->size)
-            iso_span_damaged(heap, current, "where blocks of a class come from");
-        return;
+        sound = !current->base && !current->size && !current->unit;
+    } else {
+        const iso_slot_t *slot =
+            iso_span_slot(heap, (const void *)((uintptr_t)current->unit << ISO_UNIT_SHIFT));
+        sound = iso_current_is_sound(current, slot, current->unit % ISO_UNITS_PER_SLOT, klass);
     }
-    const iso_slot_t *slot = iso_span_slot(heap, current->word);
-    if (!iso_current_is_sound(current, slot, iso_span_unit_of_bits(slot, current->word), klass))
+    if (!sound)
         iso_span_damaged(heap, current, "where blocks of a class come from");
 }
 
 void iso_heap_verify_header(const iso_hold_t *hold)
 {
     const iso_heap_t *heap = hold->heap;
+    uint64_t magic = heap->flags & ISO_HEAP_SHARED ? ISO_HEAP_MAGIC_SHARED : ISO_HEAP_MAGIC;
     iso_span_slot(heap, heap);
-    if (heap->magic != ISO_HEAP_MAGIC || heap->layout != iso_heap_layout_digest() ||
-        heap->epoch != hold->epoch || heap->none)
+    if (iso_heap_magic(heap) != magic || heap->tight > 1 ||
+        heap->layout != iso_heap_layout_digest() || heap->epoch != hold->epoch || heap->none)
         iso_span_damaged(heap, heap, "the heap's header");
 }
 
 static void verify_lists(const iso_heap_t *heap, const sums_t *sums)
 {
+    const iso_shared_t *shared = iso_shared_of(heap);
     for (unsigned klass = 0; klass < ISO_CLASS_COUNT; klass++) {
-        verify_current(heap, klass);
+        verify_current(heap, &heap->current[klass], klass);
+        if (shared) {
+            if (heap->current[klass].word != &heap->none)
+                iso_span_damaged(heap, &heap->current[klass], "where blocks of a class come from");
+            verify_current(heap, &shared->current[klass], klass);
+        }
         verify_ring(heap, klass, sums->listed[klass]);
     }
     if (heap->lists & ~((UINT64_C(2) << ISO_UNITS_PER_SLOT) - 2))
@@ -283,7 +298,8 @@ static void verify_lists(const iso_heap_t *heap, const sums_t *sums)
 
 void iso_heap_verify(const iso_hold_t *hold)
 {
-    sums_t sums = {{0}, {0}};
+    const iso_shared_t *shared = iso_shared_of(hold->heap);
+    sums_t sums = {.current = shared ? shared->current : hold->heap->current};
     for (uint32_t e = 0; e < hold->extent_count; e++) {
         const iso_extent_t *extent = &hold->extents[e];
         const char *address = iso_space_slot_address(&hold->job->space, extent->first);

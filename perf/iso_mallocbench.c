@@ -28,10 +28,11 @@ static void print_usage(FILE *to)
             ROUNDS_MAX);
     for (unsigned i = 0; i < WORKLOADS; i++)
         fprintf(to, "       %-14s %s\n", workloads[i].name, workloads[i].help);
-    fputs(
-        "  -a ALLOCATOR  run WORKLOAD once with iso, glibc, mimalloc or jemalloc, for a profiler\n"
-        "  -h            this help\n",
-        to);
+    fputs("  -a ALLOCATOR  run WORKLOAD once with iso, iso-shared, glibc, mimalloc or jemalloc, "
+          "for a\n"
+          "                profiler\n"
+          "  -h            this help\n",
+          to);
 }
 
 /* ---- figures ---- */
@@ -71,7 +72,7 @@ static void print_table(const char *title, unsigned only, bool memory)
     for (unsigned id = 0; id < ALLOCATORS; id++)
         if (present[id])
             printf(" %10s", allocator_names[id]);
-    for (unsigned id = ISO + 1; id < ALLOCATORS; id++)
+    for (unsigned id = GLIBC; id < ALLOCATORS; id++)
         if (present[id])
             printf("  iso/%-8s", allocator_names[id]);
     printf("\n");
@@ -82,7 +83,7 @@ static void print_table(const char *title, unsigned only, bool memory)
         for (unsigned id = 0; id < ALLOCATORS; id++)
             if (present[id])
                 printf(" %10.1f", median(values_of(i, id, memory), NULL));
-        for (unsigned id = ISO + 1; id < ALLOCATORS; id++)
+        for (unsigned id = GLIBC; id < ALLOCATORS; id++)
             if (present[id])
                 printf("  %-12.2f", median(values_of(i, ISO, memory), values_of(i, id, memory)));
         printf("\n");
@@ -247,7 +248,7 @@ int main(int argc, char **argv)
     if (id != ALLOCATORS)
         return run_once(id, workload);
     for (id = 0; id < ALLOCATORS; id++) {
-        present[id] = id == ISO || allocator_open(id);
+        present[id] = id == ISO || id == ISO_SHARED || allocator_open(id);
         if (!present[id])
             continue;
         const char *version = allocator_version(id); /* jemalloc's has a commit after a '-' */

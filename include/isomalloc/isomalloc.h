@@ -11,11 +11,16 @@
  *
  * Threads. The thread level is a setting (iso_params_t::thread_level). At ISO_THREAD_MULTIPLE any
  * thread may call any function at any time, but one heap is used (iso_malloc, iso_free, iso_migrate,
- * ... on it) by one thread at a time; blocks of different heaps may be allocated and freed by
- * different threads side by side. At ISO_THREAD_SERIALIZED any thread may call, one at a time. At
- * ISO_THREAD_SINGLE only the thread that called iso_init calls. Callbacks run in the thread that
- * makes progress, without any lock of the library held: they may call every function but
- * iso_finalize, and functions that wait (iso_wait, iso_barrier) only outside callbacks.
+ * ... on it) by one thread at a time unless it was made for many; blocks of different heaps may be
+ * allocated and freed by different threads side by side. At ISO_THREAD_SERIALIZED any thread may
+ * call, one at a time. At ISO_THREAD_SINGLE only the thread that called iso_init calls. Callbacks
+ * run in the thread that makes progress, without any lock of the library held: they may call every
+ * function but iso_finalize, and functions that wait (iso_wait, iso_barrier) only outside callbacks.
+ *
+ * Heaps for many threads. A heap made with ISO_HEAP_SHARED may be used by any number of threads of
+ * its rank at once, which may free, resize and ask about each other's blocks. Before iso_migrate or
+ * iso_heap_destroy of it all other use has ended, as with any heap: a call that is inside is waited
+ * for, and one that comes later aborts with a message. Heaps of one thread at a time are faster.
  *
  * Fork. The job is the process's that called iso_init. A child forked later may read the iso space
  * (it shares the memory, there is no copy on write), and must not allocate from it, free to it or
@@ -227,6 +232,15 @@ ISO_API const char *iso_transport_name(const iso_job_t *job);
  * slot (2 MiB of addresses; of memory, one page). ISO_ERR_NO_SPACE. */
 ISO_API iso_status_t iso_heap_create(iso_job_t *job, iso_heap_t **heap_p);
 
+typedef enum iso_heap_flags {
+    ISO_HEAP_SHARED =
+        1 /* any number of threads may use it at once; so it stays where it migrates to */
+} iso_heap_flags_t;
+
+/* The same for a heap with properties: flags are or'ed together, 0 is iso_heap_create.
+ * ISO_ERR_INVALID: an unknown flag; ISO_ERR_NO_MEMORY, ISO_ERR_NO_SPACE. */
+ISO_API iso_status_t iso_heap_create_flags(iso_job_t *job, uint32_t flags, iso_heap_t **heap_p);
+
 /* Frees the heap with all its blocks. ISO_ERR_NOT_OWNER, ISO_ERR_BUSY (migrating). */
 ISO_API iso_status_t iso_heap_destroy(iso_heap_t *heap);
 
@@ -248,7 +262,8 @@ typedef struct {
 ISO_API iso_status_t iso_heap_stats(iso_heap_t *heap, iso_heap_stats_t *stats_p);
 
 /* Calls fn for every live block in address order within a slot run; stops when fn returns false.
- * fn must not allocate from or free to this heap. ISO_ERR_NOT_OWNER. */
+ * fn must not allocate from or free to this heap. Other threads that use a shared heap wait meanwhile.
+ * ISO_ERR_NOT_OWNER. */
 typedef bool (*iso_block_fn)(void *block, size_t usable_size, void *arg);
 ISO_API iso_status_t iso_heap_walk(iso_heap_t *heap, iso_block_fn fn, void *arg);
 

@@ -8,8 +8,10 @@
 #include <stdio.h>
 
 allocator_t allocator;
-const char *const allocator_names[ALLOCATORS] = {"iso", "glibc", "mimalloc", "jemalloc"};
+const char *const allocator_names[ALLOCATORS] = {"iso", "iso-shared", "glibc", "mimalloc",
+                                                 "jemalloc"};
 static void *library;
+static iso_heap_t *shared_heap;
 
 void die(const char *what)
 {
@@ -35,6 +37,34 @@ static bool load(const char *file, const char *names[3])
     return false;
 }
 
+static void open_job(iso_job_t **job_p)
+{
+    iso_status_t status = iso_init(NULL, job_p);
+    if (status != ISO_OK)
+        die(iso_status_string(status));
+}
+
+static void *shared_malloc(size_t size)
+{
+    return iso_malloc(shared_heap, size);
+}
+
+static void *shared_realloc(void *ptr, size_t size)
+{
+    return iso_realloc(shared_heap, ptr, size);
+}
+
+static bool open_shared(void)
+{
+    iso_job_t *job;
+    open_job(&job);
+    iso_status_t status = iso_heap_create_flags(job, ISO_HEAP_SHARED, &shared_heap);
+    if (status != ISO_OK)
+        die(iso_status_string(status));
+    allocator = (allocator_t){.malloc = shared_malloc, .realloc = shared_realloc, .free = iso_free};
+    return true;
+}
+
 bool allocator_open(allocator_id_t id)
 {
     allocator = (allocator_t){.malloc = malloc, .realloc = realloc, .free = free};
@@ -42,13 +72,13 @@ bool allocator_open(allocator_id_t id)
         return load("libmimalloc.so.2", (const char *[]){"mi_malloc", "mi_realloc", "mi_free"});
     if (id == JEMALLOC)
         return load("libjemalloc.so.2", (const char *[]){"malloc", "realloc", "free"});
+    if (id == ISO_SHARED)
+        return open_shared();
     if (id == ISO) {
         allocator.iso_malloc = iso_malloc;
         allocator.iso_realloc = iso_realloc;
         allocator.free = iso_free;
-        iso_status_t status = iso_init(NULL, &allocator.job);
-        if (status != ISO_OK)
-            die(iso_status_string(status));
+        open_job(&allocator.job);
     }
     return true;
 }
@@ -57,7 +87,7 @@ const char *allocator_version(allocator_id_t id)
 {
     static char text[16];
     int (*mi_version)(void), (*mallctl)(const char *, void *, size_t *, void *, size_t);
-    if (id == ISO)
+    if (id == ISO || id == ISO_SHARED)
         return iso_version(NULL, NULL, NULL);
     if (id == GLIBC)
         return gnu_get_libc_version();

@@ -9,7 +9,7 @@
 
 /* Every call goes through a pointer, as it does from a program to a shared library. */
 typedef struct allocator {
-    iso_job_t *job; /* NULL: not iso_malloc, and there are no heaps */
+    iso_job_t *job; /* NULL: there are no heaps to choose from */
     void *(*iso_malloc)(iso_heap_t *heap, size_t size);
     void *(*iso_realloc)(iso_heap_t *heap, void *ptr, size_t size);
     void *(*malloc)(size_t size);
@@ -21,6 +21,7 @@ extern allocator_t allocator;
 
 typedef enum allocator_id {
     ISO,
+    ISO_SHARED, /* one heap for many threads, for everything */
     GLIBC,
     MIMALLOC,
     JEMALLOC,

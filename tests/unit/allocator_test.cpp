@@ -2,6 +2,7 @@
 // enough.
 #include "core/heap.h"
 #include "core/live.h"
+#include "core/sizeclass.h"
 #include "tests/unit/support.hpp"
 #include <algorithm>
 #include <cstring>
@@ -14,8 +15,10 @@ namespace {
 
 struct Job {
     iso_job_t *job = nullptr;
+    uint32_t flags; // of its heaps
     // poison: for a sanitizer every block gets a gap behind it, and none grows where it is
-    explicit Job(uint64_t retain = 256u << 20, bool poison = true)
+    explicit Job(uint64_t retain = 256u << 20, uint32_t heap_flags = 0, bool poison = true)
+        : flags(heap_flags)
     {
         iso_params_t params;
         REQUIRE(iso_params_init(&params) == ISO_OK);
@@ -31,7 +34,7 @@ struct Job {
     [[nodiscard]] iso_heap_t *heap() const
     {
         iso_heap_t *heap = nullptr;
-        REQUIRE(iso_heap_create(job, &heap) == ISO_OK);
+        REQUIRE(iso_heap_create_flags(job, flags, &heap) == ISO_OK);
         return heap;
     }
 };
@@ -289,7 +292,8 @@ constexpr int scale = 1;
 
 TEST_CASE("random operations agree with a model", "[allocator]")
 {
-    Job job;
+    const uint32_t flags = GENERATE(0, ISO_HEAP_SHARED);
+    Job job(256u << 20, flags);
     struct Kind {
         size_t largest;
         int steps;
@@ -310,7 +314,8 @@ TEST_CASE("random operations agree with a model", "[allocator]")
 TEST_CASE("a heap of which only the live runs survived goes on as if nothing had happened",
           "[allocator]")
 {
-    Job job(1u << 20);
+    const uint32_t flags = GENERATE(0, ISO_HEAP_SHARED);
+    Job job(1u << 20, flags);
     struct Kind {
         size_t largest;
         int rounds, steps;
@@ -334,7 +339,8 @@ TEST_CASE("a heap of which only the live runs survived goes on as if nothing had
 
 TEST_CASE("what is shipped is within the bound", "[allocator]")
 {
-    Job job;
+    const uint32_t flags = GENERATE(0, ISO_HEAP_SHARED);
+    Job job(256u << 20, flags);
     const size_t size =
         GENERATE(16, 64, 128, 160, 224, 256, 1000, 4096, 5000, 20000, 32768, 65536, 300000);
     CAPTURE(size);
@@ -408,7 +414,7 @@ TEST_CASE("a heap that grew to 1 GiB and was emptied ships next to nothing", "[a
 
 TEST_CASE("sizes and alignments of every kind are handed out as C says", "[allocator]")
 {
-    Job job(256u << 20, false);
+    Job job(256u << 20, 0, false);
     iso_heap_t *heap = job.heap();
     for (size_t size = 0; size < 5000000; size += 1 + size / 9) {
         void *a = iso_malloc(heap, size), *b = iso_malloc(heap, size);
@@ -461,7 +467,7 @@ TEST_CASE("sizes and alignments of every kind are handed out as C says", "[alloc
 
 TEST_CASE("a block that grows step by step is not copied at every step", "[allocator]")
 {
-    Job job(256u << 20, false);
+    Job job(256u << 20, 0, false);
     iso_heap_t *heap = job.heap();
     void *block = iso_malloc(heap, 1 << 20);
     int moves = 0;
@@ -501,12 +507,12 @@ namespace {
 // job is shared with a forked child, and what the child breaks would be broken here.
 class Misuse {
   public:
-    Misuse(iso_job_t *job, const std::function<void *(iso_heap_t *)> &prepare,
+    Misuse(const Job &job, const std::function<void *(iso_heap_t *)> &prepare,
            const std::function<void(iso_heap_t *, void *)> &misuse)
     {
         const ChildResult child = in_child([&] {
             iso_heap_t *heap = nullptr;
-            if (iso_heap_create(job, &heap) != ISO_OK)
+            if (iso_heap_create_flags(job.job, job.flags, &heap) != ISO_OK)
                 return 1;
             void *address = prepare(heap);
             fprintf(stderr, "%p %p\n", static_cast<void *>(heap), address);
@@ -546,11 +552,12 @@ void free_it(iso_heap_t * /*heap*/, void *address)
 
 TEST_CASE("misuse ends with a message that names address, heap and cause", "[allocator]")
 {
-    Job job;
+    const uint32_t flags = GENERATE(0, ISO_HEAP_SHARED);
+    Job job(256u << 20, flags);
     for (const size_t size : {16, 200, 300, 5000, 100000, 5000000}) {
         CAPTURE(size);
         const Misuse twice(
-            job.job,
+            job,
             [&](iso_heap_t *heap) {
                 void *keep = iso_malloc(heap, size); // so that the span stays
                 void *block = iso_malloc(heap, size);
@@ -562,8 +569,7 @@ TEST_CASE("misuse ends with a message that names address, heap and cause", "[all
         CHECK(twice.names_address());
         CHECK(twice.says("free"));
         const Misuse interior(
-            job.job,
-            [&](iso_heap_t *heap) { return static_cast<char *>(iso_malloc(heap, size)) + 8; },
+            job, [&](iso_heap_t *heap) { return static_cast<char *>(iso_malloc(heap, size)) + 8; },
             free_it);
         CHECK(interior.names_address());
         CHECK(interior.names_heap());
@@ -571,32 +577,95 @@ TEST_CASE("misuse ends with a message that names address, heap and cause", "[all
     }
     int local = 0;
     const Misuse foreign(
-        job.job, [&](iso_heap_t * /*heap*/) { return &local; }, free_it);
+        job, [&](iso_heap_t * /*heap*/) { return &local; }, free_it);
     CHECK(foreign.names_address());
     CHECK(foreign.says("no iso space"));
     const auto block_of_100 = [](iso_heap_t *heap) { return iso_malloc(heap, 100); };
-    const Misuse frozen(job.job, block_of_100, [](iso_heap_t *heap, void *block) {
+    const Misuse frozen(job, block_of_100, [](iso_heap_t *heap, void *block) {
         iso_heap_freeze(iso_hold_find(nullptr, heap));
         iso_free(block);
     });
     CHECK(frozen.names_address());
     CHECK(frozen.says("migrating"));
-    const Misuse used(job.job, block_of_100, [](iso_heap_t *heap, void * /*block*/) {
+    const Misuse used(job, block_of_100, [](iso_heap_t *heap, void * /*block*/) {
         iso_heap_freeze(iso_hold_find(nullptr, heap));
         static_cast<void>(iso_malloc(heap, 100) == nullptr);
     });
     CHECK(used.names_heap());
     CHECK(used.says("migrating"));
     iso_heap_t *other = job.heap();
-    const Misuse mixed(job.job, block_of_100, [&](iso_heap_t * /*heap*/, void *block) {
+    const Misuse mixed(job, block_of_100, [&](iso_heap_t * /*heap*/, void *block) {
         static_cast<void>(iso_realloc(other, block, 500) == nullptr);
     });
     CHECK(mixed.names_address());
     CHECK(mixed.says("not of heap"));
-    const Misuse destroyed(job.job, block_of_100, [](iso_heap_t *heap, void *block) {
+    const Misuse destroyed(job, block_of_100, [](iso_heap_t *heap, void *block) {
         iso_heap_destroy(heap);
         iso_free(block);
     });
     CHECK(destroyed.names_address());
     CHECK(destroyed.says("no heap at this rank"));
+}
+
+TEST_CASE("a flag that is unknown is refused", "[allocator]")
+{
+    const ScopedEnv quiet("ISO_LOG_LEVEL", "error");
+    Job job;
+    iso_heap_t *heap = nullptr;
+    CHECK(iso_heap_create_flags(job.job, ISO_HEAP_SHARED | 0x40000000u, &heap) == ISO_ERR_INVALID);
+    CHECK(heap == nullptr);
+}
+
+TEST_CASE("the tables of size classes follow from the sizes", "[allocator]")
+{
+    for (size_t size = 0; size <= ISO_CLASS_MAX; size++) {
+        const unsigned klass = iso_class_of(size);
+        if (iso_classes[klass].size < size || (klass > 0 && iso_classes[klass - 1].size >= size))
+            FAIL("size " << size << " is in class " << klass);
+    }
+    for (unsigned klass = 0; klass < ISO_CLASS_COUNT; klass++) {
+        const iso_class_t &c = iso_classes[klass];
+        const bool tiny = klass < ISO_TINY_CLASSES;
+        const size_t area = tiny ? 4096 : 65536;
+        CAPTURE(c.size);
+        CHECK(c.count == (area - c.first) / c.size);
+        CHECK(c.count <= 256);
+        CHECK(c.in_chunk == (tiny ? UINT64_MAX : 0));
+        CHECK(c.last_free == UINT64_MAX >> (63 - (c.count - 1) % 64));
+        CHECK(c.first >= (tiny ? (c.count + 7u) / 8 : 0));
+        // the number of every address of two areas: exact, or none
+        unsigned wrong = 0;
+        for (uintptr_t address = 0x200000000000; address < 0x200000000000 + 2 * area; address++) {
+            const size_t offset = address % area, in = offset - c.first;
+            const bool is_block = offset >= c.first && in % c.size == 0 && in / c.size < c.count;
+            const uint32_t index = iso_class_index(&c, reinterpret_cast<void *>(address));
+            wrong += is_block ? index != in / c.size : index < c.count;
+        }
+        CHECK(wrong == 0);
+    }
+}
+
+TEST_CASE("a space that is full hands out again what little was freed", "[allocator]")
+{
+    const size_t size = GENERATE(16, 64, 300, 1000, 5000, 32768);
+    iso_params_t params;
+    REQUIRE(iso_params_init(&params) == ISO_OK);
+    params.space_size = 16u << 20;
+    iso_job_t *job = nullptr;
+    iso_heap_t *heap = nullptr;
+    REQUIRE(iso_init(&params, &job) == ISO_OK);
+    REQUIRE(iso_heap_create(job, &heap) == ISO_OK);
+    std::vector<void *> blocks;
+    while (void *block = iso_malloc(heap, size))
+        blocks.push_back(block);
+    CHECK(blocks.size() > (12u << 20) / size);
+    std::set<void *> freed; // one here, one there: fewer than make a span worth a visit
+    for (size_t i = 7; i < blocks.size(); i += 40)
+        freed.insert(blocks[i]);
+    for (void *block : freed)
+        iso_free(block);
+    for (size_t left = freed.size(); left > 0; left--)
+        CHECK(freed.erase(iso_malloc(heap, size)) == 1);
+    CHECK(iso_malloc(heap, size) == nullptr);
+    REQUIRE(iso_finalize(job) == ISO_OK);
 }

@@ -116,6 +116,9 @@ TEST_CASE("entered extents carry heap and distance, and are unknown only when cl
         CHECK(iso_slots_word_heap_slot(s.slots.table[10 + i]) == heap_slot);
     }
     CHECK_FALSE(iso_slots_unknown(&s.slots, &ordinary));
+    iso_slots_direct(&s.slots, &ordinary, true);
+    CHECK((s.slots.direct[1] == 0 && s.slots.direct[2] == 1 && s.slots.direct[4] == 1));
+    CHECK((s.slots.direct[5] == 0 && s.slots.direct[10] == 0));
     iso_extent_t overlapping = {13, 2}, own = {40, 1}, beyond = {63, 2}, none = {5, 0},
                  huge = {1, 0x7fffffff};
     CHECK_FALSE(iso_slots_unknown(&s.slots, &overlapping));
@@ -123,6 +126,8 @@ TEST_CASE("entered extents carry heap and distance, and are unknown only when cl
     CHECK_FALSE(iso_slots_unknown(&s.slots, &beyond));
     CHECK_FALSE(iso_slots_unknown(&s.slots, &none));
     CHECK_FALSE(iso_slots_unknown(&s.slots, &huge));
+    iso_slots_clear(&s.slots, &ordinary);
+    CHECK((s.slots.direct[2] == 0 && s.slots.direct[4] == 0));
     iso_slots_clear(&s.slots, &run);
     CHECK(iso_slots_unknown(&s.slots, &run));
     CHECK(iso_slots_unknown(&s.slots, &overlapping));
