@@ -419,6 +419,8 @@ iso_span_t *iso_span_let_go(iso_heap_t *heap, unsigned klass, iso_current_t *cur
 {
     if (current->word == &heap->none)
         return NULL;
+    if (current->unit == 0)
+        iso_span_damaged(heap, current, "where blocks of a class come from");
     const iso_slot_t *slot =
         iso_span_slot(heap, (void *)((uintptr_t)current->unit << ISO_UNIT_SHIFT));
     unsigned unit = current->unit % ISO_UNITS_PER_SLOT, at = iso_chunk_number(current->word);

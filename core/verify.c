@@ -254,10 +254,10 @@ static void verify_list(const iso_heap_t *heap, unsigned longest, uint32_t count
 
 static void verify_current(const iso_heap_t *heap, const iso_current_t *current, unsigned klass)
 {
-    bool sound;
+    bool sound = current->unit != 0;
     if (current->word == &heap->none) {
         sound = !current->base && !current->size && !current->unit;
-    } else {
+    } else if (sound) {
         const iso_slot_t *slot =
             iso_span_slot(heap, (const void *)((uintptr_t)current->unit << ISO_UNIT_SHIFT));
         sound = iso_current_is_sound(current, slot, current->unit % ISO_UNITS_PER_SLOT, klass);
