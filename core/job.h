@@ -21,6 +21,7 @@
 #include "core/space.h"
 #include "core/stage.h"
 #include "core/threads.h"
+#include "core/trial.h"
 #include "core/wait.h"
 #include <pthread.h>
 
@@ -80,6 +81,7 @@ struct iso_job {
 
     iso_link_t *node_link; /* the transport inside the node; NULL in a job of one rank */
     iso_link_t *net_link;  /* between nodes; may be the same */
+    iso_trial_t trials[ISO_TRIALS];
     iso_peers_t peers;
     struct iso_request *requests;  /* under way, oldest first */
     struct iso_incoming *incoming; /* arrivals under way */

@@ -119,6 +119,16 @@ int iso_os_memfd_map(int fd, uint64_t offset, size_t size, void *fixed, void **a
     return 0;
 }
 
+int iso_os_anon_map(void *fixed, size_t size)
+{
+    void *p = mmap(fixed, size, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    if (p == MAP_FAILED)
+        return errno;
+    madvise(fixed, size, MADV_NOHUGEPAGE); /* a kernel without huge pages says EINVAL: fine */
+    return 0;
+}
+
 void iso_os_unmap(void *address, size_t size)
 {
     munmap(address, size);
@@ -133,6 +143,14 @@ int iso_os_memfd_punch(int fd, uint64_t offset, uint64_t size)
 {
     while (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size))
         if (errno != EINTR)
+            return errno;
+    return 0;
+}
+
+int iso_os_anon_discard(void *address, size_t size)
+{
+    while (madvise(address, size, MADV_DONTNEED) != 0)
+        if (errno != EINTR && errno != EAGAIN)
             return errno;
     return 0;
 }

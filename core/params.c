@@ -16,7 +16,7 @@
 #include <strings.h>
 #include <unistd.h>
 
-static const char *const backing_names[] = {"auto", "shared", "private", NULL};
+static const char *const backing_names[] = {"auto", "shared", "private", "anon", NULL};
 static const char *const thread_level_names[] = {"single", "serialized", "multiple", NULL};
 
 /* NAME, field, kind, names of an enum's values, default, help */
@@ -29,7 +29,8 @@ static const char *const thread_level_names[] = {"single", "serialized", "multip
         "free")                                                                                 \
     ROW(BACKING, backing, ENUM, backing_names, "auto",                                          \
         "memory behind the space: shared (one object a node: migrations inside it move no "     \
-        "bytes), private (one a rank), auto (shared where a node has several ranks)")           \
+        "bytes), private (one a rank), anon (a rank's own anonymous memory), auto (shared "     \
+        "where a node has several ranks, anon where it has one)")                               \
     ROW(NODE_SIZE, node_size, COUNT, NULL, "0",                                                 \
         "ranks of a pretended node, for tests on one machine; 0: nodes as they are")            \
     ROW(TRANSPORT, transport, NAME, NULL, "auto", "transport between nodes: auto or a module")  \

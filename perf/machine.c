@@ -16,6 +16,7 @@
 #define ANON_HUGE "/sys/kernel/mm/transparent_hugepage/enabled"
 #define OVERCOMMIT "/proc/sys/vm/overcommit_memory"
 #define MAP_COUNT "/proc/sys/vm/max_map_count"
+#define YAMA "/proc/sys/kernel/yama/ptrace_scope"
 
 #define CAP_IPC_LOCK_BIT 14 /* lifts RLIMIT_MEMLOCK */
 #define SMALL_MEMLOCK (UINT64_C(1) << 30)
@@ -149,7 +150,7 @@ void machine_print(void)
            line_or_unknown(MAP_COUNT, buf, sizeof buf));
     printf("  ASLR              %s (kernel.randomize_va_space)\n",
            line_or_unknown("/proc/sys/kernel/randomize_va_space", buf, sizeof buf));
-    if (read_line("/proc/sys/kernel/yama/ptrace_scope", buf, sizeof buf))
+    if (read_line(YAMA, buf, sizeof buf))
         printf("  ptrace            %s (kernel.yama.ptrace_scope)\n", buf);
     printf("\n");
 }
@@ -175,6 +176,12 @@ void machine_advise(void)
         printf("advice: only %" PRIu64 " files can be open: connections to many ranks need more; "
                "raise it with 'ulimit -n'\n",
                limit_of(RLIMIT_NOFILE));
+    if (read_line(YAMA, buf, sizeof buf) && strtoull(buf, NULL, 10) > 1)
+        printf("advice: kernel.yama.ptrace_scope is %s: ranks of one host cannot write to each "
+               "other's "
+               "anonymous memory, and use ISO_BACKING=private instead of anon; as root: sysctl "
+               "kernel.yama.ptrace_scope=1\n",
+               buf);
     if (read_line(OVERCOMMIT, buf, sizeof buf) && strcmp(buf, "2") == 0)
         printf("advice: vm.overcommit_memory is 2: memory is refused beyond a commit limit of %s, "
                "also where much is free; as root: sysctl vm.overcommit_memory=0\n",

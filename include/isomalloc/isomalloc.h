@@ -18,8 +18,10 @@
  * iso_finalize, and functions that wait (iso_wait, iso_barrier) only outside callbacks.
  *
  * Fork. The job is the process's that called iso_init. A child forked later may read the iso space
- * (it shares the memory, there is no copy on write), and must not allocate from it, free to it or
- * write to it; functions that would speak for its parent return ISO_ERR_INVALID. It may exec.
+ * and must not allocate from it, free to it or write to it; functions that would speak for its parent
+ * return ISO_ERR_INVALID. With backing anon the child sees the memory as it was at the fork, copied on
+ * write; with the others it shares it: it sees what changes, and what it writes would be written. It
+ * may exec.
  *
  * Errors. A function that can fail returns an iso_status_t; the first place that knows an error
  * logs one line that names the value and what to do. Output arguments come last, end in _p and are
@@ -92,9 +94,11 @@ typedef enum iso_thread_level {
 } iso_thread_level_t;
 
 typedef enum iso_backing {
-    ISO_BACKING_AUTO = 0,   /* shared where a node has several ranks, private where it has one */
-    ISO_BACKING_SHARED = 1, /* one memory object per node: a migration inside it moves no bytes */
-    ISO_BACKING_PRIVATE = 2 /* a memory object per rank, isolated from its node's other ranks */
+    ISO_BACKING_AUTO = 0,    /* shared where a node has several ranks, anon where it has one */
+    ISO_BACKING_SHARED = 1,  /* one memory object per node: a migration inside it moves no bytes */
+    ISO_BACKING_PRIVATE = 2, /* a memory object per rank, isolated from its node's other ranks */
+    ISO_BACKING_ANON = 3     /* anonymous memory of the rank, reached where the system allows it:
+                                tried by iso_init, which uses private (and says so) where it does not */
 } iso_backing_t;
 
 typedef enum iso_log_level {

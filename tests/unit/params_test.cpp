@@ -176,7 +176,7 @@ TEST_CASE("a value that cannot be read is refused in one line that names it", "[
                 {"ISO_TIMEOUT", ".", "more than 0"},
                 {"ISO_TIMEOUT", "1.2.3", "more than 0"},
                 {"ISO_TIMEOUT", "0,5", "more than 0"},
-                {"ISO_BACKING", "disk", "auto, shared, private"},
+                {"ISO_BACKING", "disk", "auto, shared, private, anon"},
                 {"ISO_LOG_LEVEL", "loud", "error, warn, info, debug"},
                 {"ISO_THREAD_LEVEL", "many", "single, serialized, multiple"},
                 {"ISO_CORE_DUMP", "maybe", "y, yes, on"},
@@ -345,7 +345,7 @@ TEST_CASE("validation finds what a program assigned wrongly", "[params]")
              p.space_base = UINT64_MAX - ISO_SLOT_SIZE + 1;
              p.space_size = 2 * ISO_SLOT_SIZE;
          }},
-        {"ISO_BACKING", [](iso_params_t &p) { p.backing = static_cast<iso_backing_t>(3); }},
+        {"ISO_BACKING", [](iso_params_t &p) { p.backing = static_cast<iso_backing_t>(4); }},
         {"ISO_LOG_LEVEL", [](iso_params_t &p) { p.log_level = static_cast<iso_log_level_t>(-1); }},
         {"ISO_THREAD_LEVEL",
          [](iso_params_t &p) { p.thread_level = static_cast<iso_thread_level_t>(3); }},
