@@ -12,6 +12,7 @@
 
 #include "core/atomic.h"
 #include "core/hold.h"
+#include "core/huge.h"
 #include "core/log.h"
 #include "core/module.h"
 #include "core/node.h"
@@ -78,6 +79,7 @@ struct iso_job {
     uint32_t *extent_at; /* per slot: 1 + the index, in its hold, of the extent that begins there */
     iso_hold_t *holds;
     iso_retain_t retain;
+    iso_huge_t huge;
 
     iso_link_t *node_link; /* the transport inside the node; NULL in a job of one rank */
     iso_link_t *net_link;  /* between nodes; may be the same */

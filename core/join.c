@@ -523,6 +523,7 @@ static void destroy(iso_job_t *job)
         iso_link_close(job->net_link);
     iso_link_close(job->node_link);
     iso_trial_close(job->trials);
+    iso_huge_close(&job->huge);
     iso_retain_close(&job->retain);
     iso_slots_close(&job->slots);
     iso_os_table_unmap(job->extent_at, iso_space_slots(&job->space) * sizeof *job->extent_at);
@@ -563,6 +564,8 @@ static iso_status_t join(iso_job_t *job, iso_status_t so_far)
         status = open_tables(job);
     if (status == ISO_OK)
         status = register_space(job);
+    if (status == ISO_OK)
+        status = iso_huge_open(job);
     if (status == ISO_OK)
         status = iso_wait_open(job);
     if (status == ISO_OK)

@@ -56,6 +56,16 @@ int iso_os_anon_discard(void *address, size_t size);
  * nothing where the kernel (before 5.14) cannot. */
 void iso_os_populate(void *address, size_t size);
 
+/* Bytes of a range that are in memory; 0 where that cannot be told. At most 2 MiB of it is looked at. */
+size_t iso_os_resident(void *address, size_t size);
+
+/* Puts each 2 MiB of the range, whose contents stay, into a huge page. anon: as iso_os_anon_map made
+ * it. 0 or errno: EINVAL where the kernel cannot, others where it has none now. */
+int iso_os_huge_make(void *address, size_t size, bool anon);
+/* Splits the huge page of anonymous memory that the range is a part of, so that giving the range back
+ * frees its memory. Best effort. */
+void iso_os_huge_split(void *address, size_t size);
+
 /* The free ranges of this process's addresses that are at least min_size long after alignment to
  * `alignment`, inside [low, high): fills up to max, largest first; returns how many. */
 typedef struct iso_os_hole {

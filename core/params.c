@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 static const char *const backing_names[] = {"auto", "shared", "private", "anon", NULL};
+static const char *const huge_pages_names[] = {"auto", "n", NULL};
 static const char *const thread_level_names[] = {"single", "serialized", "multiple", NULL};
 
 /* NAME, field, kind, names of an enum's values, default, help */
@@ -41,6 +42,9 @@ static const char *const thread_level_names[] = {"single", "serialized", "multip
         "folders with modules, ':' between; empty: the install's own")                          \
     ROW(RETAIN, retain, SIZE, NULL, "256M",                                                     \
         "bytes of unused pages that a rank keeps resident for what comes next")                 \
+    ROW(HUGE_PAGES, huge_pages, ENUM, huge_pages_names, "auto",                                 \
+        "huge pages for memory that is about to be filled: auto (where the kernel makes them: " \
+        "Linux 6.1) or n")                                                                      \
     ROW(TIMEOUT, timeout, SECONDS, NULL, "10",                                                  \
         "seconds to wait for an answer before a migration is given up or in doubt")             \
     ROW(LOG_LEVEL, log_level, ENUM, iso_log_level_names, "warn",                                \
@@ -92,6 +96,7 @@ typedef union value {
 } value_t;
 
 _Static_assert(sizeof(iso_backing_t) == sizeof(unsigned) &&
+                   sizeof(iso_huge_pages_t) == sizeof(unsigned) &&
                    sizeof(iso_log_level_t) == sizeof(unsigned) &&
                    sizeof(iso_thread_level_t) == sizeof(unsigned),
                "enum fields are copied through value_t.index");

@@ -53,6 +53,7 @@ static void punch_units(iso_job_t *job, uint32_t slot, uint32_t mask)
             count = ISO_UNITS_PER_SLOT - first;
         uint64_t offset = ((uint64_t)slot << ISO_SLOT_SHIFT) + ((uint64_t)first << ISO_UNIT_SHIFT);
         uint64_t length = (uint64_t)count << ISO_UNIT_SHIFT;
+        iso_huge_split(job, offset, length);
         if (iso_space_give_back(&job->space, &job->logger, offset, length))
             job->stats.released_bytes += length;
         mask &= count == ISO_UNITS_PER_SLOT ? 0 : ~(((1u << count) - 1) << first);

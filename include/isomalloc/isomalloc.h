@@ -101,6 +101,12 @@ typedef enum iso_backing {
                                 tried by iso_init, which uses private (and says so) where it does not */
 } iso_backing_t;
 
+typedef enum iso_huge_pages {
+    ISO_HUGE_PAGES_AUTO =
+        0, /* for memory that is about to be filled, where the kernel makes them */
+    ISO_HUGE_PAGES_NONE = 1
+} iso_huge_pages_t;
+
 typedef enum iso_log_level {
     ISO_LOG_ERROR = 0,
     ISO_LOG_WARN = 1,
@@ -150,6 +156,7 @@ typedef struct iso_params {
     bool core_dump;       /* iso space in core files (slow: the range is large) */
     bool progress_thread; /* the library makes progress, and calls back, in a thread of its own */
     uint32_t dump_signal; /* at which iso_dump writes to stderr; 0: none */
+    iso_huge_pages_t huge_pages;
 
     const struct iso_bootstrap *caller_bootstrap; /* the caller's own; NULL: by `bootstrap` */
     iso_arrival_fn arrival;
