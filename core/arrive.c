@@ -183,6 +183,7 @@ iso_status_t iso_arrive_on_reserve(iso_job_t *job, iso_peer_t *peer, const iso_m
     if (!incoming->handover) {
         send_about(job, peer, ISO_MSG_GRANT, msg);
         iso_stage_reach(&job->stage_test, ISO_STAGE_GRANT_SENT);
+        iso_huge_expect(job, iso_heap_slot_of(heap), msg->dense, msg->dense_count);
     }
     return ISO_OK;
 }

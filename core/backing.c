@@ -60,7 +60,7 @@ iso_backing_t iso_backing_choose(const iso_logger_t *logger, iso_backing_t wish,
     if (wish != ISO_BACKING_AUTO)
         return wish;
     if (ranks == 1)
-        return ISO_BACKING_PRIVATE;
+        return ISO_BACKING_ANON;
     for (int i = 0; i < SAMPLES; i++) {
         sample_t once = {0, 0};
         if (!take_sample(&once)) {

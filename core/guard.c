@@ -93,6 +93,8 @@ void iso_guard_make(iso_job_t *job, const iso_heap_t *heap, const iso_extent_t *
         return;
     char *address = place(job, run, &first, &count, &length);
     int error = EINVAL;
+    if (job->space.pinned && job->space.backing == ISO_BACKING_ANON) /* see guard.h */
+        guards->means = ISO_GUARD_BY_PROTECTION;
     if (guards->means == ISO_GUARD_BY_KERNEL) {
         error = iso_os_guard_install(address, length);
         if (error == EINVAL) {

@@ -16,8 +16,9 @@
  * Elsewhere ranges are protected, no more of them than ISO_GUARD_BUDGET, since each splits a mapping and
  * the kernel allows a process so many. What is not guarded for that is counted, and warned of once.
  *
- * (On anonymous memory a guard would discard contents. A free slot's contents mean nothing, but its
- * pages would be counted as resident when they are not: an upper bound still.)
+ * On anonymous memory a kernel's guard discards contents. A free slot's contents mean nothing, but its
+ * pages are counted as resident when they are not: an upper bound still. Where a transport pins that
+ * memory ranges are protected instead: the device would go on writing to pages that are gone.
  */
 #ifndef ISO_CORE_GUARD_H
 #define ISO_CORE_GUARD_H

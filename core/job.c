@@ -44,7 +44,9 @@ void iso_space(const iso_job_t *job, void **base_p, size_t *size_p)
 
 const char *iso_backing_name(const iso_job_t *job)
 {
-    return job->space.backing == ISO_BACKING_SHARED ? "shared" : "private";
+    return job->space.backing == ISO_BACKING_SHARED ? "shared"
+           : job->space.backing == ISO_BACKING_ANON ? "anon"
+                                                    : "private";
 }
 
 const char *iso_transport_name(const iso_job_t *job)

@@ -13,6 +13,7 @@
 #include "core/atomic.h"
 #include "core/guard.h"
 #include "core/hold.h"
+#include "core/huge.h"
 #include "core/log.h"
 #include "core/module.h"
 #include "core/node.h"
@@ -22,6 +23,7 @@
 #include "core/space.h"
 #include "core/stage.h"
 #include "core/threads.h"
+#include "core/trial.h"
 #include "core/wait.h"
 #include <pthread.h>
 
@@ -85,9 +87,11 @@ struct iso_job {
     iso_guards_t guards;
     bool
         *poisoned; /* per slot: a tool was told something of it; NULL: no tool runs, see poison.h */
+    iso_huge_t huge;
 
     iso_link_t *node_link; /* the transport inside the node; NULL in a job of one rank */
     iso_link_t *net_link;  /* between nodes; may be the same */
+    iso_trial_t trials[ISO_TRIALS];
     iso_peers_t peers;
     struct iso_request *requests;  /* under way, oldest first */
     struct iso_incoming *incoming; /* arrivals under way */

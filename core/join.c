@@ -1,18 +1,19 @@
 /*
  * join.c - how a job begins and ends.
  *
- * Joining is three exchanges among all ranks. After each, all ranks see the same records and decide
- * alike, so that one rank's failure is everyone's, said once and without waiting:
+ * Joining is three exchanges among all ranks (exchange.h):
  *   1. who is where (host, pid), of which version, with which settings; rank 0's cookie and proposal
  *      for the space;
  *   2. are the addresses free everywhere, which descriptors does a node's leader share; if an address
- *      is taken somewhere, up to three rounds of holes offered, intersected and tried;
+ *      is taken somewhere, up to three rounds of holes offered, intersected and tried; if a node is to
+ *      have anonymous memory, a trial of it (trial.h);
  *   3. is everything mapped and registered.
  * What is exchanged is freed at the end of iso_init: nothing of the size of the job stays, except
  * where a caller's bootstrap cannot look up a rank's card.
  */
 #include "core/arrive.h"
 #include "core/backing.h"
+#include "core/exchange.h"
 #include "core/fault.h"
 #include "core/heap.h"
 #include "core/job.h"
@@ -29,12 +30,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define HELLO_MAGIC UINT32_C(0x69736f31)
 #define SPACE_ROUNDS 3
 
 typedef struct hello {
-    uint32_t magic; /* 0: the rank is dead */
-    int32_t status; /* an iso_status_t: what the rank has met so far */
+    iso_record_t head;
     uint32_t version, page_size;
     uint64_t layout, host;
     uint64_t base, size; /* proposed */
@@ -47,62 +46,18 @@ typedef struct hello {
 } hello_t;
 
 typedef struct place {
-    uint32_t magic;
-    int32_t status;
+    iso_record_t head;
     int32_t reserve;                /* ISO_OK, ISO_ERR_NO_SPACE */
     int32_t segment_fd, backing_fd; /* of a node's leader */
-    uint32_t backing;
+    uint32_t backing;               /* of a node's leader, for the node; else 0 */
+    uint32_t trials;                /* iso_trial_wanted */
 } place_t;
 
 typedef struct offer {
-    uint32_t magic;
+    iso_record_t head;
     uint32_t count;
     iso_os_hole_t holes[ISO_SPACE_HOLES];
 } offer_t;
-
-typedef struct ready {
-    uint32_t magic;
-    int32_t status;
-} ready_t;
-
-/* ---- exchanges ---- */
-
-static iso_status_t gather(iso_job_t *job, const void *mine, size_t len, void **all_p)
-{
-    void *all = malloc(len * job->size);
-    if (!all)
-        return ISO_ERR_NO_MEMORY;
-    iso_status_t status = ISO_OK;
-    if (job->bootstrap)
-        status = job->bootstrap->allgather(job->bootstrap->ctx, mine, all, len);
-    else
-        memcpy(all, mine, len);
-    if (status != ISO_OK) {
-        free(all);
-        return status;
-    }
-    *all_p = all;
-    return ISO_OK;
-}
-
-/* Every record begins with magic and status. The first failure decides for all; the rank that met it
- * has logged it, rank 0 says whose it was. */
-static iso_status_t all_well(iso_job_t *job, const void *all, size_t len)
-{
-    for (uint32_t r = 0; r < job->size; r++) {
-        ready_t head;
-        memcpy(&head, (const char *)all + r * len, sizeof head);
-        iso_status_t status =
-            head.magic == HELLO_MAGIC ? (iso_status_t)head.status : ISO_ERR_PEER_DEAD;
-        if (status == ISO_OK)
-            continue;
-        if (job->rank == 0 && r != 0)
-            iso_log(&job->logger, ISO_LOG_ERROR, "rank %" PRIu32 " cannot join the job: %s", r,
-                    iso_status_string(status));
-        return status;
-    }
-    return ISO_OK;
-}
 
 /* ---- 1: who ---- */
 
@@ -192,8 +147,7 @@ static iso_status_t meet(iso_job_t *job, iso_status_t so_far, hello_t *first_p, 
 {
     unsigned major, minor, patch;
     iso_version(&major, &minor, &patch);
-    hello_t mine = {.magic = HELLO_MAGIC,
-                    .status = so_far,
+    hello_t mine = {.head = {ISO_RECORD_MAGIC, so_far},
                     .version = major << 16 | minor << 8 | patch,
                     .page_size = (uint32_t)iso_os_page_size(),
                     .layout = iso_heap_layout_digest(),
@@ -207,13 +161,13 @@ static iso_status_t meet(iso_job_t *job, iso_status_t so_far, hello_t *first_p, 
     strncpy(mine.transport, job->params.transport, sizeof mine.transport - 1);
     iso_space_propose(&job->params, &mine.base, &mine.size);
     if (so_far == ISO_OK)
-        mine.status = iso_os_random(mine.cookie, sizeof mine.cookie);
+        mine.head.status = iso_os_random(mine.cookie, sizeof mine.cookie);
     void *all;
-    iso_status_t status = gather(job, &mine, sizeof mine, &all);
+    iso_status_t status = iso_exchange(job, &mine, sizeof mine, &all);
     if (status != ISO_OK)
         return status;
     const hello_t *hellos = all;
-    status = all_well(job, all, sizeof mine);
+    status = iso_exchange_check(job, all, sizeof mine);
     if (status == ISO_OK)
         status = compare(job, hellos);
     if (status == ISO_OK) {
@@ -294,7 +248,7 @@ static iso_status_t publish(iso_job_t *job)
         return ISO_OK;
     if (job->bootstrap->publish)
         return job->bootstrap->publish(job->bootstrap->ctx, &card, sizeof card);
-    iso_status_t status = gather(job, &card, sizeof card, &all);
+    iso_status_t status = iso_exchange(job, &card, sizeof card, &all);
     if (status == ISO_OK)
         job->blobs = all;
     return status;
@@ -305,10 +259,10 @@ static iso_status_t publish(iso_job_t *job)
 static iso_status_t try_holes(iso_job_t *job, uint64_t size)
 {
     for (int round = 0; round < SPACE_ROUNDS; round++) {
-        offer_t mine = {.magic = HELLO_MAGIC};
+        offer_t mine = {.head = {ISO_RECORD_MAGIC, ISO_OK}};
         void *all;
         mine.count = (uint32_t)iso_space_holes(size, mine.holes);
-        iso_status_t status = gather(job, &mine, sizeof mine, &all);
+        iso_status_t status = iso_exchange(job, &mine, sizeof mine, &all);
         if (status != ISO_OK)
             return status;
         const offer_t *offers = all;
@@ -325,16 +279,16 @@ static iso_status_t try_holes(iso_job_t *job, uint64_t size)
         free(holes);
         free(counts);
         free(all);
-        place_t place = {.magic = HELLO_MAGIC, .status = ISO_OK, .reserve = ISO_ERR_NO_SPACE};
+        place_t place = {.head = {ISO_RECORD_MAGIC, ISO_OK}, .reserve = ISO_ERR_NO_SPACE};
         if (base) {
             place.reserve = iso_space_reserve(&job->space, &job->logger, base, size);
             if (place.reserve != ISO_OK && place.reserve != ISO_ERR_NO_SPACE)
-                place.status = place.reserve;
+                place.head.status = place.reserve;
         }
-        status = gather(job, &place, sizeof place, &all);
+        status = iso_exchange(job, &place, sizeof place, &all);
         if (status != ISO_OK)
             return status;
-        status = all_well(job, all, sizeof place);
+        status = iso_exchange_check(job, all, sizeof place);
         bool everywhere = true;
         for (uint32_t r = 0; r < job->size; r++)
             everywhere = everywhere && ((const place_t *)all)[r].reserve == ISO_OK;
@@ -403,49 +357,68 @@ static iso_status_t open_backing(iso_job_t *job, uint64_t size, const place_t *l
     return ISO_OK;
 }
 
+/* Anonymous memory, at this node or at another, is not relied on before it has been tried. */
+static iso_status_t try_anon(iso_job_t *job, uint32_t trials, place_t *leader)
+{
+    bool good, wanted = leader->backing == ISO_BACKING_ANON;
+    iso_status_t status = iso_trial_run(job, trials, wanted, &good);
+    if (status == ISO_OK && wanted && !good)
+        leader->backing = ISO_BACKING_PRIVATE;
+    return status;
+}
+
 static iso_status_t settle_space(iso_job_t *job, const hello_t *first, iso_status_t so_far)
 {
     uint64_t size = first->size;
-    place_t mine = {.magic = HELLO_MAGIC,
-                    .status = so_far,
+    place_t mine = {.head = {ISO_RECORD_MAGIC, so_far},
                     .reserve = ISO_OK,
                     .segment_fd = -1,
-                    .backing_fd = -1};
-    if (mine.status == ISO_OK) {
+                    .backing_fd = -1,
+                    .trials = iso_trial_wanted(job)};
+    if (mine.head.status == ISO_OK) {
         mine.reserve = iso_space_reserve(&job->space, &job->logger, first->base, size);
         if (mine.reserve == ISO_ERR_NO_SPACE && job->params.space_base)
             iso_space_explain(&job->logger, first->base, size);
         if (mine.reserve != ISO_OK && (mine.reserve != ISO_ERR_NO_SPACE || job->params.space_base))
-            mine.status = mine.reserve;
+            mine.head.status = mine.reserve;
     }
-    if (mine.status == ISO_OK && job->node.leader == job->rank) { /* decides for its node */
+    if (mine.head.status == ISO_OK && job->node.leader == job->rank) { /* decides for its node */
         mine.backing = iso_backing_choose(&job->logger, job->params.backing, job->node.rank_count);
-        mine.status = make_shared(job, size, &mine);
+        mine.head.status = make_shared(job, size, &mine);
     }
     void *all;
-    iso_status_t status = gather(job, &mine, sizeof mine, &all);
+    iso_status_t status = iso_exchange(job, &mine, sizeof mine, &all);
     if (status != ISO_OK) {
         if (mine.backing_fd >= 0)
             close(mine.backing_fd);
         return status;
     }
     place_t leader = ((const place_t *)all)[job->node.leader];
-    bool everywhere = true;
-    for (uint32_t r = 0; r < job->size; r++)
-        everywhere = everywhere && ((const place_t *)all)[r].reserve == ISO_OK;
-    status = all_well(job, all, sizeof mine);
+    bool everywhere = true, anon = false;
+    uint32_t trials = 0;
+    for (uint32_t r = 0; r < job->size; r++) {
+        const place_t *place = &((const place_t *)all)[r];
+        everywhere = everywhere && place->reserve == ISO_OK;
+        anon = anon || place->backing == ISO_BACKING_ANON;
+        trials |= place->trials;
+    }
+    status = iso_exchange_check(job, all, sizeof mine);
     free(all);
     if (status == ISO_OK && !everywhere) {
         iso_space_release(&job->space);
         status = try_holes(job, size);
     }
+    if (status == ISO_OK && anon)
+        status = try_anon(job, trials, &leader);
     int fd = mine.backing_fd;
-    if (status == ISO_OK)
-        status = open_backing(job, size, &leader, &fd);
     if (status == ISO_OK) {
         job->space.backing = (iso_backing_t)leader.backing;
         job->node.shared_pages = leader.backing == ISO_BACKING_SHARED;
-        status = iso_space_map(&job->space, &job->logger, fd, job->params.core_dump);
+    }
+    if (status == ISO_OK && leader.backing != ISO_BACKING_ANON) {
+        status = open_backing(job, size, &leader, &fd);
+        if (status == ISO_OK)
+            status = iso_space_map(&job->space, &job->logger, fd, job->params.core_dump);
     }
     if (status != ISO_OK && fd >= 0)
         close(fd);
@@ -486,6 +459,8 @@ static iso_status_t register_space(iso_job_t *job)
     iso_status_t status = job->node_link ? iso_link_register(job->node_link) : ISO_OK;
     if (status == ISO_OK && job->net_link && job->net_link != job->node_link)
         status = iso_link_register(job->net_link);
+    job->space.pinned = (job->node_link && job->node_link->caps.pins_memory) ||
+                        (job->net_link && job->net_link->caps.pins_memory);
     return status;
 }
 
@@ -562,6 +537,8 @@ static void destroy(iso_job_t *job)
     iso_link_close(job->node_link);
     iso_guard_close(job);
     iso_poison_close(job);
+    iso_trial_close(job->trials);
+    iso_huge_close(&job->huge);
     iso_retain_close(&job->retain);
     iso_slots_close(&job->slots);
     iso_os_table_unmap(job->shared_of, iso_space_slots(&job->space) * sizeof *job->shared_of);
@@ -581,9 +558,9 @@ static void destroy(iso_job_t *job)
  * the job when the first rank exits. */
 static iso_status_t fail_together(iso_job_t *job, iso_status_t status)
 {
-    ready_t said = {HELLO_MAGIC, status};
+    iso_record_t said = {ISO_RECORD_MAGIC, status};
     void *all;
-    if (gather(job, &said, sizeof said, &all) == ISO_OK)
+    if (iso_exchange(job, &said, sizeof said, &all) == ISO_OK)
         free(all);
     return status;
 }
@@ -604,6 +581,8 @@ static iso_status_t join(iso_job_t *job, iso_status_t so_far)
     if (status == ISO_OK)
         status = register_space(job);
     if (status == ISO_OK)
+        status = iso_huge_open(job);
+    if (status == ISO_OK)
         status = iso_wait_open(job);
     if (status == ISO_OK)
         status = enter_table(job);
@@ -613,11 +592,11 @@ static iso_status_t join(iso_job_t *job, iso_status_t so_far)
         status = iso_threads_open(job);
     if (status == ISO_OK)
         status = iso_fault_open(job);
-    ready_t mine = {HELLO_MAGIC, status};
+    iso_record_t mine = {ISO_RECORD_MAGIC, status};
     void *all;
-    iso_status_t gathered = gather(job, &mine, sizeof mine, &all);
+    iso_status_t gathered = iso_exchange(job, &mine, sizeof mine, &all);
     if (gathered == ISO_OK) {
-        gathered = all_well(job, all, sizeof mine);
+        gathered = iso_exchange_check(job, all, sizeof mine);
         free(all);
         if (gathered != ISO_OK)
             fail_together(job, gathered);

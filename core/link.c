@@ -2,12 +2,17 @@
 #include "core/link.h"
 #include "core/dispatch.h"
 #include "core/job.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static void on_log(void *arg, iso_log_level_t level, const char *text)
 {
     iso_link_t *link = arg;
+    if (link->quote && !link->quote[0])
+        snprintf(link->quote, ISO_LINK_QUOTE, "%s: %s", link->ops->name, text);
+    if (link->quote)
+        return;
     iso_log(&link->job->logger, level, "%s: %s", link->ops->name, text);
 }
 

@@ -12,6 +12,8 @@
 extern "C" {
 #endif
 
+#define ISO_LINK_QUOTE 512 /* bytes of a transport's message, the last one 0 */
+
 typedef struct iso_link {
     iso_job_t *job;
     iso_module_t module;
@@ -24,6 +26,7 @@ typedef struct iso_link {
     size_t address_len;
     unsigned char rkey[ISO_TRANSPORT_RKEY_MAX];
     size_t rkey_len;
+    char *quote; /* not NULL: something is tried that may fail, and the first message goes there */
 } iso_link_t;
 
 /* Opens the module's transport for the job. */

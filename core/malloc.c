@@ -4,6 +4,7 @@
  */
 #include "core/block.h"
 #include "core/hold.h"
+#include "core/huge.h"
 #include "core/log.h"
 #include "core/os.h"
 #include "core/poison.h"
@@ -186,7 +187,7 @@ void *iso_calloc(iso_heap_t *heap, size_t count, size_t size)
     if (!block)
         return NULL;
     if (bytes > ISO_CLASS_MAX)
-        iso_os_populate(block, bytes);
+        iso_huge_populate(iso_hold_find(NULL, heap)->job, block, bytes);
     /* always: whatever the pages have seen, here or at other ranks, the block is zero */
     return memset(block, 0, bytes);
 }

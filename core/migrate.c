@@ -229,6 +229,9 @@ static void send_reserve(iso_request_t *request, uint32_t flags)
         uint32_t count = hold->extent_count - from;
         msg.extent_count = count < ISO_WIRE_EXTENTS_MAX ? count : ISO_WIRE_EXTENTS_MAX;
         memcpy(msg.extents, &hold->extents[from], msg.extent_count * sizeof *msg.extents);
+        if (msg.part + 1 == parts && request->path == ISO_PATH_PUT)
+            msg.dense_count = iso_huge_dense(&request->job->space, request->runs,
+                                             request->run_count, msg.dense, ISO_WIRE_DENSE_MAX);
         iso_peer_send(request->job, request->peer, &msg);
     }
 }

@@ -23,9 +23,17 @@
 #define MADV_GUARD_INSTALL 102 /* Linux 6.13, for memory objects 6.15 */
 #define MADV_GUARD_REMOVE 103
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
+#ifndef MADV_COLD
+#define MADV_COLD 20 /* Linux 5.4 */
+#endif
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434 /* Linux 5.3 */
 #endif
+
+#define LEAST_PAGE 4096 /* of any machine */
 
 size_t iso_os_page_size(void)
 {
@@ -123,6 +131,20 @@ int iso_os_memfd_map(int fd, uint64_t offset, size_t size, void *fixed, void **a
     return 0;
 }
 
+int iso_os_anon_map(void *fixed, size_t size)
+{
+    void *p = mmap(fixed, size, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    if (p == MAP_FAILED)
+        return errno;
+    madvise(fixed, size, MADV_NOHUGEPAGE); /* a kernel without huge pages says EINVAL: fine */
+    /* Parts of a mapping that has had a page have its anon_vma in common and can be merged again,
+     * whatever happens while it is split (iso_os_huge_make); others may each get one of their own. */
+    *(volatile char *)p = 0;
+    madvise(p, iso_os_page_size(), MADV_DONTNEED);
+    return 0;
+}
+
 void iso_os_unmap(void *address, size_t size)
 {
     munmap(address, size);
@@ -137,6 +159,14 @@ int iso_os_memfd_punch(int fd, uint64_t offset, uint64_t size)
 {
     while (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size))
         if (errno != EINTR)
+            return errno;
+    return 0;
+}
+
+int iso_os_anon_discard(void *address, size_t size)
+{
+    while (madvise(address, size, MADV_DONTNEED) != 0)
+        if (errno != EINTR && errno != EAGAIN)
             return errno;
     return 0;
 }
@@ -180,6 +210,39 @@ int iso_os_protect(void *address, size_t size, bool usable)
     int error = mprotect(address, size, usable ? PROT_READ | PROT_WRITE : PROT_NONE) ? errno : 0;
     errno = saved;
     return error;
+}
+
+size_t iso_os_resident(void *address, size_t size)
+{
+    unsigned char there[ISO_SLOT_SIZE / LEAST_PAGE];
+    size_t page = iso_os_page_size(), count = size / page, resident = 0;
+    if (count > sizeof there)
+        count = sizeof there;
+    if (mincore(address, count * page, there) != 0)
+        return 0;
+    for (size_t i = 0; i < count; i++)
+        resident += there[i] & 1;
+    return resident * page;
+}
+
+int iso_os_huge_make(void *address, size_t size, bool anon)
+{
+    /* The range stands apart from its mapping for as long as this takes, and is merged again. */
+    if (anon && madvise(address, size, MADV_HUGEPAGE) != 0)
+        return errno;
+    /* One page of each must be there; a read would show the zero page. A peer may be writing to it:
+     * nothing may come between reading and writing back. */
+    for (size_t at = 0; at < size; at += ISO_SLOT_SIZE)
+        __atomic_fetch_or((char *)address + at, 0, __ATOMIC_RELAXED);
+    int error = madvise(address, size, MADV_COLLAPSE) == 0 ? 0 : errno;
+    if (anon)
+        madvise(address, size, MADV_NOHUGEPAGE);
+    return error;
+}
+
+void iso_os_huge_split(void *address, size_t size)
+{
+    madvise(address, size, MADV_COLD); /* Linux 5.4; a part of a huge page cannot be cold alone */
 }
 
 static void hole_offer(uint64_t start, uint64_t end, uint64_t min_size, uint64_t alignment,

@@ -39,12 +39,18 @@ int iso_os_memfd_open_of(int32_t pid, int fd, int *fd_p);
 
 /* Maps the object over a range that was reserved by us (fixed != NULL), or anywhere. 0 or errno. */
 int iso_os_memfd_map(int fd, uint64_t offset, size_t size, void *fixed, void **address_p);
+/* Makes a range that was reserved by us memory of this process alone, in small pages whatever the
+ * system's setting is: a heap of a few blocks must not take 2 MiB. 0 or errno. */
+int iso_os_anon_map(void *fixed, size_t size);
 void iso_os_unmap(void *address, size_t size);
 /* Keep the range out of core files. */
 void iso_os_no_dump(void *address, size_t size);
 
 /* Gives the pages of a range of the object back; they read as zero after. 0 or errno. */
 int iso_os_memfd_punch(int fd, uint64_t offset, uint64_t size);
+
+/* The same of anonymous memory. 0 or errno. */
+int iso_os_anon_discard(void *address, size_t size);
 
 /* Maps the pages of a range in one go where touching them would fault one by one. Best effort: does
  * nothing where the kernel (before 5.14) cannot. */
@@ -57,6 +63,16 @@ int iso_os_guard_install(void *address, size_t size);
 int iso_os_guard_remove(void *address, size_t size);
 /* The same by protection, which splits a mapping. 0 or errno. */
 int iso_os_protect(void *address, size_t size, bool usable);
+
+/* Bytes of a range that are in memory; 0 where that cannot be told. At most 2 MiB of it is looked at. */
+size_t iso_os_resident(void *address, size_t size);
+
+/* Puts each 2 MiB of the range, whose contents stay, into a huge page. anon: as iso_os_anon_map made
+ * it. 0 or errno: EINVAL where the kernel cannot, others where it has none now. */
+int iso_os_huge_make(void *address, size_t size, bool anon);
+/* Splits the huge page of anonymous memory that the range is a part of, so that giving the range back
+ * frees its memory. Best effort. */
+void iso_os_huge_split(void *address, size_t size);
 
 /* The free ranges of this process's addresses that are at least min_size long after alignment to
  * `alignment`, inside [low, high): fills up to max, largest first; returns how many. */

@@ -16,8 +16,9 @@
 #include <strings.h>
 #include <unistd.h>
 
-static const char *const backing_names[] = {"auto", "shared", "private", NULL};
 static const char *const guard_names[] = {"none", "first", "all", NULL};
+static const char *const backing_names[] = {"auto", "shared", "private", "anon", NULL};
+static const char *const huge_pages_names[] = {"auto", "n", NULL};
 static const char *const thread_level_names[] = {"single", "serialized", "multiple", NULL};
 
 /* NAME, field, kind, names of an enum's values, default, help */
@@ -30,7 +31,8 @@ static const char *const thread_level_names[] = {"single", "serialized", "multip
         "free")                                                                                 \
     ROW(BACKING, backing, ENUM, backing_names, "auto",                                          \
         "memory behind the space: shared (one object a node: migrations inside it move no "     \
-        "bytes), private (one a rank), auto (shared where a node has several ranks)")           \
+        "bytes), private (one a rank), anon (a rank's own anonymous memory), auto (shared "     \
+        "where a node has several ranks, anon where it has one)")                               \
     ROW(NODE_SIZE, node_size, COUNT, NULL, "0",                                                 \
         "ranks of a pretended node, for tests on one machine; 0: nodes as they are")            \
     ROW(TRANSPORT, transport, NAME, NULL, "auto", "transport between nodes: auto or a module")  \
@@ -41,6 +43,9 @@ static const char *const thread_level_names[] = {"single", "serialized", "multip
         "folders with modules, ':' between; empty: the install's own")                          \
     ROW(RETAIN, retain, SIZE, NULL, "256M",                                                     \
         "bytes of unused pages that a rank keeps resident for what comes next")                 \
+    ROW(HUGE_PAGES, huge_pages, ENUM, huge_pages_names, "auto",                                 \
+        "huge pages for memory that is about to be filled: auto (where the kernel makes them: " \
+        "Linux 6.1) or n")                                                                      \
     ROW(TIMEOUT, timeout, SECONDS, NULL, "10",                                                  \
         "seconds to wait for an answer before a migration is given up or in doubt")             \
     ROW(LOG_LEVEL, log_level, ENUM, iso_log_level_names, "warn",                                \
@@ -106,6 +111,7 @@ typedef union value {
 } value_t;
 
 _Static_assert(sizeof(iso_backing_t) == sizeof(unsigned) &&
+                   sizeof(iso_huge_pages_t) == sizeof(unsigned) &&
                    sizeof(iso_log_level_t) == sizeof(unsigned) &&
                    sizeof(iso_thread_level_t) == sizeof(unsigned) &&
                    sizeof(iso_guard_t) == sizeof(unsigned),

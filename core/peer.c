@@ -94,16 +94,17 @@ void iso_peer_send(iso_job_t *job, iso_peer_t *peer, iso_msg_t *msg)
 
 /* ---- contact ---- */
 
-static iso_status_t card_of(iso_job_t *job, uint32_t rank, iso_card_t *card)
+iso_status_t iso_peer_card(const iso_job_t *job, uint32_t rank, iso_card_t *card_p)
 {
     iso_status_t status = ISO_OK;
-    size_t len = sizeof *card;
+    size_t len = sizeof *card_p;
     if (job->blobs)
-        memcpy(card, job->blobs + (size_t)rank * sizeof *card, sizeof *card);
+        memcpy(card_p, job->blobs + (size_t)rank * sizeof *card_p, sizeof *card_p);
     else
-        status = job->bootstrap->lookup(job->bootstrap->ctx, rank, card, &len);
-    if (status == ISO_OK && (len != sizeof *card || card->lengths[0] > ISO_TRANSPORT_ADDRESS_MAX ||
-                             card->lengths[1] > ISO_TRANSPORT_ADDRESS_MAX))
+        status = job->bootstrap->lookup(job->bootstrap->ctx, rank, card_p, &len);
+    if (status == ISO_OK &&
+        (len != sizeof *card_p || card_p->lengths[0] > ISO_TRANSPORT_ADDRESS_MAX ||
+         card_p->lengths[1] > ISO_TRANSPORT_ADDRESS_MAX))
         status = ISO_ERR_INVALID;
     if (status != ISO_OK)
         iso_log(&job->logger, ISO_LOG_ERROR, "cannot look up how to reach rank %" PRIu32 ": %s",
@@ -136,7 +137,7 @@ static void make_rkey(iso_peer_t *peer)
 static iso_status_t connect_to(iso_job_t *job, iso_peer_t *peer)
 {
     iso_card_t card;
-    iso_status_t status = card_of(job, peer->rank, &card);
+    iso_status_t status = iso_peer_card(job, peer->rank, &card);
     if (status != ISO_OK)
         return ISO_ERR_UNREACHABLE;
     if (!peer->same_node && strcmp(card.transport, peer->link->ops->name) != 0) {

@@ -54,7 +54,10 @@ typedef struct iso_card {
     unsigned char addresses[2][ISO_TRANSPORT_ADDRESS_MAX]; /* inside the node, between nodes */
 } iso_card_t;
 
-/* The functions want the job's lock held. */
+/* What rank has published, to be had from the first collective after that. Logs why not. */
+iso_status_t iso_peer_card(const iso_job_t *job, uint32_t rank, iso_card_t *card_p);
+
+/* The functions below want the job's lock held. */
 
 /* The peer, reached: contacted if need be. ISO_ERR_UNREACHABLE, ISO_ERR_PEER_DEAD,
  * ISO_ERR_NO_MEMORY. */

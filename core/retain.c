@@ -41,7 +41,7 @@ void iso_retain_close(iso_retain_t *retain)
     memset(retain, 0, sizeof *retain);
 }
 
-/* ---- pages of the memory object ---- */
+/* ---- pages of the space ---- */
 
 static void punch_units(iso_job_t *job, uint32_t slot, uint32_t mask)
 {
@@ -53,11 +53,8 @@ static void punch_units(iso_job_t *job, uint32_t slot, uint32_t mask)
             count = ISO_UNITS_PER_SLOT - first;
         uint64_t offset = ((uint64_t)slot << ISO_SLOT_SHIFT) + ((uint64_t)first << ISO_UNIT_SHIFT);
         uint64_t length = (uint64_t)count << ISO_UNIT_SHIFT;
-        int error = iso_os_memfd_punch(job->space.fd, offset, length);
-        if (error)
-            iso_log(&job->logger, ISO_LOG_WARN, "cannot give pages back: fallocate: %s",
-                    strerror(error));
-        else
+        iso_huge_split(job, offset, length);
+        if (iso_space_give_back(&job->space, &job->logger, offset, length))
             job->stats.released_bytes += length;
         mask &= count == ISO_UNITS_PER_SLOT ? 0 : ~(((1u << count) - 1) << first);
     }

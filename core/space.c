@@ -166,3 +166,26 @@ iso_status_t iso_space_map(iso_space_t *space, const iso_logger_t *logger, int f
     space->fd = fd;
     return ISO_OK;
 }
+
+int iso_space_map_anon(iso_space_t *space, bool core_dump)
+{
+    int error = iso_os_anon_map(space->base, (size_t)space->size);
+    if (!error && !core_dump)
+        iso_os_no_dump(space->base, (size_t)space->size);
+    return error;
+}
+
+bool iso_space_give_back(const iso_space_t *space, const iso_logger_t *logger, uint64_t offset,
+                         uint64_t length)
+{
+    if (space->pinned) /* a device would go on writing to the pages that were */
+        return false;
+    bool anon = space->fd < 0;
+    int error = anon ? iso_os_anon_discard(space->base + offset, (size_t)length)
+                     : iso_os_memfd_punch(space->fd, offset, length);
+    if (error)
+        iso_log(logger, ISO_LOG_WARN, "cannot give pages back: %s: %s",
+                anon ? "madvise(MADV_DONTNEED)" : "fallocate(FALLOC_FL_PUNCH_HOLE)",
+                strerror(error));
+    return !error;
+}

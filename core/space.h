@@ -1,5 +1,6 @@
 /*
- * space.h - the iso space of this process: its addresses and the memory object behind them.
+ * space.h - the iso space of this process: its addresses and the memory behind them, an object or
+ * (backing anon) the process's own.
  */
 #ifndef ISO_CORE_SPACE_H
 #define ISO_CORE_SPACE_H
@@ -16,7 +17,8 @@ typedef struct iso_space {
     char *base; /* NULL: nothing reserved */
     uint64_t size;
     iso_backing_t backing; /* never AUTO once mapped */
-    int fd;                /* the memfd behind it, this process's descriptor; -1: none yet */
+    int fd;      /* the memfd behind it, this process's descriptor; -1: none yet, or anon */
+    bool pinned; /* a transport has its pages pinned: they must not be given back */
 } iso_space_t;
 
 #define ISO_SPACE_HOLES 32 /* that a rank offers when the first proposal fails */
@@ -42,6 +44,14 @@ uint64_t iso_space_intersect(const iso_os_hole_t *holes, const uint32_t *counts,
 
 /* Maps the memory object over the reserved addresses. */
 iso_status_t iso_space_map(iso_space_t *space, const iso_logger_t *logger, int fd, bool core_dump);
+/* Makes the reserved addresses anonymous memory. 0 or errno, not logged: an object can still be mapped
+ * over them. */
+int iso_space_map_anon(iso_space_t *space, bool core_dump);
+
+/* Gives pages of the range back to the system; where they were, zeros are read. Multiples of the OS
+ * page. Logged. false: they are still there, pinned or refused. */
+bool iso_space_give_back(const iso_space_t *space, const iso_logger_t *logger, uint64_t offset,
+                         uint64_t length);
 
 static inline uint32_t iso_space_slots(const iso_space_t *space)
 {

@@ -17,7 +17,8 @@ enum {
     HAS_COOKIE = 1u << 9,
     HAS_DATA = 1u << 10,
     HAS_EXTENTS = 1u << 11,
-    HAS_PROMISE = 1u << 12
+    HAS_PROMISE = 1u << 12,
+    HAS_DENSE = 1u << 13
 };
 
 #define HEADER_BYTES 20
@@ -28,7 +29,7 @@ static unsigned fields_of(unsigned type)
     case ISO_MSG_HELLO:
         return HAS_COOKIE | HAS_DATA;
     case ISO_MSG_RESERVE:
-        return HAS_HEAP | HAS_EPOCH | HAS_FLAGS | HAS_BYTES | HAS_PART | HAS_EXTENTS;
+        return HAS_HEAP | HAS_EPOCH | HAS_FLAGS | HAS_BYTES | HAS_PART | HAS_EXTENTS | HAS_DENSE;
     case ISO_MSG_GRANT:
         return HAS_HEAP | HAS_EPOCH;
     case ISO_MSG_COMMIT:
@@ -76,10 +77,20 @@ static void put_bytes(out_t *out, const void *data, size_t len)
     out->at += len;
 }
 
+static void put_extents(out_t *out, const iso_extent_t *extents, uint32_t count)
+{
+    put_int(out, count, 2);
+    for (uint32_t i = 0; i < count; i++) {
+        put_int(out, extents[i].first, 4);
+        put_int(out, extents[i].count, 4);
+    }
+}
+
 size_t iso_wire_encode(const iso_msg_t *msg, const uint8_t cookie[16], void *buf)
 {
     unsigned fields = fields_of(msg->type);
     assert(fields != 0 && msg->extent_count <= ISO_WIRE_EXTENTS_MAX);
+    assert(msg->dense_count <= ISO_WIRE_DENSE_MAX);
     assert(!(fields & HAS_DATA) || msg->data_len <= ISO_HEADER_MAX);
     out_t out = {buf};
     put_bytes(&out, "IS", 2);
@@ -120,13 +131,10 @@ size_t iso_wire_encode(const iso_msg_t *msg, const uint8_t cookie[16], void *buf
         put_int(&out, msg->data_len, 2);
         put_bytes(&out, msg->data, msg->data_len);
     }
-    if (fields & HAS_EXTENTS) {
-        put_int(&out, msg->extent_count, 2);
-        for (uint32_t i = 0; i < msg->extent_count; i++) {
-            put_int(&out, msg->extents[i].first, 4);
-            put_int(&out, msg->extents[i].count, 4);
-        }
-    }
+    if (fields & HAS_EXTENTS)
+        put_extents(&out, msg->extents, msg->extent_count);
+    if (fields & HAS_DENSE)
+        put_extents(&out, msg->dense, msg->dense_count);
     size_t length = (size_t)(out.at - (uint8_t *)buf);
     out.at = length_at;
     put_int(&out, length, 4);
@@ -159,6 +167,20 @@ static const uint8_t *get_bytes(in_t *in, size_t len)
     const uint8_t *at = in->at;
     in->at += len;
     return at;
+}
+
+static uint32_t get_extents(in_t *in, iso_extent_t *extents, uint32_t max)
+{
+    uint32_t count = (uint32_t)get_int(in, 2);
+    if (count > max) { /* as if they were not there */
+        in->cut = true;
+        return 0;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        extents[i].first = (uint32_t)get_int(in, 4);
+        extents[i].count = (uint32_t)get_int(in, 4);
+    }
+    return count;
 }
 
 iso_status_t iso_wire_decode(const void *buf, size_t len, const uint8_t cookie[16],
@@ -217,14 +239,9 @@ iso_status_t iso_wire_decode(const void *buf, size_t len, const uint8_t cookie[1
             return ISO_ERR_INVALID;
         msg->data = get_bytes(&in, msg->data_len);
     }
-    if (fields & HAS_EXTENTS) {
-        msg->extent_count = (uint32_t)get_int(&in, 2);
-        if (msg->extent_count > ISO_WIRE_EXTENTS_MAX)
-            return ISO_ERR_INVALID;
-        for (uint32_t i = 0; i < msg->extent_count; i++) {
-            msg->extents[i].first = (uint32_t)get_int(&in, 4);
-            msg->extents[i].count = (uint32_t)get_int(&in, 4);
-        }
-    }
+    if (fields & HAS_EXTENTS)
+        msg->extent_count = get_extents(&in, msg->extents, ISO_WIRE_EXTENTS_MAX);
+    if (fields & HAS_DENSE)
+        msg->dense_count = get_extents(&in, msg->dense, ISO_WIRE_DENSE_MAX);
     return in.cut || in.at != in.end ? ISO_ERR_INVALID : ISO_OK;
 }

@@ -16,9 +16,10 @@
 extern "C" {
 #endif
 
-#define ISO_WIRE_VERSION 1
+#define ISO_WIRE_VERSION 2
 #define ISO_WIRE_MAX ISO_TRANSPORT_MIN_SEND
 #define ISO_WIRE_EXTENTS_MAX 512 /* in one message; lists that are longer go in parts */
+#define ISO_WIRE_DENSE_MAX 64    /* ranges of slots */
 
 typedef enum iso_msg_type {
     ISO_MSG_HELLO = 1,         /* first message to a peer: cookie, rkey of the sender's space */
@@ -55,7 +56,9 @@ typedef struct iso_msg {
     const void *data;     /* HELLO: rkey; COMMIT: user header. Points into the bytes decoded */
     uint32_t data_len;
     uint32_t extent_count;
+    uint32_t dense_count; /* RESERVE, last part: slots that will be (nearly) filled, a hint */
     iso_extent_t extents[ISO_WIRE_EXTENTS_MAX];
+    iso_extent_t dense[ISO_WIRE_DENSE_MAX];
 } iso_msg_t;
 
 /* Bytes written to buf (ISO_WIRE_MAX long). The message must be sound: counts within the limits. */

@@ -66,6 +66,8 @@ static void print_backing(const iso_params_t *given, iso_backing_t backing, cons
     }
     if (backing == ISO_BACKING_AUTO)
         printf("  %-16s  chooses %s here\n", name, iso_backing_name(job));
+    else if (strcmp(iso_backing_name(job), name) != 0)
+        printf("  %-16s  not available: %s instead\n", name, iso_backing_name(job));
     else
         printf("  %-16s  available\n", name);
     iso_finalize(job);
@@ -76,6 +78,7 @@ static void print_backings(const iso_params_t *params)
     printf("backings\n");
     print_backing(params, ISO_BACKING_SHARED, "shared");
     print_backing(params, ISO_BACKING_PRIVATE, "private");
+    print_backing(params, ISO_BACKING_ANON, "anon");
     print_backing(params, ISO_BACKING_AUTO, "auto");
     printf("\n");
 }

@@ -34,7 +34,8 @@ static const char usage[] =
     "  -D nodes:BYTES  migrate_frag: size of a block (default 64)\n"
     "  -n ITERATIONS   warm iterations, 1 to 1000 (default 21)\n"
     "  -h              this help\n"
-    "ISO_BACKING=private ISO_NODE_SIZE=1 measures puts, ISO_BACKING=shared handing over.\n";
+    "ISO_BACKING=private (or anon) ISO_NODE_SIZE=1 measures puts, ISO_BACKING=shared handing "
+    "over.\n";
 
 static iso_job_t *job;
 static bool first; /* is this rank 0, which has the heaps and prints? */

@@ -5,9 +5,11 @@
 #include "machine.h"
 #include <inttypes.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -16,6 +18,7 @@
 #define ANON_HUGE "/sys/kernel/mm/transparent_hugepage/enabled"
 #define OVERCOMMIT "/proc/sys/vm/overcommit_memory"
 #define MAP_COUNT "/proc/sys/vm/max_map_count"
+#define YAMA "/proc/sys/kernel/yama/ptrace_scope"
 
 #define CAP_IPC_LOCK_BIT 14 /* lifts RLIMIT_MEMLOCK */
 #define SMALL_MEMLOCK (UINT64_C(1) << 30)
@@ -119,6 +122,39 @@ static bool locks_without_limit(void)
             (capabilities >> CAP_IPC_LOCK_BIT & 1) != 0);
 }
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
+
+/* Does the kernel make 2 MiB of new memory, anonymous or of a memory object, a huge page on request? */
+static bool makes_huge_page(bool anonymous)
+{
+    const size_t huge = (size_t)2 << 20;
+    const int fd = anonymous ? -1 : memfd_create("iso_info", MFD_CLOEXEC);
+    bool made = false;
+
+    if (anonymous || (fd >= 0 && ftruncate(fd, (off_t)(2 * huge)) == 0)) {
+        void *map = mmap(NULL, 2 * huge, PROT_READ | PROT_WRITE,
+                         anonymous ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED, fd, 0);
+        if (map != MAP_FAILED && anonymous) {
+            char *start = (char *)map + (huge - (uintptr_t)map % huge);
+            *start = 1;
+            made = madvise(start, huge, MADV_COLLAPSE) == 0;
+        } else if (map != MAP_FAILED) { /* aligned as its offset is */
+            char *start = (char *)map + (huge - (uintptr_t)map % huge) % huge;
+            if (mmap(start, huge, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == start) {
+                *start = 1;
+                made = madvise(start, huge, MADV_COLLAPSE) == 0;
+            }
+        }
+        if (map != MAP_FAILED)
+            munmap(map, 2 * huge);
+    }
+    if (fd >= 0)
+        close(fd);
+    return made;
+}
+
 void machine_print(void)
 {
     char buf[256], buf2[256];
@@ -132,6 +168,9 @@ void machine_print(void)
     printf("  huge pages        anonymous memory %s, ",
            choice_or_unknown(ANON_HUGE, buf, sizeof buf));
     printf("shared memory %s (shmem_enabled)\n", choice_or_unknown(SHMEM_HUGE, buf, sizeof buf));
+    printf(
+        "                    on request (MADV_COLLAPSE): anonymous memory %s, shared memory %s\n",
+        makes_huge_page(true) ? "yes" : "no", makes_huge_page(false) ? "yes" : "no");
     printf("  memory            %s, available %s\n", memory_text("MemTotal", buf),
            memory_text("MemAvailable", buf2));
     printf("  address space     %s (RLIMIT_AS)\n", limit_text(RLIMIT_AS, buf));
@@ -149,7 +188,7 @@ void machine_print(void)
            line_or_unknown(MAP_COUNT, buf, sizeof buf));
     printf("  ASLR              %s (kernel.randomize_va_space)\n",
            line_or_unknown("/proc/sys/kernel/randomize_va_space", buf, sizeof buf));
-    if (read_line("/proc/sys/kernel/yama/ptrace_scope", buf, sizeof buf))
+    if (read_line(YAMA, buf, sizeof buf))
         printf("  ptrace            %s (kernel.yama.ptrace_scope)\n", buf);
     printf("\n");
 }
@@ -159,10 +198,13 @@ void machine_advise(void)
     char buf[256];
     const char *huge = choice_or_unknown(SHMEM_HUGE, buf, sizeof buf);
 
-    if (strcmp(huge, "never") == 0 || strcmp(huge, "advise") == 0 || strcmp(huge, "deny") == 0)
-        printf("advice: shmem_enabled is '%s': the iso space gets no huge pages, and first touches "
-               "of it are slow; as root: echo within_size > " SHMEM_HUGE "\n",
-               huge);
+    if ((strcmp(huge, "never") == 0 || strcmp(huge, "advise") == 0 || strcmp(huge, "deny") == 0) &&
+        !makes_huge_page(false))
+        printf(
+            "advice: shmem_enabled is '%s' and the kernel makes no huge pages on request: the iso "
+            "space gets none, and first touches of it are slow; as root: echo within_size "
+            "> " SHMEM_HUGE "\n",
+            huge);
     if (!locks_without_limit() && limit_of(RLIMIT_MEMLOCK) < SMALL_MEMLOCK)
         printf("advice: only %s can be locked: transports that pin memory (InfiniBand) will not "
                "register much; raise it with 'ulimit -l' or in /etc/security/limits.conf\n",
@@ -175,6 +217,12 @@ void machine_advise(void)
         printf("advice: only %" PRIu64 " files can be open: connections to many ranks need more; "
                "raise it with 'ulimit -n'\n",
                limit_of(RLIMIT_NOFILE));
+    if (read_line(YAMA, buf, sizeof buf) && strtoull(buf, NULL, 10) > 1)
+        printf("advice: kernel.yama.ptrace_scope is %s: ranks of one host cannot write to each "
+               "other's "
+               "anonymous memory, and use ISO_BACKING=private instead of anon; as root: sysctl "
+               "kernel.yama.ptrace_scope=1\n",
+               buf);
     if (read_line(OVERCOMMIT, buf, sizeof buf) && strcmp(buf, "2") == 0)
         printf("advice: vm.overcommit_memory is 2: memory is refused beyond a commit limit of %s, "
                "also where much is free; as root: sysctl vm.overcommit_memory=0\n",

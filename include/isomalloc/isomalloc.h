@@ -23,8 +23,10 @@
  * for, and one that comes later aborts with a message. Heaps of one thread at a time are faster.
  *
  * Fork. The job is the process's that called iso_init. A child forked later may read the iso space
- * (it shares the memory, there is no copy on write), and must not allocate from it, free to it or
- * write to it; functions that would speak for its parent return ISO_ERR_INVALID. It may exec.
+ * and must not allocate from it, free to it or write to it; functions that would speak for its parent
+ * return ISO_ERR_INVALID. With backing anon the child sees the memory as it was at the fork, copied on
+ * write; with the others it shares it: it sees what changes, and what it writes would be written. It
+ * may exec.
  *
  * Errors. A function that can fail returns an iso_status_t; the first place that knows an error
  * logs one line that names the value and what to do. Output arguments come last, end in _p and are
@@ -97,9 +99,11 @@ typedef enum iso_thread_level {
 } iso_thread_level_t;
 
 typedef enum iso_backing {
-    ISO_BACKING_AUTO = 0,   /* shared where a node has several ranks, private where it has one */
-    ISO_BACKING_SHARED = 1, /* one memory object per node: a migration inside it moves no bytes */
-    ISO_BACKING_PRIVATE = 2 /* a memory object per rank, isolated from its node's other ranks */
+    ISO_BACKING_AUTO = 0,    /* shared where a node has several ranks, anon where it has one */
+    ISO_BACKING_SHARED = 1,  /* one memory object per node: a migration inside it moves no bytes */
+    ISO_BACKING_PRIVATE = 2, /* a memory object per rank, isolated from its node's other ranks */
+    ISO_BACKING_ANON = 3     /* anonymous memory of the rank, reached where the system allows it:
+                                tried by iso_init, which uses private (and says so) where it does not */
 } iso_backing_t;
 
 /* What faults when it is used, of a freed block that had slots of its own (more than 2 MiB). */
@@ -108,6 +112,12 @@ typedef enum iso_guard {
     ISO_GUARD_FIRST = 1, /* the page that it began in */
     ISO_GUARD_ALL = 2
 } iso_guard_t;
+
+typedef enum iso_huge_pages {
+    ISO_HUGE_PAGES_AUTO =
+        0, /* for memory that is about to be filled, where the kernel makes them */
+    ISO_HUGE_PAGES_NONE = 1
+} iso_huge_pages_t;
 
 typedef enum iso_log_level {
     ISO_LOG_ERROR = 0,
@@ -164,6 +174,7 @@ typedef struct iso_params {
     uint32_t guard_budget; /* guards at a time where each splits a mapping, before Linux 6.15 */
     bool poison; /* AddressSanitizer and Valgrind are told what is a block, where they run */
     bool verify_handover; /* metadata are looked over before a handover too, see iso_heap_stats */
+    iso_huge_pages_t huge_pages;
 
     const struct iso_bootstrap *caller_bootstrap; /* the caller's own; NULL: by `bootstrap` */
     iso_arrival_fn arrival;

@@ -64,7 +64,9 @@ typedef struct iso_transport_caps {
     uint32_t struct_size;
     bool pins_memory; /* registration pins pages: it is bounded, and mappings must not change */
     bool one_sided;   /* puts complete while the target's CPU does nothing (tried, not hoped) */
-    bool needs_fd;    /* regions must come with the memory object that backs them */
+    bool needs_fd;    /* regions must come with the memory object that backs them. If not, and if it
+                         shares_host, the system may still forbid a peer to write to memory without
+                         one: before it relies on that, the library tries a put between neighbours */
     bool shares_host; /* reaches only ranks on this host */
     bool sees_death;  /* reports ISO_FAILURE_DEAD of every connected peer that dies, by itself */
     size_t max_send;  /* longest message, >= ISO_TRANSPORT_MIN_SEND */
@@ -77,7 +79,7 @@ typedef struct iso_memory {
     void *address;
     uint64_t length;
     int fd;          /* the memfd that backs it, open in this process; -1: anonymous memory */
-    uint64_t offset; /* of `address` in it */
+    uint64_t offset; /* of `address` in it; 0 without one */
 } iso_memory_t;
 
 typedef struct iso_transport_ops {

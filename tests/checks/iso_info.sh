@@ -47,9 +47,9 @@ for arguments in -x --nothing word '-v word'; do
 done
 
 run 0
-for line in '^libisomalloc ' '^  page size  +[0-9]+ KiB$' '^  base  +0x[0-9a-f]+00000$' \
+for line in '^libisomalloc ' '^  page size  +[0-9]+ KiB$' '^ +on request .MADV_COLLAPSE.: anonymous memory (yes|no), shared memory (yes|no)$' '^  base  +0x[0-9a-f]+00000$' \
     '^  size  +[0-9.]+ [MGTP]iB, [0-9]+ slots$' '^  shared  +available$' '^  private  +available$' \
-    '^  auto  +chooses (shared|private) here$'; do
+    '^  anon  +available$' '^  auto  +chooses anon here$'; do
     grep -qE "$line" <<<"$output" || fail "no line '$line' in: $output"
 done
 

@@ -25,6 +25,7 @@ refused() {
 
 perftest() { "$bin/iso_run" -n 2 "$bin/iso_perftest" "$@"; }
 ISO_BACKING=private ISO_NODE_SIZE=1 prints '^ratio [0-9.]+ ' perftest -s 1000000 -n 2
+ISO_BACKING=anon ISO_NODE_SIZE=1 prints 'backing anon' perftest -s 1000000 -n 2
 ISO_BACKING=shared prints '^ratio [0-9.]+ ' perftest -t handover -s 5000000 -n 2
 ISO_BACKING=shared prints '^  warm, median +[0-9.]+ us' perftest -t handover -s 5000000 -n 2
 prints '^  warm, median +[0-9.]+ us' perftest -t migrate_lat -n 2

@@ -182,6 +182,10 @@ static void fill_extents(input_t *in, iso_msg_t *msg)
         msg->slots += length % 8;
     }
     msg->extent_count = count;
+    msg->dense_count = count; /* of the same bytes, right or wrong */
+    for (unsigned i = 0; i < count; i++)
+        msg->dense[i] = (iso_extent_t){msg->extents[i].first + msg->extents[i].count % 3,
+                                       msg->extents[i].count};
 }
 
 static uint64_t epoch_near(input_t *in, uint64_t heap)
@@ -381,7 +385,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     params.backing = ISO_BACKING_PRIVATE;
     params.space_size = (uint64_t)96 << 20; /* 48 slots */
     params.retain = (uint64_t)4 << 20;
-    params.timeout = take(&in) % 4 == 0 ? 1e-6 : 1000; /* every step times out, or none */
+    const unsigned how = take(&in);
+    params.timeout = how % 4 == 0 ? 1e-6 : 1000; /* every step times out, or none */
+    params.huge_pages = how >= 240 ? ISO_HUGE_PAGES_AUTO : ISO_HUGE_PAGES_NONE; /* slow */
     params.log_level = ISO_LOG_ERROR;
     CHECK(iso_init(&params, &job) == ISO_OK);
     heap_new(0);

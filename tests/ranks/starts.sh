@@ -36,7 +36,7 @@ refused "space sizes differ" "ISO_SPACE_SIZE" bash -c 'one_differs ISO_SPACE_SIZ
 refused "backings differ" "ISO_BACKING" bash -c 'one_differs ISO_BACKING private'
 refused "node sizes differ" "ISO_NODE_SIZE" bash -c 'one_differs ISO_NODE_SIZE 1'
 refused "base beyond all addresses" "ISO_SPACE_BASE=0xffff.*beyond" env ISO_SPACE_BASE=0xffffffff80000000 "$program" base
-refused "RLIMIT_FSIZE too small" "ulimit -f" bash -c 'ulimit -f 1000; "$program" base'
+refused "RLIMIT_FSIZE too small" "ulimit -f" env ISO_BACKING=private bash -c 'ulimit -f 1000; "$program" base'
 refused "RLIMIT_NOFILE too small" "ulimit -n" bash -c 'ulimit -n 7; "$program" base'
 refused "mpirun without its module" "OMPI_COMM_WORLD_SIZE.*pmix" env OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_RANK=0 "$program" base
 refused "srun without its module" "SLURM_STEP_NUM_TASKS.*pmix" env SLURM_STEP_NUM_TASKS=4 SLURM_PROCID=0 "$program" base

@@ -6,12 +6,13 @@
 
 namespace {
 
-iso_job_t *join(bool handler = true)
+iso_job_t *join(bool handler = true, iso_backing_t backing = ISO_BACKING_AUTO)
 {
     iso_params_t params;
     iso_job_t *job = nullptr;
     iso_params_init(&params);
     params.space_size = 1ull << 30;
+    params.backing = backing;
     params.poison = false; // a sanitizer would be the first to find what is done here
     params.fault_handler = handler;
     params.guard = ISO_GUARD_ALL;
@@ -81,7 +82,7 @@ TEST_CASE("use after free of a large block is named, and ends the process as eve
 TEST_CASE("memory that is not there is named")
 {
     const ChildResult child = in_child([] {
-        iso_job_t *job = join();
+        iso_job_t *job = join(true, ISO_BACKING_PRIVATE);
         iso_heap_t *heap = nullptr;
         iso_heap_create(job, &heap);
         volatile char *block = static_cast<char *>(iso_malloc(heap, 5 << 20));

@@ -268,9 +268,12 @@ TEST_CASE("only memory that peers can reach is registered", "[loopback]")
     Memory memory(1 << 20);
     iso_region_t *region = nullptr;
     iso_memory_t wrong = memory.all();
-    wrong.fd = -1;
+    wrong.fd = -2;
     CHECK(loopback().mem_register(rank.tp, &wrong, &region) == ISO_ERR_INVALID);
-    CHECK(rank.said("anonymous memory"));
+    wrong.fd = -1;
+    wrong.offset = 4096; // of what?
+    CHECK(loopback().mem_register(rank.tp, &wrong, &region) == ISO_ERR_INVALID);
+    wrong.offset = 0;
     wrong.fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
     wrong.length = 4096;
     CHECK(loopback().mem_register(rank.tp, &wrong, &region) == ISO_ERR_INVALID);
@@ -286,7 +289,7 @@ TEST_CASE("only memory that peers can reach is registered", "[loopback]")
         CHECK(loopback().mem_register(rank.tp, &wrong, &region) == ISO_ERR_INVALID);
     }
     CHECK(region == nullptr);
-    CHECK(rank.lines.size() == 7);
+    CHECK(rank.lines.size() == 8);
 }
 
 TEST_CASE("an rkey whose memory object is not what it says is refused", "[loopback]")

@@ -36,6 +36,9 @@ std::unique_ptr<iso_msg_t> message(iso_msg_type_t type, uint32_t extents)
     msg->extent_count = extents;
     for (uint32_t i = 0; i < extents; i++)
         msg->extents[i] = {i * 3, (i % 2 != 0u ? ISO_EXTENT_RUN : 0) | (i + 1)};
+    msg->dense_count = extents < ISO_WIRE_DENSE_MAX ? extents : ISO_WIRE_DENSE_MAX;
+    for (uint32_t i = 0; i < msg->dense_count; i++)
+        msg->dense[i] = {i * 5, i + 2};
     return msg;
 }
 
@@ -91,6 +94,9 @@ TEST_CASE("every message type survives the wire", "[wire]")
     REQUIRE(got->extent_count == 5);
     CHECK(got->extents[3].first == 9);
     CHECK(got->extents[3].count == (ISO_EXTENT_RUN | 4));
+    REQUIRE(got->dense_count == 5);
+    CHECK(got->dense[4].first == 20);
+    CHECK(got->dense[4].count == 6);
     REQUIRE(decode(encode(*message(ISO_MSG_NACK, 0)), got.get()) == ISO_OK);
     CHECK(got->reason == ISO_ERR_REFUSED);
     CHECK(got->about == ISO_MSG_COMMIT);
@@ -156,6 +162,13 @@ TEST_CASE("counts beyond the limits are refused", "[wire]")
     give[24] = 0xff; // extent count, after header and token
     give[25] = 0xff;
     CHECK(decode(give, got.get()) == ISO_ERR_INVALID);
+    std::vector<uint8_t> dense = encode(*message(ISO_MSG_RESERVE, 0));
+    REQUIRE(dense[dense.size() - 1] == 0); // the count of dense ranges comes last
+    dense[dense.size() - 2] = ISO_WIRE_DENSE_MAX + 1;
+    dense.resize(dense.size() + static_cast<size_t>(ISO_WIRE_DENSE_MAX + 1) * 8);
+    dense[4] = static_cast<uint8_t>(dense.size());
+    dense[5] = static_cast<uint8_t>(dense.size() >> 8);
+    CHECK(decode(dense, got.get()) == ISO_ERR_INVALID);
     auto reserve = message(ISO_MSG_RESERVE, 1);
     reserve->part = 2;
     reserve->parts = 2;

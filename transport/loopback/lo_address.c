@@ -177,7 +177,7 @@ bool lo_process_same(const lo_process_t *a, const lo_process_t *b)
     return a->pid == b->pid && a->start == b->start;
 }
 
-static bool has_ended(int pidfd)
+bool lo_process_ended(int pidfd)
 {
     struct pollfd set = {.fd = pidfd, .events = POLLIN};
 
@@ -194,7 +194,9 @@ int lo_process_watch(const lo_process_t *process, int *pidfd_p)
     /* Looked at after opening: if it is right now, the pidfd cannot be of an earlier process. */
     const uint64_t start = start_time(process->pid);
     if (start == 0)
-        error = has_ended(pidfd) ? ESRCH : errno == EMFILE || errno == ENFILE ? errno : EACCES;
+        error = lo_process_ended(pidfd)              ? ESRCH
+                : errno == EMFILE || errno == ENFILE ? errno
+                                                     : EACCES;
     else if (start != process->start)
         error = ESRCH;
     if (error != 0) {

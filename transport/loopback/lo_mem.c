@@ -1,8 +1,11 @@
 /*
  * lo_mem.c - registered memory and the keys to it.
  *
- * To register is to remember which memory object backs a range; nothing is pinned. An rkey names
- * the object by descriptor number, and by inode, because the number may be used again. That
+ * To register is to remember which memory object backs a range; nothing is pinned. Memory without one
+ * is the process's: its rkey names the process, which must be the one that was connected to, and
+ * lo_vm.c puts there.
+ *
+ * The rkey of an object names the object by descriptor number, and by inode, because the number may be used again. That
  * descriptor must stay open until the region is deregistered. A peer that unpacks the rkey opens
  * the object through /proc once, however many rkeys name it, and makes sure that it is a memfd that
  * holds the whole region. (Whoever has the object open can write to all of it: ranks of a job trust
@@ -23,9 +26,11 @@ typedef struct rkey_blob {
     uint32_t magic, version;
     uint32_t rank; /* whose memory it is */
     uint32_t region_id;
-    uint64_t address, length, offset, inode;
-    int32_t fd;
+    uint64_t address, length;
+    uint64_t offset, inode; /* of the object, 0 without one */
+    int32_t fd;             /* -1: without an object */
     uint32_t zero;
+    lo_process_t process;
 } rkey_blob_t;
 static_assert(sizeof(rkey_blob_t) <= ISO_TRANSPORT_RKEY_MAX, "rkeys have a limit");
 
@@ -39,16 +44,12 @@ static bool holds(int fd, uint64_t offset, uint64_t length, struct stat *st_p)
 iso_status_t lo_mem_register(iso_transport_t *tp, const iso_memory_t *memory,
                              iso_region_t **region_p)
 {
-    struct stat st;
+    struct stat st = {.st_ino = 0};
+    const bool object = memory->fd >= 0;
 
-    if (memory->fd < 0) {
-        lo_log(tp, ISO_LOG_ERROR,
-               "anonymous memory at %p cannot be registered: peers reach it through its memfd",
-               memory->address);
-        return ISO_ERR_INVALID;
-    }
     if (memory->length == 0 || memory->length > UINT64_MAX - (uintptr_t)memory->address ||
-        !holds(memory->fd, memory->offset, memory->length, &st)) {
+        (object && !holds(memory->fd, memory->offset, memory->length, &st)) ||
+        (!object && (memory->fd != -1 || memory->offset != 0))) {
         lo_log(tp, ISO_LOG_ERROR,
                "cannot register %" PRIu64
                " bytes at %p: descriptor %d is no memfd that has them at "
@@ -61,6 +62,8 @@ iso_status_t lo_mem_register(iso_transport_t *tp, const iso_memory_t *memory,
         lo_log(tp, ISO_LOG_ERROR, "no memory for a region");
         return ISO_ERR_NO_MEMORY;
     }
+    if (!object)
+        lo_vm_permit(tp);
     region->tp = tp;
     region->memory = *memory;
     region->inode = st.st_ino;
@@ -88,6 +91,7 @@ iso_status_t lo_rkey_pack(iso_region_t *region, void *buf, size_t *len_p)
         .offset = region->memory.offset,
         .inode = region->inode,
         .fd = region->memory.fd,
+        .process = region->tp->process,
     };
 
     if (*len_p < sizeof blob) {
@@ -168,17 +172,39 @@ static void release_file(iso_transport_t *tp, lo_file_t *file)
     free(file);
 }
 
+static iso_status_t find_or_open_file(iso_endpoint_t *ep, const rkey_blob_t *blob,
+                                      lo_file_t **file_p)
+{
+    lo_file_t *file = find_file(ep->tp, blob);
+
+    if (file == NULL)
+        return open_file(ep, blob, file_p);
+    const iso_status_t status = check_file(ep->tp, blob, file->fd);
+    if (status == ISO_OK)
+        *file_p = file;
+    return status;
+}
+
+static iso_status_t check_process(const iso_endpoint_t *ep, const rkey_blob_t *blob)
+{
+    if (lo_process_same(&blob->process, &ep->peer->process))
+        return ISO_OK;
+    lo_log(ep->tp, ISO_LOG_ERROR,
+           "region %u of rank %u is memory of process %" PRId32
+           ", and the rank is process %" PRId32,
+           blob->region_id, blob->rank, blob->process.pid, ep->peer->process.pid);
+    return ISO_ERR_INVALID;
+}
+
 iso_status_t lo_rkey_unpack(iso_endpoint_t *ep, const void *buf, size_t len, iso_rkey_t **rkey_p)
 {
     iso_transport_t *tp = ep->tp;
     rkey_blob_t blob;
-    lo_file_t *file;
-    iso_status_t status;
 
     memset(&blob, 0, sizeof blob);
     memcpy(&blob, buf, len < sizeof blob ? len : sizeof blob);
     if (len != sizeof blob || blob.magic != RKEY_MAGIC || blob.version != LO_VERSION ||
-        blob.rank != ep->peer->rank || blob.fd < 0 || blob.length == 0 ||
+        blob.rank != ep->peer->rank || blob.fd < -1 || blob.length == 0 ||
         blob.length > UINT64_MAX - blob.address || blob.length > UINT64_MAX - blob.offset) {
         lo_log(tp, ISO_LOG_ERROR, "%zu bytes are not an rkey of rank %u", len, ep->peer->rank);
         return ISO_ERR_INVALID;
@@ -188,15 +214,16 @@ iso_status_t lo_rkey_unpack(iso_endpoint_t *ep, const void *buf, size_t len, iso
         lo_log(tp, ISO_LOG_ERROR, "no memory for an rkey of rank %u", blob.rank);
         return ISO_ERR_NO_MEMORY;
     }
-    file = find_file(tp, &blob);
-    status = file != NULL ? check_file(tp, &blob, file->fd) : open_file(ep, &blob, &file);
+    const iso_status_t status =
+        blob.fd < 0 ? check_process(ep, &blob) : find_or_open_file(ep, &blob, &rkey->file);
     if (status != ISO_OK) {
         free(rkey);
         return status;
     }
-    file->rkeys++;
+    if (rkey->file != NULL)
+        rkey->file->rkeys++;
     rkey->tp = tp;
-    rkey->file = file;
+    rkey->rank = blob.rank;
     rkey->address = blob.address;
     rkey->length = blob.length;
     rkey->offset = blob.offset;
@@ -208,6 +235,7 @@ iso_status_t lo_rkey_unpack(iso_endpoint_t *ep, const void *buf, size_t len, iso
 void lo_rkey_destroy(iso_rkey_t *rkey)
 {
     rkey->tp->rkeys--;
-    release_file(rkey->tp, rkey->file);
+    if (rkey->file != NULL)
+        release_file(rkey->tp, rkey->file);
     free(rkey);
 }

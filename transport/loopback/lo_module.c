@@ -79,6 +79,7 @@ static iso_status_t lo_open(const iso_transport_host_t *host, iso_transport_t **
         return ISO_ERR_NO_MEMORY;
     tp->host = host;
     tp->page_size = (size_t)sysconf(_SC_PAGESIZE);
+    tp->no_vm_writev = getenv("ISO_TEST_NO_VM_WRITEV") != NULL;
     status = check_host(tp);
     if (status != ISO_OK)
         goto free_tp;
@@ -129,12 +130,13 @@ static void lo_query(iso_transport_t *tp, iso_transport_caps_t *caps_p)
         .struct_size = sizeof *caps_p,
         .pins_memory = false,
         .one_sided = true,
-        .needs_fd = true,
+        .needs_fd = false,
         .shares_host = true,
         .sees_death = true,
         .max_send = LO_MAX_SEND,
         .max_put = LO_MAX_PUT,
-        .description = "processes of one user on one host: shared memory of the kernel alone",
+        .description = "processes of one user on one host: the kernel's shared memory, or its "
+                       "copying between processes",
     };
 }
 

@@ -1,5 +1,6 @@
 /*
- * lo_put.c - puts: bytes written into a peer's memory object while the peer does nothing.
+ * lo_put.c - puts: bytes written into a peer's memory object while the peer does nothing. (Into memory
+ * without one: lo_vm.c.)
  *
  * There are two ways to write a page, and each page has its own history (lo_window_t::heat):
  *
@@ -329,9 +330,9 @@ static iso_status_t check_put(const iso_endpoint_t *ep, const void *src, size_t 
                len, LO_MAX_PUT);
         return ISO_ERR_INVALID;
     }
-    if (rkey->file->rank != ep->peer->rank) {
+    if (rkey->rank != ep->peer->rank) {
         lo_log(ep->tp, ISO_LOG_ERROR, "a put to rank %u with an rkey of rank %u", ep->peer->rank,
-               rkey->file->rank);
+               rkey->rank);
         return ISO_ERR_INVALID;
     }
     if (!inside(rkey->address, rkey->length, remote, len)) {
@@ -364,6 +365,8 @@ iso_status_t lo_put(iso_endpoint_t *ep, const void *src, size_t len, iso_region_
         status = ISO_ERR_PEER_DEAD;
     if (status != ISO_OK)
         return status;
+    if (rkey->file == NULL)
+        return lo_vm_put(ep, from, len, remote);
     for (uint64_t offset = rkey->offset + (remote - rkey->address); len > 0;) {
         lo_window_t *window = get_window(tp, rkey->file, offset / LO_WINDOW_BYTES);
         const size_t at = offset % LO_WINDOW_BYTES;

@@ -15,7 +15,7 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
-#define LO_VERSION 1u
+#define LO_VERSION 2u
 #define LO_MAX_SEND 16384u
 #define LO_MAX_PUT ((size_t)1 << 20) /* bounds one call: 0.1 ms where warm, 0.4 ms where cold */
 #define LO_MAX_RANKS (64u * 64u * 64u)
@@ -134,7 +134,7 @@ struct iso_endpoint {
 struct iso_region {
     iso_transport_t *tp;
     iso_memory_t memory;
-    uint64_t inode; /* of the memfd: a descriptor's number is used again, this is not */
+    uint64_t inode; /* of the memfd: a descriptor's number is used again, this is not. 0: none */
     uint32_t id;
 };
 
@@ -150,8 +150,10 @@ typedef struct lo_file {
 
 struct iso_rkey {
     iso_transport_t *tp;
-    lo_file_t *file;
-    uint64_t address, length, offset; /* lies in the file, which was looked at */
+    uint32_t rank;
+    lo_file_t *file;          /* NULL: memory without an object, put to by process_vm_writev */
+    uint64_t address, length; /* at the peer */
+    uint64_t offset;          /* of address in the file, which holds all of it */
 };
 
 /* Figures are explained in lo_put.c. */
@@ -211,6 +213,7 @@ struct iso_transport {
     uint32_t next_region_id;
     lo_file_t *files;
     bool no_populate, no_windows; /* cannot be had here; said once */
+    bool no_vm_writev;            /* ISO_TEST_NO_VM_WRITEV: as if the kernel forbade it */
     lo_window_t *windows;         /* LO_WINDOWS */
     lo_window_t *buckets[LO_WINDOW_BUCKETS];
     lo_window_t *window_newest, *window_oldest;
@@ -229,6 +232,8 @@ iso_status_t lo_address_read(iso_transport_t *tp, uint32_t rank, const void *add
 bool lo_process_same(const lo_process_t *a, const lo_process_t *b);
 /* A pidfd of the process, readable when it ends. 0 or errno, ESRCH when it is gone. */
 int lo_process_watch(const lo_process_t *process, int *pidfd_p);
+/* Has it ended, reaped or not? */
+bool lo_process_ended(int pidfd);
 /* Opens again what descriptor fd of the process refers to; logs why not. */
 iso_status_t lo_process_open(const iso_transport_t *tp, uint32_t rank, const lo_process_t *process,
                              int fd, const char *what, int *fd_p);
@@ -274,6 +279,12 @@ iso_status_t lo_put(iso_endpoint_t *ep, const void *src, size_t len, iso_region_
                     uint64_t remote, iso_rkey_t *rkey, iso_completion_t *completion);
 iso_status_t lo_fence(iso_endpoint_t *ep);
 iso_status_t lo_flush(iso_endpoint_t *ep, iso_completion_t *completion);
+
+/* lo_vm.c: memory that no memory object backs. */
+/* Lets the job's ranks write to this process, where Yama asks for that. */
+void lo_vm_permit(const iso_transport_t *tp);
+iso_status_t lo_vm_put(const iso_endpoint_t *ep, const unsigned char *src, size_t len,
+                       uint64_t remote);
 
 /* lo_copy.c: memcpy for what another core has used last. */
 void lo_copy(void *to, const void *from, size_t len);
