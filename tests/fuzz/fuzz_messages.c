@@ -7,6 +7,7 @@
  * dropped has changed nothing, and every heap that is here has its contents.
  */
 #include "core/heap.h"
+#include "core/heap_layout.h"
 #include "core/wire.h"
 #include "fuzz_transport.h"
 #include <dlfcn.h>
@@ -115,8 +116,11 @@ static unsigned char mark_of(unsigned i)
 
 static void heap_new(unsigned i)
 {
-    if (heaps[i] || iso_heap_create(job, &heaps[i]) != ISO_OK)
+    iso_stats_t stats;
+    iso_stats(job, &stats);
+    if (heaps[i] || stats.slots_free == 0) /* it would wait for a peer to give some */
         return;
+    CHECK(iso_heap_create(job, &heaps[i]) == ISO_OK);
     unsigned char *block = iso_malloc(heaps[i], MARK_BYTES);
     if (block)
         memset(block, mark_of(i), MARK_BYTES);
@@ -266,8 +270,7 @@ static void answer(input_t *in, iso_msg_type_t type)
     memset(&msg, 0, sizeof msg);
     msg.type = type;
     msg.heap = (uintptr_t)heaps[i];
-    iso_heap_stats_t stats = {0};
-    msg.epoch = iso_heap_stats(heaps[i], &stats) == ISO_OK ? stats.epoch : 0;
+    msg.epoch = heaps[i]->epoch;
     msg.source = 1 + take(in) % 2;
     push(msg.source, bytes, iso_wire_encode(&msg, cookie, bytes));
     iso_progress(job);

@@ -659,7 +659,8 @@ inline own(r, h)
 #else
 #define can_claim(r, h, granted) \
     ((granted) -> is_word(r, h, WORD_LEFT, 0, 0, r) \
-               : (word(r, h).state != WORD_OWNED && word(r, h).state != WORD_MOVING && \
+               : (word(r, h).state != WORD_MOVING && \
+                  (word(r, h).state != WORD_OWNED || (word(r, h).target != r && gone[word(r, h).target])) && \
                   (word(r, h).state != WORD_CLAIMED || word(r, h).target == r || gone[word(r, h).target])))
 #endif
 #else
@@ -927,12 +928,12 @@ inline crash(r)
     gone[r] = 1;
     for (hh : 0 .. HEAPS - 1) {
         if
+        :: orphan[hh] && orphan_target[hh] == r -> may_be_lost[hh] = 1 /* and its source had ended before */
+        :: else
+        fi;
+        if
         :: at(r, hh).state == OWNED -> may_be_lost[hh] = 1
-        :: at(r, hh).state == ARRIVING ->
-            if
-            :: at(r, hh).in_step == ARRIVED || (orphan[hh] && orphan_target[hh] == r) -> may_be_lost[hh] = 1
-            :: else
-            fi
+        :: at(r, hh).state == ARRIVING && at(r, hh).in_step == ARRIVED -> may_be_lost[hh] = 1
         :: at(r, hh).state == MOVING || at(r, hh).state == IN_DOUBT ->
             if
             :: (at(r, hh).step != COMMITTED && at(r, hh).step != DOUBT) || nacked[hh] -> may_be_lost[hh] = 1
@@ -950,11 +951,7 @@ inline crash(r)
                 :: else
                 fi
             fi
-        :: else ->
-            if
-            :: orphan[hh] && orphan_target[hh] == r -> may_be_lost[hh] = 1
-            :: else
-            fi
+        :: else
         fi;
         request_clear(r, hh);
         incoming_clear(r, hh);
