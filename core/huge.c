@@ -11,6 +11,7 @@
 #define REST_SECONDS 1.0 /* after a call that cost more, and twice as long after each further one */
 #define REST_DOUBLED_MAX 6
 #define BATCH_SLOTS 8 /* in one call at most */
+#define LEAST_SLOTS 8 /* for which a call made while a peer waits pays */
 
 static uint64_t microseconds(double seconds)
 {
@@ -139,7 +140,10 @@ static bool is_of(const iso_job_t *job, uintptr_t heap_slot, uint64_t slot)
 void iso_huge_expect(iso_job_t *job, uintptr_t heap_slot, const iso_extent_t *ranges,
                      uint32_t count)
 {
-    if (count == 0 || rests(&job->huge))
+    uint64_t all = 0;
+    for (uint32_t r = 0; r < count; r++)
+        all += iso_extent_slots(&ranges[r]);
+    if (all < LEAST_SLOTS || rests(&job->huge))
         return;
     double deadline = iso_os_now() + ISO_HUGE_SECONDS;
     for (uint32_t r = count; r-- > 0;) {

@@ -10,7 +10,8 @@
  *     three quarters of its pages live). When the target has answered, it prepares them, from the end,
  *     while the source puts from the beginning: nobody waits for it, and what it is late for is put
  *     into small pages.
- * Only where most of a slot is not resident; there is no gain otherwise. A slot prepared is as
+ * Only where most of a slot is not resident; there is no gain otherwise. And for a heap of 16 MiB or more: a
+ * call makes every processor do something (lru_add_drain_all), which takes milliseconds where they are busy. A slot prepared is as
  * resident as the puts would make it: since no unit of it is free, retain's accounts stay right.
  *
  * Measured (virtual machine, us a slot, memory that the machine has at hand): MADV_COLLAPSE of several

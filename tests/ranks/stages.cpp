@@ -118,8 +118,14 @@ void run(const Path &path, bool stop, uint32_t victim, const std::string &stage,
 {
     iso_heap_t *heap = nullptr;
     const pid_t process = self == 2 ? process_of(victim) : 0;
-    if (path.granted && self == 1)
-        job.send(marked(job, size, mark), 0);
+    if (path.granted && self == 1) {
+        iso_heap_t *first = marked(job, size, mark);
+        iso_status_t status = ISO_OK;
+        do // ISO_TIMEOUT is short, and the machine may be busy
+            status = iso_wait(job.start(first, 0));
+        while (status == ISO_ERR_TIMED_OUT);
+        EXPECT_STATUS(ISO_OK, status);
+    }
     if (self == 0)
         heap = path.granted ? job.receive().heap : marked(job, size, mark);
     job.barrier();
