@@ -24,7 +24,7 @@ uintptr_t iso_heap_slot_of(const iso_heap_t *heap)
     return (uintptr_t)heap - ISO_HEAP_OFFSET;
 }
 
-uint64_t iso_heap_layout_digest(void)
+static uint64_t compute_digest(void)
 {
     const uint64_t facts[] = {
         ISO_SLOT_SIZE,
@@ -50,6 +50,17 @@ uint64_t iso_heap_layout_digest(void)
     for (size_t i = 0; i < ISO_CLASS_COUNT; i++)
         digest = (digest ^ (iso_classes[i].size + ((uint64_t)iso_classes[i].first << 32))) *
                  0x100000001b3u;
+    return digest;
+}
+
+uint64_t iso_heap_layout_digest(void)
+{
+    static ISO_ATOMIC(uint64_t) computed; /* the same for ever; every migration asks */
+    uint64_t digest = atomic_load_explicit(&computed, memory_order_relaxed);
+    if (digest == 0) {
+        digest = compute_digest();
+        atomic_store_explicit(&computed, digest, memory_order_relaxed);
+    }
     return digest;
 }
 

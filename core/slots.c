@@ -22,18 +22,18 @@ iso_status_t iso_slots_open(iso_slots_t *slots, uint32_t total, uint32_t rank, u
     if (!slots->table)
         return ISO_ERR_NO_MEMORY;
     slots->total = total;
-    slots->free = iso_os_table_map(bitmap_bytes(total));
+    slots->moved = iso_os_table_map(bitmap_bytes(total));
     slots->entered = iso_os_table_map(bitmap_bytes(total));
     slots->direct = iso_os_table_map(total);
-    if (!slots->free || !slots->entered || !slots->direct) {
+    if (!slots->moved || !slots->entered || !slots->direct) {
         iso_slots_close(slots);
         return ISO_ERR_NO_MEMORY;
     }
     iso_slots_strip(total, rank, size, &slots->strip_first, &slots->strip_count);
     slots->search_from = slots->strip_first;
-    slots->low = slots->high = slots->strip_first;
-    if (slots->strip_count > 0)
-        iso_slots_put(slots, slots->strip_first, slots->strip_count);
+    slots->low = slots->strip_first;
+    slots->high = slots->strip_first + slots->strip_count;
+    slots->free_count = slots->strip_count;
     return ISO_OK;
 }
 
@@ -41,7 +41,7 @@ void iso_slots_close(iso_slots_t *slots)
 {
     iso_os_table_unmap((void *)slots->direct, slots->total);
     iso_os_table_unmap(slots->entered, bitmap_bytes(slots->total));
-    iso_os_table_unmap(slots->free, bitmap_bytes(slots->total));
+    iso_os_table_unmap(slots->moved, bitmap_bytes(slots->total));
     iso_os_table_unmap((void *)slots->table, table_bytes(slots->total));
     memset(slots, 0, sizeof *slots);
 }
@@ -63,11 +63,6 @@ uint32_t iso_slots_home(uint32_t total, uint32_t size, uint32_t slot)
 static bool is_foreign(const iso_slots_t *slots, uint32_t slot)
 {
     return slot - slots->strip_first >= slots->strip_count;
-}
-
-static bool bit_get(const uint64_t *bits, uint32_t i)
-{
-    return bits[i / WORD_BITS] >> (i % WORD_BITS) & 1;
 }
 
 /* Sets or clears [first, first+count), a word at a time. */
@@ -103,6 +98,38 @@ static uint32_t bits_find(const uint64_t *bits, uint32_t from, uint32_t to, bool
     return to;
 }
 
+/* Where the slots from `from` on, up to `to` at most, are all of this rank's strip, or none of them. */
+static uint32_t same_home(const iso_slots_t *slots, uint32_t from, uint32_t to)
+{
+    uint32_t stop = to;
+    if (!is_foreign(slots, from))
+        stop = slots->strip_first + slots->strip_count;
+    else if (from < slots->strip_first)
+        stop = slots->strip_first;
+    return stop < to ? stop : to;
+}
+
+/* The first slot in [from, to) that is in the free set, or that is not (free false), or `to`. */
+static uint32_t free_find(const iso_slots_t *slots, uint32_t from, uint32_t to, bool free)
+{
+    while (from < to) {
+        uint32_t stop = same_home(slots, from, to);
+        uint32_t at = bits_find(slots->moved, from, stop, free == is_foreign(slots, from));
+        if (at < stop)
+            return at;
+        from = stop;
+    }
+    return to;
+}
+
+static void free_fill(iso_slots_t *slots, uint32_t first, uint32_t count, bool free)
+{
+    for (uint32_t end = first + count, stop; first < end; first = stop) {
+        stop = same_home(slots, first, end);
+        bits_fill(slots->moved, first, stop - first, free == is_foreign(slots, first));
+    }
+}
+
 static uint32_t foreign_in(const iso_slots_t *slots, uint32_t first, uint32_t count)
 {
     uint32_t low = first > slots->strip_first ? first : slots->strip_first;
@@ -114,9 +141,9 @@ static uint32_t foreign_in(const iso_slots_t *slots, uint32_t first, uint32_t co
 static bool find_run(const iso_slots_t *slots, uint32_t from, uint32_t to, uint32_t count,
                      uint32_t *first_p)
 {
-    while ((from = bits_find(slots->free, from, to, true)) < to) {
+    while ((from = free_find(slots, from, to, true)) < to) {
         uint32_t limit = to - from < count ? to : from + count;
-        uint32_t end = bits_find(slots->free, from, limit, false);
+        uint32_t end = free_find(slots, from, limit, false);
         if (end - from >= count) {
             *first_p = from;
             return true;
@@ -137,7 +164,7 @@ iso_status_t iso_slots_take(iso_slots_t *slots, uint32_t count, uint32_t *first_
     if (!find_run(slots, hint, slots->high, count, &first) &&
         !find_run(slots, slots->low, slots->high, count, &first))
         return ISO_ERR_NO_SPACE;
-    bits_fill(slots->free, first, count, false);
+    free_fill(slots, first, count, false);
     slots->free_count -= count;
     slots->foreign_free -= foreign_in(slots, first, count);
     slots->search_from = first + count;
@@ -147,7 +174,7 @@ iso_status_t iso_slots_take(iso_slots_t *slots, uint32_t count, uint32_t *first_
 
 void iso_slots_put(iso_slots_t *slots, uint32_t first, uint32_t count)
 {
-    bits_fill(slots->free, first, count, true);
+    free_fill(slots, first, count, true);
     if (slots->free_count == 0 || first < slots->low)
         slots->low = first;
     if (slots->free_count == 0 || first + count > slots->high)
@@ -160,9 +187,9 @@ void iso_slots_put(iso_slots_t *slots, uint32_t first, uint32_t count)
 
 bool iso_slots_take_exact(iso_slots_t *slots, uint32_t first, uint32_t count)
 {
-    if (bits_find(slots->free, first, first + count, false) != first + count)
+    if (free_find(slots, first, first + count, false) != first + count)
         return false;
-    bits_fill(slots->free, first, count, false);
+    free_fill(slots, first, count, false);
     slots->free_count -= count;
     slots->foreign_free -= foreign_in(slots, first, count);
     return true;
@@ -170,7 +197,7 @@ bool iso_slots_take_exact(iso_slots_t *slots, uint32_t first, uint32_t count)
 
 bool iso_slots_is_free(const iso_slots_t *slots, uint32_t slot)
 {
-    return bit_get(slots->free, slot);
+    return free_find(slots, slot, slot + 1, true) == slot;
 }
 
 bool iso_slots_next_foreign(const iso_slots_t *slots, uint32_t from, uint32_t *first_p,
@@ -189,10 +216,10 @@ bool iso_slots_next_foreign(const iso_slots_t *slots, uint32_t from, uint32_t *f
             return false;
         if (to > slots->high)
             to = slots->high;
-        uint32_t first = bits_find(slots->free, from, to, true);
+        uint32_t first = free_find(slots, from, to, true);
         if (first < to) {
             *first_p = first;
-            *count_p = bits_find(slots->free, first, to, false) - first;
+            *count_p = free_find(slots, first, to, false) - first;
             return true;
         }
         from = to;
@@ -230,6 +257,6 @@ bool iso_slots_unknown(const iso_slots_t *slots, const iso_extent_t *extent)
     uint32_t count = iso_extent_slots(extent), end = extent->first + count;
     if (count == 0 || end < extent->first || end > slots->total)
         return false;
-    return bits_find(slots->free, extent->first, end, true) == end &&
+    return free_find(slots, extent->first, end, true) == end &&
            bits_find(slots->entered, extent->first, end, true) == end;
 }

@@ -49,7 +49,9 @@ typedef struct iso_slots {
     ISO_ATOMIC(uint8_t) * direct;
 
     uint64_t *entered; /* bitmap: whose word in the table is not 0 */
-    uint64_t *free;    /* bitmap of the free set */
+    /* Bitmap: who is in the free set and was not when the job began, or the other way round. It began as the
+     * strip, of which most is never used: those bits, of half a megabyte and more, are never touched. */
+    uint64_t *moved;
     uint32_t free_count;
     uint32_t foreign_free; /* of those: not of this rank's strip */
     uint32_t search_from;  /* where the next search starts (next fit) */

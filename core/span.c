@@ -9,9 +9,10 @@
 #include <string.h>
 
 /* A page exception costs several times what it costs to have a page mapped along with others. The
- * first span of a class in a heap gets pages by the 16 KiB, so that a small heap stays small; later
- * spans, whose class is evidently in use, get all of theirs. */
-#define POPULATE_STEP ((size_t)16 << 10)
+ * first span of a class in a heap gets as many pages again as it has used, so that a small heap stays
+ * small; later spans, whose class is evidently in use, get all of theirs. Larger blocks of a small span
+ * are not populated: they may never be written to as a whole. */
+#define POPULATE_BLOCK_MAX ((size_t)8 << 10)
 
 void iso_span_damaged(const iso_heap_t *heap, const void *where, const char *what)
 {
@@ -344,9 +345,10 @@ static void populate(iso_span_t *span, size_t end)
         return;
     char *unit = (char *)iso_slot_of(span) +
                  ((size_t)unit_of_span(iso_slot_of(span), span) << ISO_UNIT_SHIFT);
-    size_t step = span->next != span ? ISO_UNIT_SIZE : POPULATE_STEP;
-    size_t to = (end + step - 1) / step * step;
-    if (to > ISO_UNIT_SIZE)
+    size_t to = (end + ISO_CHUNK_SIZE - 1) & ~(ISO_CHUNK_SIZE - 1);
+    if (to < 2 * from)
+        to = 2 * from;
+    if (to > ISO_UNIT_SIZE || span->next != span)
         to = ISO_UNIT_SIZE;
     iso_os_populate(unit + from, to - from);
     span->populate = (uint16_t)(to / ISO_CHUNK_SIZE);
@@ -403,7 +405,7 @@ static bool use(const iso_heap_t *heap, iso_span_t *span, iso_current_t *current
             if (words[i] & ~iso_all_free(class->count, i))
                 iso_span_damaged(heap, &words[i], iso_more_blocks);
             size_t offset = class->first + (size_t)i * 64 * class->size;
-            if (!class->in_chunk && class->size <= POPULATE_STEP / 2)
+            if (!class->in_chunk && class->size <= POPULATE_BLOCK_MAX)
                 populate(span, offset + ((size_t)__builtin_ctzll(words[i]) + 1) * class->size);
             span->current |= (uint16_t)(1u << at);
             *current = (iso_current_t){&words[i], area + offset, class->size,
