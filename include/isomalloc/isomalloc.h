@@ -315,7 +315,8 @@ ISO_API bool iso_in_range(const void *ptr);
 /* Starts to move the heap to rank dest, with header_len bytes (copied) for its arrival callback.
  * From the call on the heap is frozen: no call on it and no access to its blocks, until the request
  * ends; if it ends in ISO_OK the heap is dest's. If it ends in ISO_ERR_IN_DOUBT the heap stays
- * frozen, see iso_heap_state. Any other end leaves the heap here, unchanged and usable. dest may be
+ * frozen, see iso_heap_state. Any other end leaves the heap here, unchanged and usable; ISO_ERR_BUSY
+ * as an end: dest, or its node, has not yet read that an earlier attempt was given up. dest may be
  * this rank: no byte moves, the arrival callback runs. Many migrations may be under way at once.
  * Errors at once, with nothing changed: ISO_ERR_NOT_OWNER, ISO_ERR_BUSY, ISO_ERR_RANK,
  * ISO_ERR_INVALID (header too long, or NULL with a length), ISO_ERR_PEER_DEAD. The request is the caller's: iso_wait or
