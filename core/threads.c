@@ -65,6 +65,16 @@ static int start(pthread_t *thread, void *(*run)(void *), iso_job_t *job)
     return error;
 }
 
+/* A process gets these for what it did itself: they must end it, or be explained. */
+static bool is_of_fault(int number)
+{
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT, SIGSYS};
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+        if (number == faults[i])
+            return true;
+    return false;
+}
+
 static iso_status_t start_dump(iso_job_t *job)
 {
     iso_threads_t *threads = &job->threads;
@@ -72,6 +82,8 @@ static iso_status_t start_dump(iso_job_t *job)
     threads->dump_fd = eventfd(0, EFD_CLOEXEC);
     if (threads->dump_fd < 0)
         error = errno;
+    else if (is_of_fault(number))
+        error = EINVAL;
     if (!error)
         error = iso_signal_install(number, on_signal, SA_RESTART);
     if (!error) {
@@ -84,7 +96,7 @@ static iso_status_t start_dump(iso_job_t *job)
         return ISO_OK;
     iso_log(&job->logger, ISO_LOG_ERROR,
             "ISO_DUMP_SIGNAL=%d cannot be waited for (%s): give the number of a signal that can be "
-            "caught, such as 10 or 12, or 0 for none",
+            "caught and is no fault's, such as 10 or 12, or 0 for none",
             number, strerror(error));
     return error == EINVAL ? ISO_ERR_INVALID : ISO_ERR_SYSTEM;
 }

@@ -158,6 +158,8 @@ void refused()
     params.progress_thread = false;
     params.dump_signal = SIGKILL; // cannot be caught
     EXPECT_STATUS(ISO_ERR_INVALID, iso_init(&params, &job));
+    params.dump_signal = SIGSEGV; // would be waited for where it must be explained
+    EXPECT_STATUS(ISO_ERR_INVALID, iso_init(&params, &job));
     params.dump_signal = 0;
     EXPECT_STATUS(ISO_OK, iso_init(&params, &job));
     EXPECT_STATUS(ISO_OK, iso_finalize(job));
