@@ -7,6 +7,9 @@
 
 #ifdef __cplusplus
 #define ISO_ATOMIC(type) type
+#ifdef __clang__ /* and some end in an array of any length */
+#pragma clang diagnostic ignored "-Wc99-extensions"
+#endif
 #else
 #include <stdatomic.h>
 #define ISO_ATOMIC(type) _Atomic(type)

@@ -230,10 +230,10 @@ int iso_os_huge_make(void *address, size_t size, bool anon)
     /* The range stands apart from its mapping for as long as this takes, and is merged again. */
     if (anon && madvise(address, size, MADV_HUGEPAGE) != 0)
         return errno;
-    /* One page of each must be there; a read would show the zero page. A peer may be writing to it:
-     * nothing may come between reading and writing back. */
+    /* One page of each must be there; a read would show the zero page. A peer may be writing to it, so that
+     * nothing is written from here. */
     for (size_t at = 0; at < size; at += ISO_SLOT_SIZE)
-        __atomic_fetch_or((char *)address + at, 0, __ATOMIC_RELAXED);
+        iso_os_populate((char *)address + at, 1);
     int error = madvise(address, size, MADV_COLLAPSE) == 0 ? 0 : errno;
     if (anon)
         madvise(address, size, MADV_NOHUGEPAGE);

@@ -1,8 +1,5 @@
 // Heap corruption, found and named: a child damages its own heap's metadata and goes on; it has to end
 // by abort, with a line that names the heap and what is wrong, never by a signal or as if nothing were.
-#ifdef __clang__ // core's structures are C's
-#pragma clang diagnostic ignored "-Wc99-extensions"
-#endif
 #include "core/heap.h"
 #include "core/verify.h"
 #include "tests/unit/support.hpp"
