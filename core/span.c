@@ -377,7 +377,7 @@ static void chunk_init(iso_span_t *span, iso_chunk_t *chunk, unsigned at)
  * foretold. */
 static unsigned find_word(const uint64_t *words, const iso_class_t *class)
 {
-    unsigned last = (class->count - 1u) / 64, second = last ? 1 : 0, third = last > 1 ? 2 : 0;
+    unsigned last = (class->count - 1u) / 64 & 3, second = last ? 1 : 0, third = last > 1 ? 2 : 0;
     unsigned found = (words[0] != 0) | (unsigned)(words[second] != 0) << second |
                      (unsigned)(words[third] != 0) << third | (unsigned)(words[last] != 0) << last;
     return found ? (unsigned)__builtin_ctz(found) : 4;
