@@ -391,6 +391,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const unsigned how = take(&in);
     params.timeout = how % 4 == 0 ? 1e-6 : 1000; /* every step times out, or none */
     params.huge_pages = how >= 240 ? ISO_HUGE_PAGES_AUTO : ISO_HUGE_PAGES_NONE; /* slow */
+    params.poison = false; /* what peers put, and know of heaps, is read and stored here */
     params.log_level = ISO_LOG_ERROR;
     CHECK(iso_init(&params, &job) == ISO_OK);
     heap_new(0);
