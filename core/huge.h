@@ -22,6 +22,11 @@
  * A system without free huge pages takes long for each, as does a virtual machine whose host takes free
  * memory back: the first call is for one slot, and after a slow one nothing is prepared for a while. Where a transport pins memory nothing is (the pages would be replaced under the device).
  *
+ * Off unless ISO_HUGE_PAGES=auto: MADV_COLLAPSE waits for a kernel thread on every processor. Measured with a first
+ * migration of 64 MiB on quiet processors: up to 1.6 times as fast on anonymous memory, as fast as without on a
+ * memory object; where two ranks with real-time priority spin, 17 times slower. No bound of ours ends such
+ * a call once it has begun.
+ *
  * Giving back a part of a huge page splits it. The kernel does so at once for a memory object; of
  * anonymous memory it keeps the pages until memory is scarce, unless the page is split before.
  */

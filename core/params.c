@@ -43,9 +43,9 @@ static const char *const thread_level_names[] = {"single", "serialized", "multip
         "folders with modules, ':' between; empty: the install's own")                          \
     ROW(RETAIN, retain, SIZE, NULL, "256M",                                                     \
         "bytes of unused pages that a rank keeps resident for what comes next")                 \
-    ROW(HUGE_PAGES, huge_pages, ENUM, huge_pages_names, "auto",                                 \
-        "huge pages for memory that is about to be filled: auto (where the kernel makes them: " \
-        "Linux 6.1) or n")                                                                      \
+    ROW(HUGE_PAGES, huge_pages, ENUM, huge_pages_names, "n",                                    \
+        "huge pages for memory that is about to be filled: n, or auto (where the kernel makes " \
+        "them: Linux 6.1; making one waits for a kernel thread on every processor)")            \
     ROW(TIMEOUT, timeout, SECONDS, NULL, "10",                                                  \
         "seconds to wait for an answer before a migration is given up or in doubt")             \
     ROW(LOG_LEVEL, log_level, ENUM, iso_log_level_names, "warn",                                \

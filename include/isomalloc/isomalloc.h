@@ -114,9 +114,8 @@ typedef enum iso_guard {
 } iso_guard_t;
 
 typedef enum iso_huge_pages {
-    ISO_HUGE_PAGES_AUTO =
-        0, /* for memory that is about to be filled, where the kernel makes them */
-    ISO_HUGE_PAGES_NONE = 1
+    ISO_HUGE_PAGES_AUTO = 0, /* where the kernel makes them, of memory that is about to be filled */
+    ISO_HUGE_PAGES_NONE = 1  /* the default: making one waits for kernel threads */
 } iso_huge_pages_t;
 
 typedef enum iso_log_level {

@@ -52,7 +52,7 @@ bool kernel_can()
 bool wanted()
 {
     const char *setting = std::getenv("ISO_HUGE_PAGES");
-    return setting == nullptr || std::strcmp(setting, "n") != 0;
+    return setting != nullptr && std::strcmp(setting, "auto") == 0;
 }
 
 // The machine may have no huge page free at the moment, or be slow at it: the library then does without

@@ -62,7 +62,7 @@ TEST_CASE("without an environment the defaults hold", "[params]")
     CHECK_FALSE(params.core_dump);
     CHECK_FALSE(params.progress_thread);
     CHECK(params.dump_signal == 0);
-    CHECK(params.huge_pages == ISO_HUGE_PAGES_AUTO);
+    CHECK(params.huge_pages == ISO_HUGE_PAGES_NONE);
     CHECK(params.caller_bootstrap == nullptr);
     CHECK(params.arrival == nullptr);
     CHECK(params.arrival_arg == nullptr);
@@ -91,7 +91,7 @@ TEST_CASE("the environment sets every setting", "[params]")
         e6("ISO_BOOTSTRAP", "local"), e7("ISO_MODULE_PATH", "/a:/b"), e8("ISO_RETAIN", "0"),
         e9("ISO_TIMEOUT", "0.25"), e10("ISO_LOG_LEVEL", "error"),
         e11("ISO_THREAD_LEVEL", "serialized"), e12("ISO_CORE_DUMP", "yes"),
-        e13("ISO_PROGRESS_THREAD", "y"), e14("ISO_DUMP_SIGNAL", "12"), e15("ISO_HUGE_PAGES", "n");
+        e13("ISO_PROGRESS_THREAD", "y"), e14("ISO_DUMP_SIGNAL", "12"), e15("ISO_HUGE_PAGES", "auto");
     const iso_params_t params = defaults();
     CHECK(params.space_size == uint64_t(2) << 40);
     CHECK(params.space_base == 0x200000000000);
@@ -107,7 +107,7 @@ TEST_CASE("the environment sets every setting", "[params]")
     CHECK(params.core_dump);
     CHECK(params.progress_thread);
     CHECK(params.dump_signal == 12);
-    CHECK(params.huge_pages == ISO_HUGE_PAGES_NONE);
+    CHECK(params.huge_pages == ISO_HUGE_PAGES_AUTO);
 }
 
 TEST_CASE("sizes take binary suffixes and hexadecimal", "[params]")
