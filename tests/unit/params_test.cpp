@@ -91,7 +91,8 @@ TEST_CASE("the environment sets every setting", "[params]")
         e6("ISO_BOOTSTRAP", "local"), e7("ISO_MODULE_PATH", "/a:/b"), e8("ISO_RETAIN", "0"),
         e9("ISO_TIMEOUT", "0.25"), e10("ISO_LOG_LEVEL", "error"),
         e11("ISO_THREAD_LEVEL", "serialized"), e12("ISO_CORE_DUMP", "yes"),
-        e13("ISO_PROGRESS_THREAD", "y"), e14("ISO_DUMP_SIGNAL", "12"), e15("ISO_HUGE_PAGES", "auto");
+        e13("ISO_PROGRESS_THREAD", "y"), e14("ISO_DUMP_SIGNAL", "12"),
+        e15("ISO_HUGE_PAGES", "auto");
     const iso_params_t params = defaults();
     CHECK(params.space_size == uint64_t(2) << 40);
     CHECK(params.space_base == 0x200000000000);
