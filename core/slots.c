@@ -30,8 +30,7 @@ iso_status_t iso_slots_open(iso_slots_t *slots, uint32_t total, uint32_t rank, u
         return ISO_ERR_NO_MEMORY;
     }
     iso_slots_strip(total, rank, size, &slots->strip_first, &slots->strip_count);
-    slots->search_from = slots->strip_first;
-    slots->low = slots->strip_first;
+    slots->lowest = slots->strip_first;
     slots->high = slots->strip_first + slots->strip_count;
     slots->free_count = slots->strip_count;
     return ISO_OK;
@@ -138,10 +137,12 @@ static uint32_t foreign_in(const iso_slots_t *slots, uint32_t first, uint32_t co
     return high > low ? count - (high - low) : count;
 }
 
+/* *lowest_p: the first free slot at all. */
 static bool find_run(const iso_slots_t *slots, uint32_t from, uint32_t to, uint32_t count,
-                     uint32_t *first_p)
+                     uint32_t *lowest_p, uint32_t *first_p)
 {
-    while ((from = free_find(slots, from, to, true)) < to) {
+    *lowest_p = from = free_find(slots, from, to, true);
+    for (; from < to; from = free_find(slots, from, to, true)) {
         uint32_t limit = to - from < count ? to : from + count;
         uint32_t end = free_find(slots, from, limit, false);
         if (end - from >= count) {
@@ -155,19 +156,14 @@ static bool find_run(const iso_slots_t *slots, uint32_t from, uint32_t to, uint3
 
 iso_status_t iso_slots_take(iso_slots_t *slots, uint32_t count, uint32_t *first_p)
 {
-    uint32_t first, hint = slots->search_from;
-    if (count == 0 || slots->free_count < count)
-        return ISO_ERR_NO_SPACE;
-    if (hint < slots->low || hint >= slots->high)
-        hint = slots->low;
-    /* a run may straddle the hint: the second search starts over from the low end, to the top */
-    if (!find_run(slots, hint, slots->high, count, &first) &&
-        !find_run(slots, slots->low, slots->high, count, &first))
+    uint32_t first, lowest;
+    if (count == 0 || slots->free_count < count ||
+        !find_run(slots, slots->lowest, slots->high, count, &lowest, &first))
         return ISO_ERR_NO_SPACE;
     free_fill(slots, first, count, false);
     slots->free_count -= count;
     slots->foreign_free -= foreign_in(slots, first, count);
-    slots->search_from = first + count;
+    slots->lowest = lowest < first ? lowest : first + count;
     *first_p = first;
     return ISO_OK;
 }
@@ -175,14 +171,12 @@ iso_status_t iso_slots_take(iso_slots_t *slots, uint32_t count, uint32_t *first_
 void iso_slots_put(iso_slots_t *slots, uint32_t first, uint32_t count)
 {
     free_fill(slots, first, count, true);
-    if (slots->free_count == 0 || first < slots->low)
-        slots->low = first;
+    if (slots->free_count == 0 || first < slots->lowest)
+        slots->lowest = first; /* warm slots again before untouched ones */
     if (slots->free_count == 0 || first + count > slots->high)
         slots->high = first + count;
     slots->free_count += count;
     slots->foreign_free += foreign_in(slots, first, count);
-    if (first < slots->search_from)
-        slots->search_from = first; /* warm slots again before untouched ones */
 }
 
 bool iso_slots_take_exact(iso_slots_t *slots, uint32_t first, uint32_t count)
@@ -206,8 +200,8 @@ bool iso_slots_next_foreign(const iso_slots_t *slots, uint32_t from, uint32_t *f
     uint32_t strip_end = slots->strip_first + slots->strip_count;
     if (slots->foreign_free == 0)
         return false;
-    if (from < slots->low)
-        from = slots->low;
+    if (from < slots->lowest)
+        from = slots->lowest;
     for (;;) {
         if (!is_foreign(slots, from) && slots->strip_count > 0)
             from = strip_end;

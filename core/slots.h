@@ -54,8 +54,7 @@ typedef struct iso_slots {
     uint64_t *moved;
     uint32_t free_count;
     uint32_t foreign_free; /* of those: not of this rank's strip */
-    uint32_t search_from;  /* where the next search starts (next fit) */
-    uint32_t low, high;    /* all free slots lie in [low, high) */
+    uint32_t lowest, high; /* all free slots lie in [lowest, high) */
 } iso_slots_t;
 
 static inline uintptr_t iso_slots_word_heap_slot(uintptr_t word)
@@ -75,7 +74,8 @@ void iso_slots_strip(uint32_t total, uint32_t rank, uint32_t size, uint32_t *fir
                      uint32_t *count_p);
 uint32_t iso_slots_home(uint32_t total, uint32_t size, uint32_t slot);
 
-/* Takes `count` adjacent slots out of the free set, or ISO_ERR_NO_SPACE. */
+/* Takes the lowest `count` adjacent slots out of the free set (first fit: those that were used before, and may
+ * still have their pages, go before untouched ones), or ISO_ERR_NO_SPACE. */
 iso_status_t iso_slots_take(iso_slots_t *slots, uint32_t count, uint32_t *first_p);
 /* Puts slots into the free set; they must be in neither place. */
 void iso_slots_put(iso_slots_t *slots, uint32_t first, uint32_t count);

@@ -37,7 +37,8 @@ TEST_CASE("strips cover the space without overlap, and home is whose strip it is
     }
 }
 
-TEST_CASE("taken runs are free, adjacent and never handed out twice", "[slots]")
+TEST_CASE("taken runs are free, adjacent, the lowest that fit, and never handed out twice",
+          "[slots]")
 {
     constexpr uint32_t total = 1000;
     Slots s(total, 1, 3);
@@ -46,20 +47,22 @@ TEST_CASE("taken runs are free, adjacent and never handed out twice", "[slots]")
         model[i] = true;
     std::mt19937 random(42);
     std::vector<std::pair<uint32_t, uint32_t>> taken;
-    auto longest = [&] {
-        uint32_t best = 0, run = 0;
-        for (bool free : model)
-            best = std::max(best, run = free ? run + 1 : 0);
-        return best;
+    auto lowest_fit = [&](uint32_t want) { // total: there is none
+        for (uint32_t i = 0, run = 0; i < total; i++)
+            if ((run = model[i] ? run + 1 : 0) == want)
+                return i + 1 - want;
+        return total;
     };
     for (int step = 0; step < 20000; step++) {
         if (random() % 2 == 0) {
             const uint32_t want = random() % 8 == 0 ? 1 + random() % 100 : 1 + random() % 4;
             uint32_t first = 0;
             const iso_status_t status = iso_slots_take(&s.slots, want, &first);
-            REQUIRE((status == ISO_OK) == (longest() >= want));
+            const uint32_t expected = lowest_fit(want);
+            REQUIRE((status == ISO_OK) == (expected < total));
             if (status != ISO_OK)
                 continue;
+            REQUIRE(first == expected);
             for (uint32_t i = first; i < first + want; i++) {
                 REQUIRE(model[i]);
                 model[i] = false;
