@@ -48,23 +48,23 @@ static void find_tiny(iso_block_t *block, const void *ptr, const char *what)
     if (!(block->span->live >> iso_chunk_number(chunk) & 1))
         no_block(block->heap, ptr, what, freed);
     iso_check(block->heap, chunk);
-    uint32_t index = iso_class_index(class, ptr);
-    if (index >= class->count)
+    uint32_t index;
+    if (!iso_class_index(class, ptr, &index) || index >= class->count)
         no_block(block->heap, ptr, what, in_block);
     block->word = &chunk->bits[index / 64];
     block->bit = UINT64_C(1) << index % 64;
     block->size = class->size;
 }
 
-static void find_small(iso_block_t *block, unsigned unit, const void *ptr, const char *what)
+static void find_small(iso_block_t *block, const void *ptr, const char *what)
 {
     const iso_class_t *class = &iso_classes[block->span->klass];
     if (class->in_chunk || class->count == 0)
         iso_span_damaged(block->heap, block->span, "a span's class");
-    uint32_t index = iso_class_index(class, ptr);
-    if (index >= class->count)
+    uint32_t index;
+    if (!iso_class_index(class, ptr, &index) || index >= class->count)
         no_block(block->heap, ptr, what, in_block);
-    block->word = &block->slot->bits[unit][index / 64];
+    block->word = &block->span->bits[index / 64];
     block->bit = UINT64_C(1) << index % 64;
     block->size = class->size;
 }
@@ -96,7 +96,7 @@ iso_block_t iso_block_find(const void *ptr, const char *what)
         find_tiny(&block, ptr, what);
         break;
     case ISO_SPAN_SMALL:
-        find_small(&block, unit, ptr, what);
+        find_small(&block, ptr, what);
         break;
     case ISO_SPAN_MEDIUM:
         if (!iso_medium_is_sound(block.slot, unit))

@@ -9,14 +9,6 @@
 
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 
-static bool all_free(const uint64_t *words, uint32_t count)
-{
-    for (unsigned i = 0; i * 64 < count; i++)
-        if (words[i] != iso_all_free(count, i))
-            return false;
-    return true;
-}
-
 /* What a bit that was just set may have changed: the span has room again, or its blocks are all free
  * and their memory goes. */
 static __attribute__((noinline)) void after_free(const void *ptr)
@@ -29,9 +21,9 @@ static __attribute__((noinline)) void after_free(const void *ptr)
     if (span->until == 0)
         iso_span_has_room(heap, span);
     if (span->kind == ISO_SPAN_TINY) {
-        if (all_free(chunk->bits, count))
+        if (iso_all_free(chunk->bits, count))
             iso_span_chunk_empty(heap, span, chunk);
-    } else if (all_free(slot->bits[iso_unit_of(ptr)], count)) {
+    } else if (iso_all_free(span->bits, count)) {
         iso_span_small_empty(heap, span);
     }
 }
@@ -57,9 +49,6 @@ static __attribute__((noinline)) void free_checked(void *ptr)
     iso_shared_leave(shared);
 }
 
-_Static_assert(sizeof(iso_span_t) == sizeof(((iso_slot_t *)0)->bits[0]),
-               "spans and their free bits are in step");
-
 /* The owner's path down to the first after_free. It looks at what iso_block_find looks at, but for
  * the slot's links to its heap, and leaves whatever is not as it should be to free_checked: a span that is
  * neither TINY nor SMALL, too, since such a one has no chunk that is live. TINY and SMALL are not told
@@ -80,9 +69,9 @@ void iso_free(void *ptr)
     iso_span_t *span = &iso_slot_of(ptr)->spans[iso_unit_of(ptr)];
     const iso_class_t *class = &iso_classes[span->klass];
     uint64_t *words = iso_span_words(span, ptr, class);
-    uint32_t index = iso_class_index(class, ptr);
-    if (!LIKELY((unsigned)span->live >> iso_chunk_number(ptr) & 1) ||
-        !LIKELY(index < class->count)) {
+    uint32_t index;
+    if (!LIKELY(iso_class_index(class, ptr, &index)) ||
+        !LIKELY((unsigned)span->live >> iso_chunk_number(ptr) & 1)) {
         free_checked(ptr);
         return;
     }
@@ -94,8 +83,7 @@ void iso_free(void *ptr)
     }
     free |= bit;
     words[index / 64] = free;
-    if (--span->until == 0 || free == UINT64_MAX ||
-        free == class->last_free) /* as it is when all are free */
+    if (--span->until == 0 || free == UINT64_MAX)
         after_free(ptr);
 }
 

@@ -36,7 +36,7 @@ static uint64_t compute_digest(void)
         offsetof(struct iso_heap, spans),
         offsetof(struct iso_heap, slots),
         offsetof(iso_slot_t, spans),
-        offsetof(iso_slot_t, bits),
+        offsetof(iso_span_t, bits),
         offsetof(iso_span_t, next),
         offsetof(iso_span_t, populate),
         ISO_HEAP_MAGIC,
@@ -48,7 +48,7 @@ static uint64_t compute_digest(void)
     for (size_t i = 0; i < sizeof facts / sizeof *facts; i++)
         digest = (digest ^ facts[i]) * 0x100000001b3u;
     for (size_t i = 0; i < ISO_CLASS_COUNT; i++)
-        digest = (digest ^ (iso_classes[i].size + ((uint64_t)iso_classes[i].first << 32))) *
+        digest = (digest ^ (iso_classes[i].size + ((uint64_t)iso_classes[i].count << 32))) *
                  0x100000001b3u;
     return digest;
 }

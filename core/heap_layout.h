@@ -73,9 +73,11 @@ typedef struct iso_span {
     uint16_t populate; /* pages of the unit that were not yet asked of the OS begin at this chunk;
                           only a hint, wrong after a migration at worst */
     struct iso_span *next, *prev;
+    uint64_t bits[4]; /* SMALL: its free bits */
 } iso_span_t;
 
-/* Free bits: 1 is a free block. SMALL spans have theirs in `bits`, at most 256. */
+/* Free bits: 0 is a block in use, 1 a free one, or none: a number that no block has. So all is free where
+ * all bits are set, and whoever frees what is no block finds it free already. */
 typedef struct iso_slot {
     uint64_t check;
     uint64_t heap;      /* address of the heap */
@@ -90,10 +92,9 @@ typedef struct iso_slot {
     struct iso_slot *next, *prev;
     uint64_t reserved; /* 0 */
     iso_span_t spans[ISO_UNITS_PER_SLOT];
-    uint64_t bits[ISO_UNITS_PER_SLOT][4];
 } iso_slot_t;
 
-/* A chunk of a TINY span that is live begins with this; the first block is at iso_class_t::first. */
+/* A chunk of a TINY span that is live begins with this. */
 typedef struct iso_chunk {
     uint64_t check;
     __extension__ uint64_t bits[]; /* free bits, as many words as the class needs */
@@ -104,8 +105,9 @@ typedef struct iso_chunk {
 typedef struct iso_current {
     uint64_t *word; /* never NULL: &heap->none when there is none */
     char *base;
-    uint32_t size; /* of a block */
-    uint32_t unit; /* that the blocks are in: its address / ISO_UNIT_SIZE */
+    uint64_t blocks; /* bits of *word that are of blocks; 0 when there is no word */
+    int32_t step;    /* from one block to the next, which is before it: minus their size */
+    uint32_t unit;   /* that the blocks are in: its address / ISO_UNIT_SIZE */
 } iso_current_t;
 
 struct iso_heap {
@@ -168,7 +170,7 @@ static inline uint64_t iso_heap_magic(const iso_heap_t *heap)
 }
 static inline iso_current_t iso_current_none(const iso_heap_t *heap)
 {
-    return (iso_current_t){(uint64_t *)&heap->none, NULL, 0, 0};
+    return (iso_current_t){.word = (uint64_t *)&heap->none};
 }
 #endif
 /* Where the block of a MEDIUM span begins. Unit 0 has tiny spans, and blocks of a whole slot. */
@@ -176,22 +178,28 @@ static inline char *iso_unit_base(const iso_slot_t *slot, unsigned unit)
 {
     return (char *)slot + (unit ? (size_t)unit << ISO_UNIT_SHIFT : ISO_SLOT_HEADER);
 }
-/* From a span to its free bits in the slot's header. */
-#define ISO_BITS_OF_SPAN (offsetof(iso_slot_t, bits) - offsetof(iso_slot_t, spans))
 /* Free bits of the area that `in_area` is in, of a TINY or SMALL span. No branch: which of them a
  * program's next block is in cannot be foretold. */
 static inline uint64_t *iso_span_words(const iso_span_t *span, const void *in_area,
                                        const iso_class_t *class_)
 {
-    uintptr_t bits = (uintptr_t)span + ISO_BITS_OF_SPAN;
+    uintptr_t bits = (uintptr_t)span->bits;
     uintptr_t in_chunk = (uintptr_t)iso_chunk_of(in_area)->bits;
     return (uint64_t *)(bits + ((in_chunk - bits) & class_->in_chunk));
 }
-/* The free bits of `count` blocks that are all free, word `index` of them. */
-static inline uint64_t iso_all_free(uint32_t count, unsigned index)
+/* Which bits of word `index` are of blocks, of which there are `count`. */
+static inline uint64_t iso_block_bits(uint32_t count, unsigned index)
 {
     uint32_t left = count > index * 64 ? count - index * 64 : 0;
     return left >= 64 ? UINT64_MAX : (UINT64_C(1) << left) - 1;
+}
+/* Are all the blocks of an area free? */
+static inline bool iso_all_free(const uint64_t *words, uint32_t count)
+{
+    for (unsigned i = 0; i * 64 < count; i++)
+        if (words[i] != UINT64_MAX)
+            return false;
+    return true;
 }
 
 #ifdef __cplusplus

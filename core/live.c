@@ -38,14 +38,15 @@ static void mask_small(uint64_t mask[MASK_WORDS], const iso_slot_t *slot, unsign
     uint32_t count = class->count;
     size_t base = (size_t)(iso_unit_base(slot, unit) - (const char *)slot);
     for (unsigned i = 0; i * 64 < count; i++) {
-        size_t first = base + (size_t)i * 64 * class->size;
-        uint64_t live = ~slot->bits[unit][i] & iso_all_free(count, i);
+        size_t index = (size_t)i * 64;
+        uint64_t live = ~slot->spans[unit].bits[i] & iso_block_bits(count, i);
         if (live == UINT64_MAX) {
-            mask_bytes(mask, first, (size_t)64 * class->size);
+            mask_bytes(mask, base + iso_class_offset(class, index + 63), (size_t)64 * class->size);
             continue;
         }
         for (; live; live &= live - 1)
-            mask_bytes(mask, first + (size_t)__builtin_ctzll(live) * class->size, class->size);
+            mask_bytes(mask, base + iso_class_offset(class, index + (size_t)__builtin_ctzll(live)),
+                       class->size);
     }
 }
 
@@ -152,14 +153,19 @@ typedef struct walk {
     void *arg;
 } walk_t;
 
-static bool walk_words(const walk_t *walk, const uint64_t *words, uint32_t count, char *base,
-                       size_t size)
+static bool walk_area(const walk_t *walk, char *area, const uint64_t *words,
+                      const iso_class_t *class)
 {
-    for (unsigned i = 0; i * 64 < count; i++)
-        for (uint64_t live = ~words[i] & iso_all_free(count, i); live; live &= live - 1)
-            if (!walk->fn(base + ((size_t)i * 64 + (size_t)__builtin_ctzll(live)) * size, size,
+    for (unsigned i = (class->count + 63) / 64; i-- > 0;) {
+        uint64_t live = ~words[i] & iso_block_bits(class->count, i);
+        while (live) {
+            unsigned last = 63 - (unsigned)__builtin_clzll(live); /* has the lowest address */
+            if (!walk->fn(area + iso_class_offset(class, (size_t)i * 64 + last), class->size,
                           walk->arg))
                 return false;
+            live &= ~(UINT64_C(1) << last);
+        }
+    }
     return true;
 }
 
@@ -170,14 +176,12 @@ static bool walk_span(const walk_t *walk, iso_slot_t *slot, unsigned unit)
     bool more = true;
     if (span->kind == ISO_SPAN_TINY) {
         for (unsigned i = 0; more && i < ISO_CHUNKS_PER_UNIT; i++) {
-            const iso_chunk_t *chunk = iso_chunk_at(slot, unit, i);
+            iso_chunk_t *chunk = iso_chunk_at(slot, unit, i);
             if (span->live >> i & 1)
-                more = walk_words(walk, chunk->bits, class->count, (char *)chunk + class->first,
-                                  class->size);
+                more = walk_area(walk, (char *)chunk, chunk->bits, class);
         }
     } else if (span->kind == ISO_SPAN_SMALL) {
-        more = walk_words(walk, slot->bits[unit], class->count, iso_unit_base(slot, unit),
-                          class->size);
+        more = walk_area(walk, iso_unit_base(slot, unit), span->bits, class);
     } else if (span->kind == ISO_SPAN_MEDIUM) {
         more = walk->fn(iso_unit_base(slot, unit), span->bytes, walk->arg);
     }

@@ -35,22 +35,27 @@ static iso_shared_t *enter(const iso_heap_t *heap)
     iso_fatal("iso_malloc: %p is no heap, or its header is damaged", (const void *)heap);
 }
 
+static inline bool has_block(const iso_current_t *current)
+{
+    return (*current->word & current->blocks) != 0;
+}
+
 static inline void *take(const iso_heap_t *heap, iso_current_t *current)
 {
-    uint64_t free = *current->word;
+    uint64_t bits = *current->word;
     const iso_chunk_t *chunk = iso_chunk_of(current->word);
     if (!LIKELY(iso_check_holds(chunk)))
         iso_check_failed(heap, chunk);
-    unsigned index = (unsigned)__builtin_ctzll(free);
-    *current->word = free & (free - 1);
-    return current->base + (size_t)index * current->size;
+    int64_t index = __builtin_ctzll(bits & current->blocks);
+    *current->word = bits & ~(UINT64_C(1) << index);
+    return current->base + index * current->step;
 }
 
 static void *malloc_class(iso_heap_t *heap, unsigned klass, size_t size)
 {
     iso_shared_t *shared = enter(heap);
     iso_current_t *current = shared ? &shared->current[klass] : &heap->current[klass];
-    bool found = *current->word || iso_span_refill(heap, klass, current);
+    bool found = has_block(current) || iso_span_refill(heap, klass, current);
     void *block = found ? take(heap, current) : no_room();
     if (iso_poison_active) { /* the next one comes here again */
         iso_span_let_go(heap, klass, current);
@@ -105,7 +110,7 @@ static void *malloc_large(iso_heap_t *heap, size_t size, size_t capacity, bool a
         iso_hold_grow(hold, (uint32_t)count, &address, &warm) != ISO_OK)
         return no_room();
     iso_slot_t *slot = (iso_slot_t *)address;
-    memset(slot, 0, offsetof(iso_slot_t, bits)); /* no unit of it is in a span */
+    memset(slot, 0, sizeof *slot); /* no unit of it is in a span */
     slot->check = iso_check_of(slot);
     slot->heap = (uintptr_t)heap;
     slot->run_bytes = bytes;
@@ -173,7 +178,7 @@ void *iso_malloc(iso_heap_t *heap, size_t size)
         klass = iso_class_of(size);
     else
         return malloc_big(heap, size, size, 1);
-    if (LIKELY(*heap->current[klass].word))
+    if (LIKELY(has_block(&heap->current[klass])))
         return take(heap, &heap->current[klass]);
     return malloc_small(heap, klass, size);
 }

@@ -188,7 +188,9 @@ static void shut_slot(const iso_slot_t *slot)
         const iso_span_t *span = &slot->spans[unit];
         for (unsigned i = 0; span->kind == ISO_SPAN_TINY && i < ISO_CHUNKS_PER_UNIT; i++)
             if (span->live >> i & 1)
-                open_up(iso_chunk_at(slot, unit, i), iso_classes[span->klass].first);
+                open_up(iso_chunk_at(slot, unit, i),
+                        iso_class_offset(&iso_classes[span->klass],
+                                         iso_classes[span->klass].count - 1));
     }
 }
 

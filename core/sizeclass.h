@@ -4,10 +4,15 @@
  * 16 to 128 in steps of 16, then four steps an octave up to 32 KiB (as jemalloc and mimalloc have
  * them). Classes up to ISO_TINY_MAX keep their free bits in each 4 KiB chunk, the others in the
  * slot's header: see heap_layout.h. Larger blocks have no class.
+ *
+ * The blocks of an area, a chunk (tiny) or a unit, are flush with its end, and numbered from there: the
+ * metadata that a tiny area begins with, or what is left over, is before them; and whatever runs over the
+ * end of the last one meets the metadata behind it at once.
  */
 #ifndef ISO_CORE_SIZECLASS_H
 #define ISO_CORE_SIZECLASS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,12 +27,10 @@ extern "C" {
 
 typedef struct iso_class {
     uint32_t size;
-    uint32_t reciprocal; /* of size, times 2^32, rounded up */
-    uint16_t first;      /* offset of the first block in its area: a chunk (tiny), or a unit */
-    uint16_t count;      /* blocks of an area */
-    uint16_t mask;       /* of an address: the offset in its area */
+    uint32_t count;      /* blocks of an area */
+    uint32_t mask;       /* of an address: the offset in its area */
+    uint64_t reciprocal; /* of size, times 2^32, rounded up */
     uint64_t in_chunk;   /* all ones: tiny, an area has its free bits in itself; 0: it has not */
-    uint64_t last_free;  /* free bits of an area's last word when all its blocks are free */
 } iso_class_t;
 /* As long as a class read from damaged metadata can ask for: no address is a block of the rows of zeros. */
 extern __attribute__((visibility("hidden"))) const iso_class_t iso_classes[256];
@@ -44,15 +47,24 @@ static inline unsigned iso_class_of(size_t size)
     return 19 + (log - 10) * 4 + (unsigned)((size - 1) >> (log - 2) & 3) + 1;
 }
 
-/* The number of the block that begins at this address, in its area; what is not less than the class's
- * count is none. One multiplication: for offsets below 64 KiB the product's upper half is the quotient,
- * and its lower half is less than the reciprocal if there is no remainder. An address before the first
- * block has a huge offset. */
-static inline uint32_t iso_class_index(const iso_class_t *class_, const void *address)
+/* Does a block of the class begin at this address, as far as its area's geometry goes? *index_p is its number,
+ * which may be one of no block (not less than the class's count), but has a free bit. One
+ * multiplication: the distance to the area's last byte is a multiple of the size, less one, if the
+ * product's lower half is within one reciprocal of its end, and then its upper half is the number. */
+static inline bool iso_class_index(const iso_class_t *class_, const void *address,
+                                   uint32_t *index_p)
 {
-    uint32_t offset = ((uint32_t)(uintptr_t)address & class_->mask) - class_->first;
-    uint64_t product = (uint64_t)offset * class_->reciprocal;
-    return (uint32_t)product < class_->reciprocal ? (uint32_t)(product >> 32) : UINT32_MAX;
+    uint32_t distance = ~(uint32_t)(uintptr_t)address & class_->mask;
+    uint64_t product = distance * class_->reciprocal;
+    *index_p = (uint32_t)(product >> 32);
+    return (uint32_t)((uint32_t)product + (uint32_t)class_->reciprocal) <
+           (uint32_t)class_->reciprocal;
+}
+
+/* Where block `index` begins, from the area's beginning. */
+static inline size_t iso_class_offset(const iso_class_t *class_, size_t index)
+{
+    return class_->mask + 1 - (index + 1) * class_->size;
 }
 
 #ifdef __cplusplus

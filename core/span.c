@@ -329,32 +329,12 @@ static iso_span_t *span_new(iso_heap_t *heap, unsigned klass)
     } else {
         span->kind = ISO_SPAN_SMALL;
         span->avail = span->live = 0xffff;
-        for (unsigned i = 0; i < 4; i++)
-            slot->bits[unit][i] = iso_all_free(class->count, i);
+        memset(span->bits, 0xff, sizeof span->bits);
     }
     iso_poison_unit(iso_unit_base(slot, unit), ISO_UNIT_SIZE - (unit ? 0 : ISO_SLOT_HEADER));
     span_list(heap, span);
     return span;
 }
-
-/* Has the pages up to `end` (an offset in the unit) mapped, if they have not been. */
-static void populate(iso_span_t *span, size_t end)
-{
-    size_t from = span->populate * ISO_CHUNK_SIZE;
-    if (from >= end)
-        return;
-    char *unit = (char *)iso_slot_of(span) +
-                 ((size_t)unit_of_span(iso_slot_of(span), span) << ISO_UNIT_SHIFT);
-    size_t to = (end + ISO_CHUNK_SIZE - 1) & ~(ISO_CHUNK_SIZE - 1);
-    if (to < 2 * from)
-        to = 2 * from;
-    if (to > ISO_UNIT_SIZE || span->next != span)
-        to = ISO_UNIT_SIZE;
-    iso_os_populate(unit + from, to - from);
-    span->populate = (uint16_t)(to / ISO_CHUNK_SIZE);
-}
-
-/* ---- where blocks come from ---- */
 
 static char *span_unit(const iso_span_t *span)
 {
@@ -362,24 +342,45 @@ static char *span_unit(const iso_span_t *span)
     return (char *)slot + ((size_t)unit_of_span(slot, span) << ISO_UNIT_SHIFT);
 }
 
+/* Has the unit's first `length` bytes mapped, of a SMALL span its last ones, if they have not been. */
+static void populate(iso_span_t *span, size_t length)
+{
+    size_t from = span->populate * ISO_CHUNK_SIZE;
+    if (from >= length)
+        return;
+    size_t to = (length + ISO_CHUNK_SIZE - 1) & ~(ISO_CHUNK_SIZE - 1);
+    if (to < 2 * from)
+        to = 2 * from;
+    if (to > ISO_UNIT_SIZE || span->next != span)
+        to = ISO_UNIT_SIZE;
+    size_t first = span->kind == ISO_SPAN_SMALL ? ISO_UNIT_SIZE - to : from;
+    iso_os_populate(span_unit(span) + first, to - from);
+    span->populate = (uint16_t)(to / ISO_CHUNK_SIZE);
+}
+
+/* ---- where blocks come from ---- */
+
 static void chunk_init(iso_span_t *span, iso_chunk_t *chunk, unsigned at)
 {
     const iso_class_t *class = &iso_classes[span->klass];
     populate(span, (at + 1) * ISO_CHUNK_SIZE);
-    iso_poison_chunk(chunk, class->first);
+    iso_poison_chunk(chunk, iso_class_offset(class, class->count - 1));
     chunk->check = iso_check_of(chunk);
     for (unsigned i = 0; i * 64 < class->count; i++)
-        chunk->bits[i] = iso_all_free(class->count, i);
+        chunk->bits[i] = UINT64_MAX;
     span->live |= (uint16_t)(1u << at);
 }
 
-/* The lowest of the class's words that is not 0, or 4. No branch: how many there are to look at cannot be
- * foretold. */
+/* The lowest of the class's words that has a free block, or 4. No branch: how many there are to look at
+ * cannot be foretold. */
 static unsigned find_word(const uint64_t *words, const iso_class_t *class)
 {
     unsigned last = (class->count - 1u) / 64 & 3, second = last ? 1 : 0, third = last > 1 ? 2 : 0;
-    unsigned found = (words[0] != 0) | (unsigned)(words[second] != 0) << second |
-                     (unsigned)(words[third] != 0) << third | (unsigned)(words[last] != 0) << last;
+    uint64_t blocks = iso_block_bits(class->count, last); /* the words before it are full of them */
+    unsigned found = (unsigned)((words[last] & blocks) != 0) << last;
+    found |= (unsigned)(words[0] != 0) & (last > 0);
+    found |= (unsigned)(words[second] != 0) << second & (unsigned)(last > 1) << 1;
+    found |= (unsigned)(words[third] != 0) << third & (unsigned)(last > 2) << 2;
     return found ? (unsigned)__builtin_ctz(found) : 4;
 }
 
@@ -402,13 +403,15 @@ static bool use(const iso_heap_t *heap, iso_span_t *span, iso_current_t *current
         iso_check(heap, iso_chunk_of(words));
         unsigned i = find_word(words, class);
         if (i < 4) {
-            if (words[i] & ~iso_all_free(class->count, i))
+            uint64_t blocks = iso_block_bits(class->count, i);
+            if (~words[i] & ~blocks)
                 iso_span_damaged(heap, &words[i], iso_more_blocks);
-            size_t offset = class->first + (size_t)i * 64 * class->size;
+            size_t index = (size_t)i * 64;
             if (!class->in_chunk && class->size <= POPULATE_BLOCK_MAX)
-                populate(span, offset + ((size_t)__builtin_ctzll(words[i]) + 1) * class->size);
+                populate(span, (index + (size_t)__builtin_ctzll(words[i]) + 1) * class->size);
             span->current |= (uint16_t)(1u << at);
-            *current = (iso_current_t){&words[i], area + offset, class->size,
+            *current = (iso_current_t){&words[i], area + iso_class_offset(class, index), blocks,
+                                       -(int32_t) class->size,
                                        (uint32_t)((uintptr_t)unit >> ISO_UNIT_SHIFT)};
             return true;
         }
@@ -498,23 +501,6 @@ void iso_span_small_empty(iso_heap_t *heap, iso_span_t *span)
         span_free(heap, span);
 }
 
-static bool tiny_is_empty(const iso_chunk_t *chunk, unsigned klass)
-{
-    uint32_t count = iso_classes[klass].count;
-    for (unsigned i = 0; i * 64 < count; i++)
-        if (chunk->bits[i] != iso_all_free(count, i))
-            return false;
-    return true;
-}
-
-static bool small_is_empty(const iso_slot_t *slot, unsigned unit)
-{
-    for (unsigned i = 0; i < 4; i++)
-        if (slot->bits[unit][i] != iso_all_free(iso_classes[slot->spans[unit].klass].count, i))
-            return false;
-    return true;
-}
-
 void iso_span_retire(iso_heap_t *heap, iso_current_t *current)
 {
     for (unsigned klass = 0; klass < ISO_CLASS_COUNT; klass++) {
@@ -522,12 +508,11 @@ void iso_span_retire(iso_heap_t *heap, iso_current_t *current)
         iso_span_t *span = iso_span_let_go(heap, klass, &current[klass]);
         if (!span)
             continue;
-        const iso_slot_t *slot = iso_slot_of(span);
         iso_check(heap, chunk);
         if (klass < ISO_TINY_CLASSES) {
-            if (tiny_is_empty(chunk, klass))
+            if (iso_all_free(chunk->bits, iso_classes[klass].count))
                 iso_span_chunk_empty(heap, span, chunk);
-        } else if (small_is_empty(slot, unit_of_span(slot, span))) {
+        } else if (iso_all_free(span->bits, iso_classes[klass].count)) {
             iso_span_small_empty(heap, span);
         }
     }

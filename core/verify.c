@@ -5,7 +5,7 @@
 #include "core/log.h"
 #include "core/shared.h"
 
-const char iso_more_blocks[] = "free bits of blocks that do not exist";
+const char iso_more_blocks[] = "blocks in use that do not exist";
 
 /* ---- whose end was written past ---- */
 
@@ -22,13 +22,10 @@ static const char *last_block(const iso_slot_t *slot, const char *before, size_t
     case ISO_SPAN_TINY: {
         const char *chunk = (const char *)iso_chunk_of(before);
         bool live = span->live >> iso_chunk_number(chunk) & 1;
-        return live && class->count
-                   ? chunk + class->first + (class->count - (size_t)1) * class->size
-                   : NULL;
+        return live && class->count ? chunk + iso_class_offset(class, 0) : NULL;
     }
     case ISO_SPAN_SMALL:
-        return class->count ? iso_unit_base(slot, unit) + (class->count - (size_t)1) * class->size
-                            : NULL;
+        return class->count ? iso_unit_base(slot, unit) + iso_class_offset(class, 0) : NULL;
     case ISO_SPAN_MEDIUM:
         *size_p = span->bytes;
         return iso_unit_base(slot, unit);
@@ -100,19 +97,21 @@ bool iso_current_is_sound(const iso_current_t *current, const iso_slot_t *slot, 
     const iso_span_t *span = &slot->spans[unit];
     unsigned at = class->in_chunk ? iso_chunk_number(current->word) : 0;
     if (span->kind != (class->in_chunk ? ISO_SPAN_TINY : ISO_SPAN_SMALL) || span->klass != klass ||
-        current->size != class->size || !(span->live >> at & 1) || !(span->current >> at & 1))
+        current->step != -(int32_t) class->size || !(span->live >> at & 1) ||
+        !(span->current >> at & 1))
         return false;
     const char *area = (const char *)slot + ((size_t)unit << ISO_UNIT_SHIFT) + at * ISO_CHUNK_SIZE;
     const uint64_t *bits = iso_span_words(span, area, class);
     size_t index = (size_t)(current->word - bits);
     return current->word >= bits && index * 64 < class->count && current->word == bits + index &&
-           current->base == area + class->first + index * 64 * class->size;
+           current->blocks == iso_block_bits(class->count, (unsigned)index) &&
+           current->base == area + iso_class_offset(class, index * 64);
 }
 
 static void verify_bits(const iso_heap_t *heap, const uint64_t *bits, uint32_t count)
 {
     for (unsigned i = 0; i * 64 < count; i++)
-        if (bits[i] & ~iso_all_free(count, i))
+        if (~bits[i] & ~iso_block_bits(count, i))
             iso_span_damaged(heap, &bits[i], iso_more_blocks);
 }
 
@@ -142,7 +141,7 @@ static void verify_small(const iso_heap_t *heap, const iso_slot_t *slot, unsigne
         iso_span_damaged(heap, span, "a span's class");
     if (span->live != 0xffff || (span->avail != 0xffff && span->avail != 0))
         iso_span_damaged(heap, span, "whether a span has room");
-    verify_bits(heap, slot->bits[unit], class->count);
+    verify_bits(heap, span->bits, class->count);
 }
 
 /* ---- slots ---- */
@@ -260,7 +259,7 @@ static void verify_current(const iso_heap_t *heap, const iso_current_t *current,
 {
     bool sound = current->unit != 0;
     if (current->word == &heap->none) {
-        sound = !current->base && !current->size && !current->unit;
+        sound = !current->base && !current->blocks && !current->step && !current->unit;
     } else if (sound) {
         const iso_slot_t *slot =
             iso_span_slot(heap, (const void *)((uintptr_t)current->unit << ISO_UNIT_SHIFT));

@@ -38,7 +38,7 @@ bool iso_medium_is_sound(const iso_slot_t *slot, unsigned unit);
 /* The places that blocks of the class come from, in this span of the heap. */
 bool iso_current_is_sound(const iso_current_t *current, const iso_slot_t *slot, unsigned unit,
                           unsigned klass);
-/* What a place in a heap's metadata is damaged by when it has free bits of no block. */
+/* What a place in a heap's metadata is damaged by when it has bits of no block that are not set. */
 extern const char iso_more_blocks[];
 
 #ifdef __cplusplus

@@ -628,18 +628,20 @@ TEST_CASE("the tables of size classes follow from the sizes", "[allocator]")
         const bool tiny = klass < ISO_TINY_CLASSES;
         const size_t area = tiny ? 4096 : 65536;
         CAPTURE(c.size);
-        CHECK(c.count == (area - c.first) / c.size);
-        CHECK(c.count <= 256);
+        const size_t words = (area / c.size + 63) / 64, metadata = tiny ? 8 + 8 * words : 0;
+        CHECK(c.count == (area - metadata) / c.size);
+        CHECK(words <= 4);
+        CHECK(c.mask == area - 1);
         CHECK(c.in_chunk == (tiny ? UINT64_MAX : 0));
-        CHECK(c.last_free == UINT64_MAX >> (63 - (c.count - 1) % 64));
-        CHECK(c.first >= (tiny ? (c.count + 7u) / 8 : 0));
-        // the number of every address of two areas: exact, or none
+        // the number of every address of two areas: exact, or none; one of no block has a bit, too
         unsigned wrong = 0;
         for (uintptr_t address = 0x200000000000; address < 0x200000000000 + 2 * area; address++) {
-            const size_t offset = address % area, in = offset - c.first;
-            const bool is_block = offset >= c.first && in % c.size == 0 && in / c.size < c.count;
-            const uint32_t index = iso_class_index(&c, reinterpret_cast<void *>(address));
-            wrong += is_block ? index != in / c.size : index < c.count;
+            const size_t to_end = area - address % area;
+            uint32_t index;
+            const bool is_block = iso_class_index(&c, reinterpret_cast<void *>(address), &index);
+            wrong += is_block != (to_end % c.size == 0) || index >= 64 * words ||
+                     (is_block && (index != to_end / c.size - 1 ||
+                                   iso_class_offset(&c, index) != address % area));
         }
         CHECK(wrong == 0);
     }

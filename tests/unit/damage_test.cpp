@@ -92,15 +92,15 @@ TEST_CASE("a write past the end of a chunk's last block is found by whatever com
     CAPTURE(size, length, fill, names[operation]);
     const ChildResult child = in_child([&] {
         const Own own;
-        // the last block of a chunk, and the first two of the chunk behind it
+        // the last block of a chunk, which is the first that is taken, and two of the chunk behind it
         std::vector<char *> blocks;
         while (blocks.size() < 3 ||
                iso_chunk_of(blocks[blocks.size() - 2]) == iso_chunk_of(blocks[blocks.size() - 3]))
             blocks.push_back(static_cast<char *>(iso_malloc(own.heap, size)));
-        char *last = blocks[blocks.size() - 3], *behind = blocks.back();
+        char *last = blocks.front(), *behind = blocks.back();
         fprintf(stderr, "heap %p: ... %p ... before it, %p of\n", (void *)own.heap,
                 (void *)iso_chunk_of(behind), (void *)last);
-        memset(iso_chunk_of(behind), fill, length); // from last + its size on, less the slack
+        memset(last + iso_usable_size(last), fill, length);
         operate(own.heap, behind, size, operation);
         return 0;
     });
@@ -216,8 +216,8 @@ std::vector<Word> metadata_of(const iso_heap_t *heap, const std::vector<char *> 
         add_words(&words, reinterpret_cast<const char *>(&span) + 8, 8,
                   span.kind == ISO_SPAN_FREE || span.kind == ISO_SPAN_REST);
         add_words(&words, reinterpret_cast<const char *>(&span) + 16, 16, !lists);
+        add_words(&words, span.bits, sizeof span.bits, true);
     }
-    add_words(&words, slot->bits, sizeof slot->bits, true);
     add_words(&words, heap, offsetof(struct iso_heap, root), false);
     add_words(&words, &heap->root, 8, true);
     add_words(&words, &heap->none, sizeof *heap - offsetof(struct iso_heap, none), false);
@@ -293,18 +293,18 @@ TEST_CASE("a heap with damaged metadata never ends in a crash, whatever is done 
     }
 }
 
-TEST_CASE("free bits of blocks that do not exist are found")
+TEST_CASE("blocks in use that do not exist are found")
 {
     const ChildResult child = in_child([] {
         const Own own;
         volatile uint64_t *bits = iso_chunk_of(iso_malloc(own.heap, 16))->bits;
-        bits[3] = bits[3] | UINT64_C(1) << 63;
+        bits[3] = bits[3] & ~(UINT64_C(1) << 63);
         depart(own.heap);
         return 0;
     });
     INFO(child.stderr_text);
     CHECK(child.aborted());
-    CHECK(contains(child.stderr_text, "blocks that do not exist"));
+    CHECK(contains(child.stderr_text, "blocks in use that do not exist"));
 }
 
 TEST_CASE("what arrives with a damaged first page is no heap")
