@@ -109,6 +109,7 @@ iso_block_t iso_block_find(const void *ptr, const char *what)
         if (!(atomic_load_explicit(&block.slot->free_units, memory_order_relaxed) >> unit & 1))
             iso_span_damaged(block.heap, block.span, "a unit in use has no span");
         no_block(block.heap, ptr, what, freed);
+    case ISO_SPAN_HEAP:
     case ISO_SPAN_REST:
         no_block(block.heap, ptr, what, in_block);
     default:

@@ -9,8 +9,8 @@
 #include "core/verify.h"
 #include <string.h>
 
-_Static_assert(ISO_HEAP_OFFSET + sizeof(struct iso_heap) <= ISO_SLOT_HEADER,
-               "the first slot's header and the heap share its first 4 KiB");
+_Static_assert(sizeof(iso_slot_t) <= ISO_SLOT_HEADER && sizeof(struct iso_heap) <= ISO_CHUNK_SIZE,
+               "each is one page where pages are smallest");
 
 #define HEAP_FLAGS ((uint32_t)ISO_HEAP_SHARED) /* all that there are */
 

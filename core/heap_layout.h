@@ -5,14 +5,15 @@
  * own slots, no lock, no function. Free state is kept as bit masks outside the blocks, as in musl's
  * mallocng: a free block holds nothing, so its page need not be shipped.
  *
- *   slot (2 MiB)   header in its first 4 KiB; 32 units of 64 KiB (unit 0 lacks the header's 4 KiB)
- *   span           one unit of blocks of one class (in unit 0 only a tiny one), or up to 32 units for one
- *                  medium block (unit 0 only as a part of all 32)
+ *   slot (2 MiB)   header in its first 4 KiB: of each of its 32 units of 64 KiB what is in it, and the free
+ *                  bits of small blocks. Unit 0 lacks the header's 4 KiB; in a heap's first slot it holds
+ *                  the heap
+ *   span           one unit of tiny or small blocks of one class (in unit 0 only tiny ones), or up to 32
+ *                  units for one medium block (unit 0 only as a part of all 32)
  *   chunk (4 KiB)  of a tiny span: its own free bits, then its blocks: a page with a live block
- *                  brings its metadata along, one without is not shipped
+ *                  brings its metadata along, one without is not shipped. Small blocks are few enough to a
+ *                  page to have theirs in the header, where they are in a few cache lines
  *   run            several slots for one large block, behind one header
- *
- * The heap itself lies behind the header of its first slot, in the same 4 KiB.
  *
  * Every 4 KiB that begin with metadata, tiny chunks and slot headers, begin with a check word, which
  * follows from its address: what runs over the end of the block before must write it first. Whoever
@@ -35,6 +36,7 @@ extern "C" {
 #define ISO_CHUNKS_PER_SLOT 512
 #define ISO_SLOT_HEADER ISO_CHUNK_SIZE
 #define ISO_MEDIUM_MAX (ISO_SLOT_SIZE - ISO_SLOT_HEADER)
+#define ISO_SPAN_WORDS 11 /* enough for blocks of 96 bytes */
 
 /* Magic numbers: a heap whose memory is anything else is not one. */
 #define ISO_HEAP_MAGIC UINT64_C(0x70616568696f7331)        /* in use, by one thread at a time */
@@ -47,6 +49,7 @@ extern "C" {
 
 typedef enum iso_span_kind {
     ISO_SPAN_FREE = 0, /* of a unit that no span uses; all else in the span is meaningless */
+    ISO_SPAN_HEAP,     /* unit 0 of a heap's first slot */
     ISO_SPAN_TINY,
     ISO_SPAN_SMALL,
     ISO_SPAN_MEDIUM, /* first unit of a medium block */
@@ -59,7 +62,7 @@ typedef struct iso_span {
     uint8_t units;  /* MEDIUM: of the block */
     uint8_t listed; /* in the heap's list of spans of its class with room; 2: to be again after */
     uint16_t avail; /* TINY: chunks that were not yet looked into since the span was listed, live or
-                       not. SMALL: any, or none */
+                       not. SMALL: words of free bits that were not, the last ones of all */
     uint16_t live;  /* TINY: chunks whose free bits are initialised; the others hold nothing.
                        SMALL: all. 0 in spans of other kinds: iso_free need not ask */
     union {
@@ -68,12 +71,13 @@ typedef struct iso_span {
             until; /* TINY, SMALL: 0 when as many blocks were freed, since the span was listed, as make
                            another visit worth while; counted on from there */
     };
-    uint16_t current;  /* TINY: chunks that an iso_current_t is in; SMALL: bit 0, or none. They stay
+    uint16_t current; /* TINY: chunks that an iso_current_t is in; SMALL: bit 0, or none. They stay
                           when their last block is freed. None while the heap is frozen */
-    uint16_t populate; /* pages of the unit that were not yet asked of the OS begin at this chunk;
-                          only a hint, wrong after a migration at worst */
+    uint16_t
+        populate; /* chunks that the OS was asked to map, of a TINY span from the unit's beginning,
+                          of a SMALL one from its end; only a hint, wrong after a migration at worst */
     struct iso_span *next, *prev;
-    uint64_t bits[4]; /* SMALL: its free bits */
+    uint64_t bits[ISO_SPAN_WORDS]; /* SMALL: its free bits */
 } iso_span_t;
 
 /* Free bits: 0 is a block in use, 1 a free one, or none: a number that no block has. So all is free where
@@ -105,7 +109,7 @@ typedef struct iso_chunk {
 typedef struct iso_current {
     uint64_t *word; /* never NULL: &heap->none when there is none */
     char *base;
-    uint64_t blocks; /* bits of *word that are of blocks; 0 when there is no word */
+    uint64_t blocks; /* bits of *word that are of blocks in populated pages; 0: there is no word */
     int32_t step;    /* from one block to the next, which is before it: minus their size */
     uint32_t unit;   /* that the blocks are in: its address / ISO_UNIT_SIZE */
 } iso_current_t;
@@ -125,7 +129,7 @@ struct iso_heap {
     iso_slot_t *slots[ISO_UNITS_PER_SLOT + 1]; /* by longest run of free units */
 };
 
-#define ISO_HEAP_OFFSET sizeof(iso_slot_t)
+#define ISO_HEAP_OFFSET ISO_SLOT_HEADER
 
 /* Of the check word of a slot's header or a live chunk. */
 static inline uint64_t iso_check_of(const void *metadata)

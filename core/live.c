@@ -2,7 +2,7 @@
  * live.c - which pages of a heap hold something, and which blocks are live: two walks over the same
  * metadata.
  *
- * Of a slot: its header's 4 KiB, always; of a tiny span the chunks marked live; of a small span the
+ * Of a slot: its header's 4 KiB, always; the heap, in its first one; of a tiny span the chunks marked live; of a small span the
  * chunks that a live block overlaps; of a medium or large block the pages of its usable bytes. In
  * 4 KiB chunks, rounded out to OS pages at the end.
  */
@@ -32,22 +32,29 @@ static void mask_bytes(uint64_t mask[MASK_WORDS], size_t offset, size_t length)
              (unsigned)((offset + length - 1) / ISO_CHUNK_SIZE));
 }
 
-static void mask_small(uint64_t mask[MASK_WORDS], const iso_slot_t *slot, unsigned unit)
+/* Is one of the blocks first to last in use? */
+static bool any_live(const uint64_t *words, unsigned first, unsigned last)
 {
-    const iso_class_t *class = &iso_classes[slot->spans[unit].klass];
-    uint32_t count = class->count;
-    size_t base = (size_t)(iso_unit_base(slot, unit) - (const char *)slot);
-    for (unsigned i = 0; i * 64 < count; i++) {
-        size_t index = (size_t)i * 64;
-        uint64_t live = ~slot->spans[unit].bits[i] & iso_block_bits(count, i);
-        if (live == UINT64_MAX) {
-            mask_bytes(mask, base + iso_class_offset(class, index + 63), (size_t)64 * class->size);
-            continue;
-        }
-        for (; live; live &= live - 1)
-            mask_bytes(mask, base + iso_class_offset(class, index + (size_t)__builtin_ctzll(live)),
-                       class->size);
+    for (unsigned i = first / 64; i <= last / 64; i++) {
+        unsigned low = i == first / 64 ? first % 64 : 0, high = i == last / 64 ? last % 64 : 63;
+        if (~words[i] & (UINT64_MAX >> (63 - high)) & (UINT64_MAX << low))
+            return true;
     }
+    return false;
+}
+
+/* Chunks of a small span that a live block overlaps. Bits that no block has are set. */
+static uint16_t small_chunks(const iso_span_t *span)
+{
+    const iso_class_t *class = &iso_classes[span->klass];
+    unsigned chunks = 0;
+    for (unsigned i = 0; i < ISO_CHUNKS_PER_UNIT; i++) { /* from the unit's end, as its blocks */
+        unsigned first = (unsigned)(i * ISO_CHUNK_SIZE) / class->size;
+        unsigned last = (unsigned)((i + 1) * ISO_CHUNK_SIZE - 1) / class->size;
+        if (any_live(span->bits, first, last))
+            chunks |= 1u << (ISO_CHUNKS_PER_UNIT - 1 - i);
+    }
+    return (uint16_t)chunks;
 }
 
 /* Does a span of the slot hold anything? The first slot's header is live by itself, the others' with
@@ -63,7 +70,9 @@ static void mask_slot(uint64_t mask[MASK_WORDS], const iso_slot_t *slot)
         if (span->kind == ISO_SPAN_TINY)
             mask[chunk / 64] |= (uint64_t)span->live << chunk % 64;
         else if (span->kind == ISO_SPAN_SMALL)
-            mask_small(mask, slot, unit);
+            mask[chunk / 64] |= (uint64_t)small_chunks(span) << chunk % 64;
+        else if (span->kind == ISO_SPAN_HEAP)
+            mask_bytes(mask, ISO_HEAP_OFFSET, sizeof(iso_heap_t));
         else if (span->kind == ISO_SPAN_MEDIUM)
             mask_bytes(mask, (size_t)(iso_unit_base(slot, unit) - (const char *)slot), span->bytes);
     }

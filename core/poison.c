@@ -150,11 +150,12 @@ static void each_extent(const iso_hold_t *hold, void (*fn)(const void *, size_t)
 
 void iso_poison_heap_new(const iso_heap_t *heap)
 {
+    if (!iso_poison_active)
+        return;
+    open_up(heap, sizeof *heap);
 #ifdef ISO_HAVE_VALGRIND
-    if (iso_poison_active)
-        VALGRIND_CREATE_MEMPOOL(heap, 0, 0);
+    VALGRIND_CREATE_MEMPOOL(heap, 0, 0);
 #endif
-    (void)heap;
 }
 
 static void forget_blocks(const iso_hold_t *hold)
@@ -184,6 +185,8 @@ static bool live_again(void *block, size_t size, void *arg)
 static void shut_slot(const iso_slot_t *slot)
 {
     shut((const char *)slot + ISO_SLOT_HEADER, ISO_SLOT_SIZE - ISO_SLOT_HEADER);
+    if (slot->spans[0].kind == ISO_SPAN_HEAP)
+        open_up((const char *)slot + ISO_HEAP_OFFSET, sizeof(iso_heap_t));
     for (unsigned unit = 0; unit < ISO_UNITS_PER_SLOT; unit++) {
         const iso_span_t *span = &slot->spans[unit];
         for (unsigned i = 0; span->kind == ISO_SPAN_TINY && i < ISO_CHUNKS_PER_UNIT; i++)

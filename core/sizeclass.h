@@ -21,8 +21,8 @@ extern "C" {
 #endif
 
 #define ISO_CLASS_COUNT 40
-#define ISO_TINY_CLASSES 11
-#define ISO_TINY_MAX 224
+#define ISO_TINY_CLASSES 5
+#define ISO_TINY_MAX 80
 #define ISO_CLASS_MAX 32768
 
 typedef struct iso_class {

@@ -132,6 +132,10 @@ void iso_span_slot_init(iso_heap_t *heap, iso_slot_t *slot, uint32_t warm)
     slot->check = iso_check_of(slot);
     slot->heap = (uintptr_t)heap;
     set_free_units(slot, UINT32_MAX);
+    if (slot == iso_slot_of(heap)) {
+        slot->spans[0].kind = ISO_SPAN_HEAP;
+        set_free_units(slot, ~1u);
+    }
     slot_relist(heap, slot);
     if (warm & ~1u)
         iso_retain_units_free(job_of(heap), slot, warm & ~1u);
@@ -182,11 +186,6 @@ iso_slot_t *iso_span_units_take(iso_heap_t *heap, unsigned count, bool any, unsi
     return slot;
 }
 
-static bool is_first(const iso_heap_t *heap, const iso_slot_t *slot)
-{
-    return iso_slot_of(heap) == slot;
-}
-
 static void give_slot(iso_heap_t *heap, iso_slot_t *slot)
 {
     slot_unlist(heap, slot);
@@ -208,7 +207,7 @@ void iso_span_units_give(iso_heap_t *heap, iso_slot_t *slot, unsigned first, uns
         iso_retain_units_free(job_of(heap), slot, mask & ~1u);
     slot_relist(heap, slot);
     iso_slot_t *empty = heap->slots[ISO_UNITS_PER_SLOT];
-    if (free_units(slot) == UINT32_MAX && !is_first(heap, slot) && (empty != slot || slot->next))
+    if (free_units(slot) == UINT32_MAX && (empty != slot || slot->next))
         give_slot(heap, slot); /* another empty one is kept already */
 }
 
@@ -292,7 +291,10 @@ static void visit_anew(const iso_heap_t *heap, iso_span_t *span)
 {
     unsigned unit = unit_of_span(iso_slot_of(span), span);
     span->listed = 1;
-    span->avail = unit ? 0xffff : 0xfffe; /* the header is no chunk */
+    if (span->kind == ISO_SPAN_SMALL)
+        span->avail = (uint16_t)((iso_classes[span->klass].count + 63) / 64);
+    else
+        span->avail = unit ? 0xffff : 0xfffe; /* the header is no chunk */
     span->until = patience(heap, span);
 }
 
@@ -320,19 +322,15 @@ static iso_span_t *span_new(iso_heap_t *heap, unsigned klass)
     iso_span_t *span = &slot->spans[unit];
     bool warm = unit && iso_retain_units_use(job_of(heap), slot, 1u << unit);
     memset(span, 0, sizeof *span);
+    span->kind = class->in_chunk ? ISO_SPAN_TINY : ISO_SPAN_SMALL;
     span->klass = (uint8_t)klass;
-    span->until = patience(heap, span);
     span->populate = warm ? ISO_CHUNKS_PER_UNIT : 0;
-    if (class->in_chunk) {
-        span->kind = ISO_SPAN_TINY;
-        span->avail = unit ? 0xffff : 0xfffe;
-    } else {
-        span->kind = ISO_SPAN_SMALL;
-        span->avail = span->live = 0xffff;
+    if (!class->in_chunk) {
+        span->live = 0xffff;
         memset(span->bits, 0xff, sizeof span->bits);
     }
     iso_poison_unit(iso_unit_base(slot, unit), ISO_UNIT_SIZE - (unit ? 0 : ISO_SLOT_HEADER));
-    span_list(heap, span);
+    span_list_again(heap, span);
     return span;
 }
 
@@ -342,12 +340,13 @@ static char *span_unit(const iso_span_t *span)
     return (char *)slot + ((size_t)unit_of_span(slot, span) << ISO_UNIT_SHIFT);
 }
 
-/* Has the unit's first `length` bytes mapped, of a SMALL span its last ones, if they have not been. */
-static void populate(iso_span_t *span, size_t length)
+/* Has the unit's first `length` bytes mapped, of a SMALL span its last ones, if they have not been. Returns
+ * how many are. */
+static size_t populate(iso_span_t *span, size_t length)
 {
     size_t from = span->populate * ISO_CHUNK_SIZE;
     if (from >= length)
-        return;
+        return from;
     size_t to = (length + ISO_CHUNK_SIZE - 1) & ~(ISO_CHUNK_SIZE - 1);
     if (to < 2 * from)
         to = 2 * from;
@@ -356,6 +355,7 @@ static void populate(iso_span_t *span, size_t length)
     size_t first = span->kind == ISO_SPAN_SMALL ? ISO_UNIT_SIZE - to : from;
     iso_os_populate(span_unit(span) + first, to - from);
     span->populate = (uint16_t)(to / ISO_CHUNK_SIZE);
+    return to;
 }
 
 /* ---- where blocks come from ---- */
@@ -371,24 +371,29 @@ static void chunk_init(iso_span_t *span, iso_chunk_t *chunk, unsigned at)
     span->live |= (uint16_t)(1u << at);
 }
 
-/* The lowest of the class's words that has a free block, or 4. No branch: how many there are to look at
- * cannot be foretold. */
-static unsigned find_word(const uint64_t *words, const iso_class_t *class)
+/* blocks: bits of the word that may be taken. */
+static void come_from(iso_span_t *span, unsigned at, char *area, uint64_t *words, unsigned i,
+                      uint64_t blocks, iso_current_t *current)
 {
-    unsigned last = (class->count - 1u) / 64 & 3, second = last ? 1 : 0, third = last > 1 ? 2 : 0;
-    uint64_t blocks = iso_block_bits(class->count, last); /* the words before it are full of them */
-    unsigned found = (unsigned)((words[last] & blocks) != 0) << last;
-    found |= (unsigned)(words[0] != 0) & (last > 0);
-    found |= (unsigned)(words[second] != 0) << second & (unsigned)(last > 1) << 1;
-    found |= (unsigned)(words[third] != 0) << third & (unsigned)(last > 2) << 2;
-    return found ? (unsigned)__builtin_ctz(found) : 4;
+    const iso_class_t *class = &iso_classes[span->klass];
+    span->current |= (uint16_t)(1u << at);
+    *current = (iso_current_t){.word = &words[i],
+                               .base = area + iso_class_offset(class, (size_t)i * 64),
+                               .blocks = blocks,
+                               .step = -(int32_t) class->size,
+                               .unit = (uint32_t)((uintptr_t)area >> ISO_UNIT_SHIFT)};
+}
+
+static void check_bits(const iso_heap_t *heap, const uint64_t *word, uint64_t blocks)
+{
+    if (~*word & ~blocks)
+        iso_span_damaged(heap, word, iso_more_blocks);
 }
 
 /* Chunks that hold something come first, and rather than a new one those that got room meanwhile. */
-static bool use(const iso_heap_t *heap, iso_span_t *span, iso_current_t *current)
+static bool use_tiny(const iso_heap_t *heap, iso_span_t *span, iso_current_t *current)
 {
     const iso_class_t *class = &iso_classes[span->klass];
-    char *unit = span_unit(span);
     while (span->avail) {
         unsigned live = span->avail & span->live;
         if (!live && span->listed == 2) {
@@ -396,28 +401,52 @@ static bool use(const iso_heap_t *heap, iso_span_t *span, iso_current_t *current
             continue;
         }
         unsigned at = (unsigned)__builtin_ctz(live ? live : span->avail);
-        char *area = unit + (at * ISO_CHUNK_SIZE & class->in_chunk);
+        iso_chunk_t *chunk = (iso_chunk_t *)(span_unit(span) + at * ISO_CHUNK_SIZE);
         if (!live)
-            chunk_init(span, (iso_chunk_t *)area, at);
-        uint64_t *words = iso_span_words(span, area, class);
-        iso_check(heap, iso_chunk_of(words));
-        unsigned i = find_word(words, class);
-        if (i < 4) {
+            chunk_init(span, chunk, at);
+        iso_check(heap, chunk);
+        for (unsigned i = 0; i * 64 < class->count; i++) {
             uint64_t blocks = iso_block_bits(class->count, i);
-            if (~words[i] & ~blocks)
-                iso_span_damaged(heap, &words[i], iso_more_blocks);
-            size_t index = (size_t)i * 64;
-            if (!class->in_chunk && class->size <= POPULATE_BLOCK_MAX)
-                populate(span, (index + (size_t)__builtin_ctzll(words[i]) + 1) * class->size);
-            span->current |= (uint16_t)(1u << at);
-            *current = (iso_current_t){&words[i], area + iso_class_offset(class, index), blocks,
-                                       -(int32_t) class->size,
-                                       (uint32_t)((uintptr_t)unit >> ISO_UNIT_SHIFT)};
-            return true;
+            check_bits(heap, &chunk->bits[i], blocks);
+            if (chunk->bits[i] & blocks) {
+                come_from(span, at, (char *)chunk, chunk->bits, i, blocks, current);
+                return true;
+            }
         }
-        span->avail &= (uint16_t)(class->in_chunk & ~(UINT64_C(1) << at)); /* SMALL: none */
+        span->avail &= (uint16_t) ~(1u << at);
     }
     return false;
+}
+
+/* Word by word; rather than one that nothing is in, those that got room meanwhile. */
+static bool use_small(const iso_heap_t *heap, iso_span_t *span, iso_current_t *current)
+{
+    const iso_class_t *class = &iso_classes[span->klass];
+    while (span->avail) {
+        unsigned i = (class->count + 63) / 64 - span->avail;
+        uint64_t blocks = iso_block_bits(class->count, i), word = span->bits[i];
+        check_bits(heap, &span->bits[i], blocks);
+        if (word == UINT64_MAX && span->listed == 2) {
+            visit_anew(heap, span);
+            continue;
+        }
+        if (word & blocks) {
+            size_t lowest = (size_t)i * 64 + (size_t)__builtin_ctzll(word);
+            if (class->size <= POPULATE_BLOCK_MAX)
+                blocks &= iso_block_bits(
+                    (uint32_t)(populate(span, (lowest + 1) * class->size) / class->size), i);
+            come_from(span, 0, span_unit(span), span->bits, i, blocks, current);
+            return true;
+        }
+        span->avail--;
+    }
+    return false;
+}
+
+static bool use(const iso_heap_t *heap, iso_span_t *span, iso_current_t *current)
+{
+    return span->kind == ISO_SPAN_TINY ? use_tiny(heap, span, current)
+                                       : use_small(heap, span, current);
 }
 
 iso_span_t *iso_span_let_go(iso_heap_t *heap, unsigned klass, iso_current_t *current)
@@ -461,11 +490,12 @@ static bool list_waiting(iso_heap_t *heap, unsigned klass)
 
 bool iso_span_refill(iso_heap_t *heap, unsigned klass, iso_current_t *current)
 {
-    iso_span_let_go(heap, klass, current);
+    const iso_span_t *checked = iso_span_let_go(heap, klass, current);
     for (;;) {
         iso_span_t *span = heap->spans[klass];
         if (span) {
-            iso_span_check(heap, span);
+            if (span != checked)
+                iso_span_check(heap, span);
             if (span->klass != klass || !span->listed ||
                 span->kind != (iso_classes[klass].in_chunk ? ISO_SPAN_TINY : ISO_SPAN_SMALL))
                 iso_span_damaged(heap, span, "a span is in the list of another class");
@@ -520,7 +550,6 @@ void iso_span_retire(iso_heap_t *heap, iso_current_t *current)
     iso_slot_t *slot = heap->slots[ISO_UNITS_PER_SLOT];
     for (iso_slot_t *next; slot; slot = next) {
         next = iso_span_slot(heap, slot)->next;
-        if (!is_first(heap, slot))
-            give_slot(heap, slot);
+        give_slot(heap, slot);
     }
 }

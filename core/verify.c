@@ -4,6 +4,7 @@
 #include "core/job.h"
 #include "core/log.h"
 #include "core/shared.h"
+#include <string.h>
 
 const char iso_more_blocks[] = "blocks in use that do not exist";
 
@@ -104,7 +105,8 @@ bool iso_current_is_sound(const iso_current_t *current, const iso_slot_t *slot, 
     const uint64_t *bits = iso_span_words(span, area, class);
     size_t index = (size_t)(current->word - bits);
     return current->word >= bits && index * 64 < class->count && current->word == bits + index &&
-           current->blocks == iso_block_bits(class->count, (unsigned)index) &&
+           current->blocks && !(current->blocks & (current->blocks + 1)) &&
+           !(current->blocks & ~iso_block_bits(class->count, (unsigned)index)) &&
            current->base == area + iso_class_offset(class, index * 64);
 }
 
@@ -139,7 +141,7 @@ static void verify_small(const iso_heap_t *heap, const iso_slot_t *slot, unsigne
     const iso_class_t *class = &iso_classes[span->klass];
     if (class->in_chunk || class->count == 0 || unit == 0)
         iso_span_damaged(heap, span, "a span's class");
-    if (span->live != 0xffff || (span->avail != 0xffff && span->avail != 0))
+    if (span->live != 0xffff || span->avail > (class->count + 63) / 64)
         iso_span_damaged(heap, span, "whether a span has room");
     verify_bits(heap, span->bits, class->count);
 }
@@ -163,6 +165,8 @@ static uint16_t current_in(const iso_slot_t *slot, unsigned unit, const sums_t *
     return span->kind == ISO_SPAN_TINY ? (uint16_t)(1u << iso_chunk_number(current->word)) : 1;
 }
 
+static const iso_span_t heaps_unit = {.kind = ISO_SPAN_HEAP};
+
 static void verify_spans(const iso_heap_t *heap, const iso_slot_t *slot, sums_t *sums)
 {
     uint32_t free = 0;
@@ -173,6 +177,11 @@ static void verify_spans(const iso_heap_t *heap, const iso_slot_t *slot, sums_t 
             if (span->live || span->avail)
                 iso_span_damaged(heap, span, "a unit that is in no span");
             free |= 1u << unit;
+            break;
+        case ISO_SPAN_HEAP:
+            if (unit != 0 || slot != iso_slot_of(heap) ||
+                memcmp(span, &heaps_unit, sizeof heaps_unit) != 0)
+                iso_span_damaged(heap, span, "the unit of the heap itself");
             break;
         case ISO_SPAN_TINY:
         case ISO_SPAN_SMALL:

@@ -159,7 +159,7 @@ TEST_CASE("threads allocate from a shared heap and free each other's blocks", "[
         },
         &live);
     iso_heap_thaw(hold);
-    CHECK(live == 4096);
+    CHECK(live == 8192);
     CHECK(shared.stats().slots == 1);
     void *again = iso_malloc(shared.heap, 100);
     CHECK(shared.stats().blocks == 1);
