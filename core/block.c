@@ -41,7 +41,7 @@ static void find_tiny(iso_block_t *block, const void *ptr, const char *what)
 {
     const iso_class_t *class = &iso_classes[block->span->klass];
     iso_chunk_t *chunk = iso_chunk_of(ptr);
-    if (!class->in_chunk)
+    if (!iso_class_is_tiny(block->span->klass))
         iso_span_damaged(block->heap, block->span, "a span's class");
     if ((void *)chunk == block->slot)
         no_block(block->heap, ptr, what, in_block);
@@ -59,12 +59,12 @@ static void find_tiny(iso_block_t *block, const void *ptr, const char *what)
 static void find_small(iso_block_t *block, const void *ptr, const char *what)
 {
     const iso_class_t *class = &iso_classes[block->span->klass];
-    if (class->in_chunk || class->count == 0)
+    if (!iso_class_is_small(block->span->klass))
         iso_span_damaged(block->heap, block->span, "a span's class");
     uint32_t index;
     if (!iso_class_index(class, ptr, &index) || index >= class->count)
         no_block(block->heap, ptr, what, in_block);
-    block->word = &block->span->bits[index / 64];
+    block->word = &iso_small_bits(block->span)[index / 64];
     block->bit = UINT64_C(1) << index % 64;
     block->size = class->size;
 }

@@ -23,7 +23,7 @@ static __attribute__((noinline)) void after_free(const void *ptr)
     if (span->kind == ISO_SPAN_TINY) {
         if (iso_all_free(chunk->bits, count))
             iso_span_chunk_empty(heap, span, chunk);
-    } else if (iso_all_free(span->bits, count)) {
+    } else if (iso_all_free(iso_small_bits(span), count)) {
         iso_span_small_empty(heap, span);
     }
 }
@@ -68,21 +68,21 @@ void iso_free(void *ptr)
     }
     iso_span_t *span = &iso_slot_of(ptr)->spans[iso_unit_of(ptr)];
     const iso_class_t *class = &iso_classes[span->klass];
-    uint64_t *words = iso_span_words(span, ptr, class);
     uint32_t index;
     if (!LIKELY(iso_class_index(class, ptr, &index)) ||
         !LIKELY((unsigned)span->live >> iso_chunk_number(ptr) & 1)) {
         free_checked(ptr);
         return;
     }
-    uint64_t free = words[index / 64], bit = UINT64_C(1) << index % 64;
+    uint64_t *word = &iso_class_words(class, ptr)[index / 64];
+    uint64_t free = *word, bit = UINT64_C(1) << index % 64;
     /* both tests in one: a bit that is set already, a check word that is not what it was */
-    if (!LIKELY(((free & bit) | iso_check_difference(iso_chunk_of(words))) == 0)) {
+    if (!LIKELY(((free & bit) | iso_check_difference(iso_class_base(class, ptr))) == 0)) {
         free_checked(ptr);
         return;
     }
     free |= bit;
-    words[index / 64] = free;
+    *word = free;
     if (--span->until == 0 || free == UINT64_MAX)
         after_free(ptr);
 }

@@ -36,7 +36,7 @@ extern "C" {
 #define ISO_CHUNKS_PER_SLOT 512
 #define ISO_SLOT_HEADER ISO_CHUNK_SIZE
 #define ISO_MEDIUM_MAX (ISO_SLOT_SIZE - ISO_SLOT_HEADER)
-#define ISO_SPAN_WORDS 11 /* enough for blocks of 96 bytes */
+#define ISO_SPAN_WORDS 12 /* enough for blocks of 96 bytes */
 
 /* Magic numbers: a heap whose memory is anything else is not one. */
 #define ISO_HEAP_MAGIC UINT64_C(0x70616568696f7331)        /* in use, by one thread at a time */
@@ -56,7 +56,12 @@ typedef enum iso_span_kind {
     ISO_SPAN_REST    /* another unit of it; klass: distance to its first */
 } iso_span_kind_t;
 
+/* Of one unit: two cache lines, the second of which is all that iso_free looks at for blocks of which there
+ * are at most 256 in a unit. */
 typedef struct iso_span {
+    uint64_t bits
+        [ISO_SPAN_WORDS]; /* SMALL: its free bits, see iso_small_bits. Unit 0 has none: the slot's
+                                      own words are here */
     uint8_t kind;
     uint8_t klass;
     uint8_t units;  /* MEDIUM: of the block */
@@ -77,25 +82,31 @@ typedef struct iso_span {
         populate; /* chunks that the OS was asked to map, of a TINY span from the unit's beginning,
                           of a SMALL one from its end; only a hint, wrong after a migration at worst */
     struct iso_span *next, *prev;
-    uint64_t bits[ISO_SPAN_WORDS]; /* SMALL: its free bits */
 } iso_span_t;
+#define ISO_SPAN_FIELDS \
+    offsetof(iso_span_t, kind) /* from here on all are of the span in unit 0, too */
 
 /* Free bits: 0 is a block in use, 1 a free one, or none: a number that no block has. So all is free where
  * all bits are set, and whoever frees what is no block finds it free already. */
 typedef struct iso_slot {
-    uint64_t check;
-    uint64_t heap;      /* address of the heap */
-    uint64_t run_bytes; /* usable size of the large block; else 0, as the two below */
-    uint32_t
-        run_slots; /* more than 0: a run; then only the fields up to `run_offset` mean something */
-    uint32_t run_offset; /* of the block in the run */
-    /* Mask; bit 0: the 60 KiB behind the header. Written by the heap's user, read by whatever thread
-     * looks for pages to give back: units change hands under the job's lock, see retain.h. */
-    ISO_ATOMIC(uint32_t) free_units;
-    uint32_t longest; /* adjacent free units but unit 0, or all: the list it is in; 0: in none */
-    struct iso_slot *next, *prev;
-    uint64_t reserved; /* 0 */
-    iso_span_t spans[ISO_UNITS_PER_SLOT];
+    __extension__ union {
+        __extension__ struct {
+            uint64_t check;
+            uint64_t heap;       /* address of the heap */
+            uint64_t run_bytes;  /* usable size of the large block; else 0, as the two below */
+            uint32_t run_slots;  /* more than 0: a run; then only the fields up to `run_offset` mean
+                                   something */
+            uint32_t run_offset; /* of the block in the run */
+            /* Mask; bit 0: the 60 KiB behind the header. Written by the heap's user, read by whatever
+             * thread looks for pages to give back: units change hands under the job's lock, see
+             * retain.h. */
+            ISO_ATOMIC(uint32_t) free_units;
+            uint32_t
+                longest; /* adjacent free units but unit 0, or all: the list it is in; 0: in none */
+            struct iso_slot *next, *prev;
+        };
+        iso_span_t spans[ISO_UNITS_PER_SLOT];
+    };
 } iso_slot_t;
 
 /* A chunk of a TINY span that is live begins with this. */
@@ -182,14 +193,30 @@ static inline char *iso_unit_base(const iso_slot_t *slot, unsigned unit)
 {
     return (char *)slot + (unit ? (size_t)unit << ISO_UNIT_SHIFT : ISO_SLOT_HEADER);
 }
-/* Free bits of the area that `in_area` is in, of a TINY or SMALL span. No branch: which of them a
- * program's next block is in cannot be foretold. */
-static inline uint64_t *iso_span_words(const iso_span_t *span, const void *in_area,
-                                       const iso_class_t *class_)
+/* Where a block's free bits and their check word are. No branch: which class a program's next block is of
+ * cannot be foretold. */
+static inline char *iso_class_base(const iso_class_t *class_, const void *block)
 {
-    uintptr_t bits = (uintptr_t)span->bits;
-    uintptr_t in_chunk = (uintptr_t)iso_chunk_of(in_area)->bits;
-    return (uint64_t *)(bits + ((in_chunk - bits) & class_->in_chunk));
+    return (char *)((uintptr_t)block & class_->base_mask);
+}
+static inline uint64_t *iso_class_words(const iso_class_t *class_, const void *block)
+{
+    size_t span = (uintptr_t)block >> (ISO_UNIT_SHIFT - 7) & 31 << 7; /* see the assertion */
+    return (uint64_t *)(iso_class_base(class_, block) + (span & class_->span_mask) +
+                        class_->bits_at);
+}
+static inline bool iso_class_is_tiny(unsigned klass)
+{
+    return klass < ISO_TINY_CLASSES;
+}
+static inline bool iso_class_is_small(unsigned klass)
+{
+    return klass >= ISO_TINY_CLASSES && klass < ISO_CLASS_COUNT;
+}
+/* The free bits of a SMALL span. */
+static inline uint64_t *iso_small_bits(const iso_span_t *span)
+{
+    return (uint64_t *)((uintptr_t)span + iso_classes[span->klass].bits_at);
 }
 /* Which bits of word `index` are of blocks, of which there are `count`. */
 static inline uint64_t iso_block_bits(uint32_t count, unsigned index)

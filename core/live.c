@@ -51,7 +51,7 @@ static uint16_t small_chunks(const iso_span_t *span)
     for (unsigned i = 0; i < ISO_CHUNKS_PER_UNIT; i++) { /* from the unit's end, as its blocks */
         unsigned first = (unsigned)(i * ISO_CHUNK_SIZE) / class->size;
         unsigned last = (unsigned)((i + 1) * ISO_CHUNK_SIZE - 1) / class->size;
-        if (any_live(span->bits, first, last))
+        if (any_live(iso_small_bits(span), first, last))
             chunks |= 1u << (ISO_CHUNKS_PER_UNIT - 1 - i);
     }
     return (uint16_t)chunks;
@@ -190,7 +190,7 @@ static bool walk_span(const walk_t *walk, iso_slot_t *slot, unsigned unit)
                 more = walk_area(walk, (char *)chunk, chunk->bits, class);
         }
     } else if (span->kind == ISO_SPAN_SMALL) {
-        more = walk_area(walk, iso_unit_base(slot, unit), span->bits, class);
+        more = walk_area(walk, iso_unit_base(slot, unit), iso_small_bits(span), class);
     } else if (span->kind == ISO_SPAN_MEDIUM) {
         more = walk->fn(iso_unit_base(slot, unit), span->bytes, walk->arg);
     }

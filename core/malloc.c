@@ -88,11 +88,12 @@ static void *malloc_medium(iso_heap_t *heap, size_t size)
     uint32_t mask = (uint32_t)((UINT64_C(1) << (unit + count)) - (UINT64_C(1) << unit));
     if (mask & ~1u)
         iso_retain_units_use(iso_hold_find(NULL, heap)->job, slot, mask & ~1u);
-    for (unsigned i = 0; i < count; i++)
-        slot->spans[unit + i] =
-            (iso_span_t){.kind = i ? ISO_SPAN_REST : ISO_SPAN_MEDIUM, .klass = (uint8_t)i};
-    slot->spans[unit].units = (uint8_t)count;
-    slot->spans[unit].bytes = (uint32_t)bytes;
+    iso_span_t *span = &slot->spans[unit];
+    iso_span_reset(span, ISO_SPAN_MEDIUM, 0);
+    span->units = (uint8_t)count;
+    span->bytes = (uint32_t)bytes;
+    for (unsigned i = 1; i < count; i++)
+        iso_span_reset(&span[i], ISO_SPAN_REST, i);
     return iso_unit_base(slot, unit);
 }
 
@@ -235,7 +236,7 @@ static bool grow_medium(iso_block_t *block, size_t bytes)
         iso_retain_units_use(iso_hold_find(NULL, block->heap)->job, block->slot,
                              (uint32_t)((UINT64_C(1) << (first + more)) - (UINT64_C(1) << first)));
         for (unsigned i = span->units; i < count; i++)
-            span[i] = (iso_span_t){.kind = ISO_SPAN_REST, .klass = (uint8_t)i};
+            iso_span_reset(&span[i], ISO_SPAN_REST, (unsigned)i);
         span->units = (uint8_t)count;
     }
     span->bytes = (uint32_t)bytes;

@@ -1,17 +1,25 @@
 /* sizeclass.c - see sizeclass.h. A unit test holds the tables against the sizes. */
 #include "core/sizeclass.h"
+#include "core/heap_layout.h"
 
 /* All that follows from a size, and of a tiny class from how many words of free bits there are behind the
  * chunk's check word. */
 #define RECIPROCAL(size) ((UINT64_C(1) << 32) / (size) + ((UINT64_C(1) << 32) % (size) != 0))
-#define TINY(size, words)                                                           \
-    {                                                                               \
-        size, (4096 - 8 - 8 * (words)) / (size), 4095, RECIPROCAL(size), UINT64_MAX \
+#define TINY(size, words)                                                   \
+    {                                                                       \
+        size, (4096 - 8 - 8 * (words)) / (size), 4095, RECIPROCAL(size),    \
+            ~(uint64_t)(ISO_CHUNK_SIZE - 1), 0, offsetof(iso_chunk_t, bits) \
     }
-#define SMALL(size)                                      \
-    {                                                    \
-        size, 65536 / (size), 65535, RECIPROCAL(size), 0 \
+/* Few free bits are in the line of the span's other words. */
+#define SMALL(size)                                                                           \
+    {                                                                                         \
+        size, 65536 / (size), 65535, RECIPROCAL(size), ~(uint64_t)ISO_SLOT_MASK, UINT32_MAX,  \
+            65536 / (size) > 256 ? offsetof(iso_span_t, bits) : offsetof(iso_span_t, bits[8]) \
     }
+_Static_assert(sizeof(iso_span_t) == 1 << 7 && offsetof(iso_slot_t, spans) == 0,
+               "iso_class_words finds a unit's span by a shift");
+_Static_assert(offsetof(iso_slot_t, prev) + 8 <= ISO_SPAN_FIELDS,
+               "a slot has room before its spans");
 
 const iso_class_t iso_classes[256] = {
     TINY(16, 4),  TINY(32, 2),  TINY(48, 2),  TINY(64, 1),  TINY(80, 1),  SMALL(96),

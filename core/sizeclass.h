@@ -26,11 +26,14 @@ extern "C" {
 #define ISO_CLASS_MAX 32768
 
 typedef struct iso_class {
-    uint32_t size;
-    uint32_t count;      /* blocks of an area */
+    uint16_t size;
+    uint16_t count;      /* blocks of an area */
     uint32_t mask;       /* of an address: the offset in its area */
     uint64_t reciprocal; /* of size, times 2^32, rounded up */
-    uint64_t in_chunk;   /* all ones: tiny, an area has its free bits in itself; 0: it has not */
+    /* where the free bits are, see iso_class_words: */
+    uint64_t base_mask; /* of an address: of its chunk (tiny), or its slot */
+    uint32_t span_mask; /* all ones: in the span of the block's unit; 0: not there (tiny) */
+    uint32_t bits_at;   /* from there */
 } iso_class_t;
 /* As long as a class read from damaged metadata can ask for: no address is a block of the rows of zeros. */
 extern __attribute__((visibility("hidden"))) const iso_class_t iso_classes[256];

@@ -9,10 +9,11 @@
 #include <string.h>
 
 /* A page exception costs several times what it costs to have a page mapped along with others. The
- * first span of a class in a heap gets as many pages again as it has used, so that a small heap stays
- * small; later spans, whose class is evidently in use, get all of theirs. Larger blocks of a small span
+ * first span of a class in a heap gets half as many pages again as it has used, so that a small heap stays
+ * small; later spans, whose class is evidently in use, a few at a time. Larger blocks of a small span
  * are not populated: they may never be written to as a whole. */
 #define POPULATE_BLOCK_MAX ((size_t)8 << 10)
+#define POPULATE_STEP ((size_t)16 << 10)
 
 void iso_span_damaged(const iso_heap_t *heap, const void *where, const char *what)
 {
@@ -43,8 +44,7 @@ void iso_span_check(const iso_heap_t *heap, const iso_span_t *span)
 {
     const iso_slot_t *slot = iso_span_slot(heap, span);
     size_t offset = (size_t)((const char *)span - (const char *)slot->spans);
-    if ((const char *)span < (const char *)slot->spans || offset >= sizeof slot->spans ||
-        offset % sizeof *span)
+    if (offset >= sizeof slot->spans || offset % sizeof *span)
         iso_span_damaged(heap, span, "a link to a span leads elsewhere");
 }
 
@@ -282,7 +282,7 @@ static void span_free(iso_heap_t *heap, iso_span_t *span)
 static uint32_t patience(const iso_heap_t *heap, const iso_span_t *span)
 {
     const iso_class_t *class = &iso_classes[span->klass];
-    uint32_t blocks = class->count * (class->in_chunk ? ISO_CHUNKS_PER_UNIT : 1u);
+    uint32_t blocks = class->count * (iso_class_is_tiny(span->klass) ? ISO_CHUNKS_PER_UNIT : 1u);
     return heap->tight || blocks < 8 ? 1 : blocks / 8;
 }
 
@@ -312,20 +312,24 @@ void iso_span_has_room(iso_heap_t *heap, iso_span_t *span)
         span_list_again(heap, span);
 }
 
+void iso_span_reset(iso_span_t *span, iso_span_kind_t kind, unsigned klass)
+{
+    memset((char *)span + ISO_SPAN_FIELDS, 0, sizeof *span - ISO_SPAN_FIELDS);
+    span->kind = (uint8_t)kind;
+    span->klass = (uint8_t)klass;
+}
+
 static iso_span_t *span_new(iso_heap_t *heap, unsigned klass)
 {
     unsigned unit;
-    iso_slot_t *slot = iso_span_units_take(heap, 1, klass < ISO_TINY_CLASSES, &unit);
+    iso_slot_t *slot = iso_span_units_take(heap, 1, iso_class_is_tiny(klass), &unit);
     if (!slot)
         return NULL;
-    const iso_class_t *class = &iso_classes[klass];
     iso_span_t *span = &slot->spans[unit];
     bool warm = unit && iso_retain_units_use(job_of(heap), slot, 1u << unit);
-    memset(span, 0, sizeof *span);
-    span->kind = class->in_chunk ? ISO_SPAN_TINY : ISO_SPAN_SMALL;
-    span->klass = (uint8_t)klass;
+    iso_span_reset(span, iso_class_is_tiny(klass) ? ISO_SPAN_TINY : ISO_SPAN_SMALL, klass);
     span->populate = warm ? ISO_CHUNKS_PER_UNIT : 0;
-    if (!class->in_chunk) {
+    if (span->kind == ISO_SPAN_SMALL) {
         span->live = 0xffff;
         memset(span->bits, 0xff, sizeof span->bits);
     }
@@ -348,9 +352,12 @@ static size_t populate(iso_span_t *span, size_t length)
     if (from >= length)
         return from;
     size_t to = (length + ISO_CHUNK_SIZE - 1) & ~(ISO_CHUNK_SIZE - 1);
-    if (to < 2 * from)
-        to = 2 * from;
-    if (to > ISO_UNIT_SIZE || span->next != span)
+    size_t more = from / 2 & ~(ISO_CHUNK_SIZE - 1);
+    if (more > POPULATE_STEP || span->next != span)
+        more = POPULATE_STEP;
+    if (to < from + more)
+        to = from + more;
+    if (to > ISO_UNIT_SIZE)
         to = ISO_UNIT_SIZE;
     size_t first = span->kind == ISO_SPAN_SMALL ? ISO_UNIT_SIZE - to : from;
     iso_os_populate(span_unit(span) + first, to - from);
@@ -422,10 +429,11 @@ static bool use_tiny(const iso_heap_t *heap, iso_span_t *span, iso_current_t *cu
 static bool use_small(const iso_heap_t *heap, iso_span_t *span, iso_current_t *current)
 {
     const iso_class_t *class = &iso_classes[span->klass];
+    uint64_t *words = iso_small_bits(span);
     while (span->avail) {
         unsigned i = (class->count + 63) / 64 - span->avail;
-        uint64_t blocks = iso_block_bits(class->count, i), word = span->bits[i];
-        check_bits(heap, &span->bits[i], blocks);
+        uint64_t blocks = iso_block_bits(class->count, i), word = words[i];
+        check_bits(heap, &words[i], blocks);
         if (word == UINT64_MAX && span->listed == 2) {
             visit_anew(heap, span);
             continue;
@@ -435,7 +443,7 @@ static bool use_small(const iso_heap_t *heap, iso_span_t *span, iso_current_t *c
             if (class->size <= POPULATE_BLOCK_MAX)
                 blocks &= iso_block_bits(
                     (uint32_t)(populate(span, (lowest + 1) * class->size) / class->size), i);
-            come_from(span, 0, span_unit(span), span->bits, i, blocks, current);
+            come_from(span, 0, span_unit(span), words, i, blocks, current);
             return true;
         }
         span->avail--;
@@ -461,7 +469,7 @@ iso_span_t *iso_span_let_go(iso_heap_t *heap, unsigned klass, iso_current_t *cur
     if (!iso_current_is_sound(current, slot, unit, klass))
         iso_span_damaged(heap, current, "where blocks of a class come from");
     iso_span_t *span = (iso_span_t *)&slot->spans[unit];
-    span->current &= (uint16_t)(iso_classes[klass].in_chunk & ~(UINT64_C(1) << at));
+    span->current &= (uint16_t)(iso_class_is_tiny(klass) ? ~(1u << at) : 0);
     *current = iso_current_none(heap);
     return span;
 }
@@ -497,7 +505,7 @@ bool iso_span_refill(iso_heap_t *heap, unsigned klass, iso_current_t *current)
             if (span != checked)
                 iso_span_check(heap, span);
             if (span->klass != klass || !span->listed ||
-                span->kind != (iso_classes[klass].in_chunk ? ISO_SPAN_TINY : ISO_SPAN_SMALL))
+                span->kind != (iso_class_is_tiny(klass) ? ISO_SPAN_TINY : ISO_SPAN_SMALL))
                 iso_span_damaged(heap, span, "a span is in the list of another class");
         } else {
             span = span_new(heap, klass);
@@ -539,10 +547,10 @@ void iso_span_retire(iso_heap_t *heap, iso_current_t *current)
         if (!span)
             continue;
         iso_check(heap, chunk);
-        if (klass < ISO_TINY_CLASSES) {
+        if (iso_class_is_tiny(klass)) {
             if (iso_all_free(chunk->bits, iso_classes[klass].count))
                 iso_span_chunk_empty(heap, span, chunk);
-        } else if (iso_all_free(span->bits, iso_classes[klass].count)) {
+        } else if (iso_all_free(iso_small_bits(span), iso_classes[klass].count)) {
             iso_span_small_empty(heap, span);
         }
     }

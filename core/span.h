@@ -38,6 +38,9 @@ void iso_span_units_give(iso_heap_t *heap, iso_slot_t *slot, unsigned first, uns
 /* Takes the units behind a medium block as well, if they are free. */
 bool iso_span_units_extend(iso_heap_t *heap, iso_slot_t *slot, unsigned first, unsigned count);
 
+/* Makes the span one of this kind and class (of a REST its distance), with nothing in it yet. */
+void iso_span_reset(iso_span_t *span, iso_span_kind_t kind, unsigned klass);
+
 /* Makes *current, which is of this class, one that has a free block. false: no room in the space. */
 bool iso_span_refill(iso_heap_t *heap, unsigned klass, iso_current_t *current);
 

@@ -96,13 +96,14 @@ bool iso_current_is_sound(const iso_current_t *current, const iso_slot_t *slot, 
 {
     const iso_class_t *class = &iso_classes[klass];
     const iso_span_t *span = &slot->spans[unit];
-    unsigned at = class->in_chunk ? iso_chunk_number(current->word) : 0;
-    if (span->kind != (class->in_chunk ? ISO_SPAN_TINY : ISO_SPAN_SMALL) || span->klass != klass ||
+    bool tiny = iso_class_is_tiny(klass);
+    unsigned at = tiny ? iso_chunk_number(current->word) : 0;
+    if (span->kind != (tiny ? ISO_SPAN_TINY : ISO_SPAN_SMALL) || span->klass != klass ||
         current->step != -(int32_t) class->size || !(span->live >> at & 1) ||
         !(span->current >> at & 1))
         return false;
     const char *area = (const char *)slot + ((size_t)unit << ISO_UNIT_SHIFT) + at * ISO_CHUNK_SIZE;
-    const uint64_t *bits = iso_span_words(span, area, class);
+    const uint64_t *bits = tiny ? ((const iso_chunk_t *)area)->bits : iso_small_bits(span);
     size_t index = (size_t)(current->word - bits);
     return current->word >= bits && index * 64 < class->count && current->word == bits + index &&
            current->blocks && !(current->blocks & (current->blocks + 1)) &&
@@ -122,7 +123,7 @@ static void verify_tiny(const iso_heap_t *heap, const iso_slot_t *slot, unsigned
     const iso_span_t *span = &slot->spans[unit];
     const iso_class_t *class = &iso_classes[span->klass];
     uint16_t chunks = unit ? 0xffff : 0xfffe;
-    if (!class->in_chunk)
+    if (!iso_class_is_tiny(span->klass))
         iso_span_damaged(heap, span, "a span's class");
     if (((span->avail | span->live) & ~chunks))
         iso_span_damaged(heap, span, "which chunks of a span are live");
@@ -139,11 +140,11 @@ static void verify_small(const iso_heap_t *heap, const iso_slot_t *slot, unsigne
 {
     const iso_span_t *span = &slot->spans[unit];
     const iso_class_t *class = &iso_classes[span->klass];
-    if (class->in_chunk || class->count == 0 || unit == 0)
+    if (!iso_class_is_small(span->klass) || unit == 0)
         iso_span_damaged(heap, span, "a span's class");
     if (span->live != 0xffff || span->avail > (class->count + 63) / 64)
         iso_span_damaged(heap, span, "whether a span has room");
-    verify_bits(heap, span->bits, class->count);
+    verify_bits(heap, iso_small_bits(span), class->count);
 }
 
 /* ---- slots ---- */
@@ -165,7 +166,12 @@ static uint16_t current_in(const iso_slot_t *slot, unsigned unit, const sums_t *
     return span->kind == ISO_SPAN_TINY ? (uint16_t)(1u << iso_chunk_number(current->word)) : 1;
 }
 
-static const iso_span_t heaps_unit = {.kind = ISO_SPAN_HEAP};
+static bool is_heaps_unit(const iso_span_t *span)
+{
+    static const iso_span_t heaps_unit = {.kind = ISO_SPAN_HEAP};
+    return memcmp((const char *)span + ISO_SPAN_FIELDS, (const char *)&heaps_unit + ISO_SPAN_FIELDS,
+                  sizeof *span - ISO_SPAN_FIELDS) == 0;
+}
 
 static void verify_spans(const iso_heap_t *heap, const iso_slot_t *slot, sums_t *sums)
 {
@@ -179,8 +185,7 @@ static void verify_spans(const iso_heap_t *heap, const iso_slot_t *slot, sums_t 
             free |= 1u << unit;
             break;
         case ISO_SPAN_HEAP:
-            if (unit != 0 || slot != iso_slot_of(heap) ||
-                memcmp(span, &heaps_unit, sizeof heaps_unit) != 0)
+            if (unit != 0 || slot != iso_slot_of(heap) || !is_heaps_unit(span))
                 iso_span_damaged(heap, span, "the unit of the heap itself");
             break;
         case ISO_SPAN_TINY:
@@ -215,7 +220,7 @@ static void verify_slot(const iso_heap_t *heap, const void *address, sums_t *sum
     for (size_t at = 0; at < ISO_SLOT_HEADER; at += 64)
         __builtin_prefetch((const char *)address + at);
     const iso_slot_t *slot = iso_span_slot(heap, address);
-    if (slot->run_slots || slot->run_bytes || slot->run_offset || slot->reserved)
+    if (slot->run_slots || slot->run_bytes || slot->run_offset)
         iso_span_damaged(heap, slot, "the header of a slot");
     verify_spans(heap, slot, sums);
     unsigned longest = iso_span_longest(slot);

@@ -220,10 +220,11 @@ static void larson(void)
     empty_all(slots, THREADS * SET);
 }
 
-/* One thread fills batches, the other empties them; a ring of batches is between them. */
-#define RING 16
-#define PARCEL 1000
-#define PARCELS 4000
+/* One thread fills parcels, the other empties them; a ring is between them, which is full before the other
+ * begins: so the peak of memory is the ring's and does not depend on who was how fast. */
+#define RING 2
+#define PARCEL 5000
+#define PARCELS 800
 
 static iso_heap_t *parcel_heaps[RING];
 static sem_t full, free_again;
@@ -238,6 +239,10 @@ static void *pass_thread(void *number)
 {
     bool producer = *(unsigned *)number == 0;
     uint64_t random = 5;
+    for (unsigned i = 0; !producer && i < RING; i++)
+        take(&full);
+    for (unsigned i = 0; !producer && i < RING; i++)
+        sem_post(&full);
     for (unsigned i = 0; i < PARCELS; i++) {
         slot_t *parcel = &slots[(size_t)(i % RING) * PARCEL];
         take(producer ? &free_again : &full);

@@ -632,7 +632,6 @@ TEST_CASE("the tables of size classes follow from the sizes", "[allocator]")
         CHECK(c.count == (area - metadata) / c.size);
         CHECK(words <= (tiny ? 4 : ISO_SPAN_WORDS));
         CHECK(c.mask == area - 1);
-        CHECK(c.in_chunk == (tiny ? UINT64_MAX : 0));
         // the number of every address of two areas: exact, or none; one of no block has a bit, too
         unsigned wrong = 0;
         for (uintptr_t address = 0x200000000000; address < 0x200000000000 + 2 * area; address++) {
@@ -642,6 +641,24 @@ TEST_CASE("the tables of size classes follow from the sizes", "[allocator]")
             wrong += is_block != (to_end % c.size == 0) || index >= 64 * words ||
                      (is_block && (index != to_end / c.size - 1 ||
                                    iso_class_offset(&c, index) != address % area));
+        }
+        CHECK(wrong == 0);
+        // where the free bits of blocks are: behind the chunk's check word, or in the span
+        for (unsigned unit = tiny ? 0 : 1; unit < ISO_UNITS_PER_SLOT; unit++) {
+            const auto *slot = reinterpret_cast<iso_slot_t *>(UINT64_C(0x200000000000));
+            const auto block = reinterpret_cast<uintptr_t>(slot) + unit * ISO_UNIT_SIZE + 0x5010;
+            const auto bits =
+                reinterpret_cast<uintptr_t>(iso_class_words(&c, reinterpret_cast<void *>(block)));
+            if (tiny) {
+                wrong += bits != (block & ~uintptr_t{4095}) + 8;
+                wrong += reinterpret_cast<uintptr_t>(iso_class_base(
+                             &c, reinterpret_cast<void *>(block))) != (block & ~uintptr_t{4095});
+            } else {
+                const auto span = reinterpret_cast<uintptr_t>(&slot->spans[unit]);
+                wrong += bits < span || bits + 8 * words > span + ISO_SPAN_FIELDS;
+                wrong += reinterpret_cast<iso_slot_t *>(
+                             iso_class_base(&c, reinterpret_cast<void *>(block))) != slot;
+            }
         }
         CHECK(wrong == 0);
     }

@@ -207,19 +207,19 @@ std::vector<Word> metadata_of(const iso_heap_t *heap, const std::vector<char *> 
 {
     std::vector<Word> words;
     const auto *slot = iso_slot_of(heap);
-    add_words(&words, slot, offsetof(iso_slot_t, spans), false);
+    add_words(&words, slot, offsetof(iso_slot_t, prev) + 8, false);
     for (unsigned unit = 0; unit < ISO_UNITS_PER_SLOT; unit++) {
         const iso_span_t &span = slot->spans[unit];
-        add_words(&words, &span, 8, false);
+        const char *fields = reinterpret_cast<const char *>(&span) + ISO_SPAN_FIELDS;
+        add_words(&words, fields, 8, false);
         // of a unit in use: how large; which pages were populated is a hint. Links count in lists.
         const bool lists =
             (span.listed && span.kind != ISO_SPAN_FREE) || span.kind == ISO_SPAN_HEAP;
-        add_words(&words, reinterpret_cast<const char *>(&span) + 8, 8,
-                  span.kind == ISO_SPAN_FREE || span.kind == ISO_SPAN_REST);
-        add_words(&words, reinterpret_cast<const char *>(&span) + 16, 16, !lists);
+        add_words(&words, fields + 8, 8, span.kind == ISO_SPAN_FREE || span.kind == ISO_SPAN_REST);
+        add_words(&words, fields + 16, 16, !lists);
         const uint32_t count = iso_classes[span.klass].count;
         for (unsigned i = 0; span.kind == ISO_SPAN_SMALL && i * 64 < count; i++)
-            add_words(&words, &span.bits[i], 8, iso_block_bits(count, i) == UINT64_MAX);
+            add_words(&words, &iso_small_bits(&span)[i], 8, iso_block_bits(count, i) == UINT64_MAX);
     }
     add_words(&words, heap, offsetof(struct iso_heap, root), false);
     add_words(&words, &heap->root, 8, true);
@@ -282,7 +282,8 @@ TEST_CASE("a heap with damaged metadata never ends in a crash, whatever is done 
             iso_slot_t *slot = iso_slot_of(own.heap);
             const unsigned unit = round % ISO_UNITS_PER_SLOT;
             uint64_t garbage = round < 30 ? UINT64_C(0xa5a5a5a5a5a5a5a5) : UINT64_MAX;
-            memcpy(reinterpret_cast<char *>(&slot->spans[unit]) + 8 * (round % 4), &garbage, 8);
+            memcpy(reinterpret_cast<char *>(&slot->spans[unit]) + ISO_SPAN_FIELDS + 8 * (round % 4),
+                   &garbage, 8);
             for (size_t i = 0; i < blocks.size(); i++) {
                 iso_free(blocks[i]);
                 if (i % 2)
