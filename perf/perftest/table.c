@@ -97,7 +97,7 @@ void series_add(series_t *series, double seconds, unsigned operations, bool tick
         series->samples[series->count++] = seconds / operations;
     series->operations += operations;
     series->seconds += seconds;
-    if (ticking && series->seconds - series->row_seconds >= 1 && series->count < series->room)
+    if (ticking && series->count < series->room && series->seconds - series->row_seconds >= 1)
         series_row(series, "", false);
 }
 
