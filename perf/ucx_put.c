@@ -292,18 +292,23 @@ static void tear_down(side_t *side)
 
 /* ---- bandwidth ---- */
 
-/* Puts, the last of them remotely complete within the series' time. */
+/* Puts without a pause; a sample is of as many as are in flight. The last of them is remotely complete within
+ * the series' time. */
 static void stream(side_t *side, ucs_status_ptr_t *requests, size_t count, series_t *series)
 {
     const options_t *options = side->options;
+    unsigned since = 0; /* the last sample */
     double last = table_now();
     for (size_t i = 0; i < count; i++) {
         size_t slot = i % options->outstanding;
-        double before = last;
         finish(side, requests[slot], "a put");
         requests[slot] = put(side, slot * options->size);
-        last = table_now();
-        series_add(series, last - before, 1, true);
+        if (++since == options->outstanding || i + 1 == count) {
+            double now = table_now();
+            series_add(series, now - last, since, true);
+            last = now;
+            since = 0;
+        }
     }
     for (size_t slot = 0; slot < options->outstanding; slot++) {
         finish(side, requests[slot], "a put");

@@ -146,6 +146,7 @@ static void stream_all(stream_t *stream, const plan_t *plan, table_t *table)
     series_t cold, series;
     series_open(&cold, table, 1, plan->size);
     series_open(&series, table, plan->iterations, plan->size);
+    unsigned since = 0; /* the last sample, which is of as many as are in flight */
     double start = table_now(), last;
     stream_one(stream);
     stream_end(stream);
@@ -156,10 +157,13 @@ static void stream_all(stream_t *stream, const plan_t *plan, table_t *table)
     stream_end(stream);
     last = table_now();
     for (size_t i = 0; i < plan->iterations; i++) {
-        double before = last;
         stream_one(stream);
-        last = table_now();
-        series_add(&series, last - before, 1, true);
+        if (++since == stream->count || i + 1 == plan->iterations) {
+            double now = table_now();
+            series_add(&series, now - last, since, true);
+            last = now;
+            since = 0;
+        }
     }
     stream_end(stream);
     series_add_time(&series, table_now() - last);
