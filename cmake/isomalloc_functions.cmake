@@ -44,10 +44,11 @@ function(iso_add_program name)
     _iso_install_man_page(${name})
 endfunction()
 
-# iso_add_script(<name>): the same for a shell script; the build tree has a copy beside the programs.
+# iso_add_script(<name> [<file>]): the same for a shell script; the build tree has a copy beside the programs.
 function(iso_add_script name)
-    configure_file(${name} ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/${name} COPYONLY)
-    install(PROGRAMS ${name} DESTINATION ${CMAKE_INSTALL_BINDIR})
+    list(GET ARGV -1 file)
+    configure_file(${file} ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/${name} COPYONLY)
+    install(PROGRAMS ${file} DESTINATION ${CMAKE_INSTALL_BINDIR} RENAME ${name})
     _iso_install_man_page(${name})
 endfunction()
 

@@ -18,6 +18,7 @@ fresh_tree() {
     printf '#include <ucp/api/ucp.h>\n#include "transport/ucx/ucx.h"\n' >"$tree/transport/ucx/ucx.c"
     touch "$tree/transport/ucx/ucx.h"
     printf '#include <isomalloc/isomalloc.h>\n#include <stdio.h>\n' >"$tree/perf/info.c"
+    printf '#include <ucp/api/ucp.h>\n' >"$tree/perf/ucx_put.c"
     printf '#include <isomalloc/isomalloc.h>\n' >"$tree/examples/ring.c"
     printf '#include <isomalloc/isomalloc.h>\n#include "ranks.hpp"\n' >"$tree/tests/ranks/t.cpp"
     touch "$tree/tests/ranks/ranks.hpp"
@@ -59,6 +60,8 @@ planted transport/loopback/put.c '#include "transport/ucx/ucx.h"'
 planted perf/info.c '#include "core/a.h"'
 planted perf/info.c '#include <core/a.h>'
 planted perf/info.c '#include <mpi.h>'
+planted perf/info.c '#include <ucp/api/ucp.h>'
+planted perf/ucx_put.c '#include "core/a.h"'
 planted examples/ring.c '#include "core/a.h"'
 planted tests/ranks/t.cpp '#include "core/a.h"'
 planted include/isomalloc/isomalloc.h '#include <core/a.h>'
