@@ -6,6 +6,7 @@
  * rank asks only for what it names (gather) or looks up. Collectives are fences of the whole
  * namespace: while a thread is in one, no other may be in one, be it MPI's.
  */
+#include "pmix_fence.h"
 #include "pmix_link.h"
 #include "pmix_watch.h"
 

@@ -36,7 +36,7 @@ void iso_pmix_log(const iso_pmix_link_t *link, iso_log_level_t level, const char
     link->log(level, text);
 }
 
-static iso_status_t failed(const iso_pmix_link_t *link, const char *call, pmix_status_t error)
+iso_status_t iso_pmix_failed(const iso_pmix_link_t *link, const char *call, pmix_status_t error)
 {
     iso_pmix_log(link, ISO_LOG_ERROR, "%s: %s; is the launcher gone?", call,
                  PMIx_Error_string(error));
@@ -45,12 +45,11 @@ static iso_status_t failed(const iso_pmix_link_t *link, const char *call, pmix_s
 
 /* ---- news -------------------------------------------------------------------------------------- */
 
-/* Raises or lowers news_fd. The lock is held. Neither write can fail or block: the counter goes
- * between 0 and 1. */
-static void settle(iso_pmix_link_t *link)
+/* Neither write can fail or block: the counter goes between 0 and 1. */
+void iso_pmix_settle(iso_pmix_link_t *link)
 {
-    bool barrier_done = link->barrier_open && link->fences_ended == link->fences_started;
-    bool news = link->open && (barrier_done || link->dead_fetched < link->dead_count);
+    bool ended = link->barrier_open && link->fences_ended == link->fences_started;
+    bool news = link->open && (ended || link->dead_fetched < link->dead_count);
     eventfd_t count = 1;
 
     if (news == link->news)
@@ -96,7 +95,7 @@ void iso_pmix_add_dead(iso_pmix_link_t *link, uint32_t rank)
             link->dead_room = room;
         }
         link->dead[link->dead_count++] = rank;
-        settle(link);
+        iso_pmix_settle(link);
     }
     pthread_mutex_unlock(&link->lock);
 }
@@ -109,7 +108,7 @@ bool iso_pmix_next_dead(iso_pmix_link_t *link, uint32_t *rank_p)
     more = link->dead_fetched < link->dead_count;
     if (more)
         *rank_p = link->dead[link->dead_fetched++];
-    settle(link);
+    iso_pmix_settle(link);
     pthread_mutex_unlock(&link->lock);
     return more;
 }
@@ -228,13 +227,27 @@ static bool read_peers(iso_pmix_link_t *link, const char *text)
     return true;
 }
 
+/* Does the job go on when a rank has died? Open MPI 4.1 says it in the environment only. */
+static bool asks_for_survivors(iso_pmix_link_t *link)
+{
+    const char *orte = getenv("OMPI_MCA_orte_enable_recovery");
+    bool answer = orte != NULL && *orte == '1';
+    pmix_value_t *value;
+
+    if (answer || ask_about_job(link, PMIX_JOB_RECOVERABLE, &value) != PMIX_SUCCESS)
+        return answer;
+    answer = value->type == PMIX_BOOL && value->data.flag;
+    PMIX_VALUE_RELEASE(value);
+    return answer;
+}
+
 static iso_status_t find_place(iso_pmix_link_t *link)
 {
     pmix_value_t *value;
     pmix_status_t status = ask_about_job(link, PMIX_JOB_SIZE, &value);
 
     if (status != PMIX_SUCCESS)
-        return failed(link, "PMIx_Get of the job's size", status);
+        return iso_pmix_failed(link, "PMIx_Get of the job's size", status);
     link->size = value->type == PMIX_UINT32 ? value->data.uint32 : 0;
     PMIX_VALUE_RELEASE(value);
     if (link->self.rank >= link->size) {
@@ -251,6 +264,7 @@ static iso_status_t find_place(iso_pmix_link_t *link)
         iso_pmix_log(link, ISO_LOG_INFO,
                      "the launcher does not say which ranks are on this host: all ranks exchange "
                      "where they are, and deaths are known only from it");
+    link->keeps_survivors = asks_for_survivors(link);
     return ISO_OK;
 }
 
@@ -298,7 +312,7 @@ static iso_status_t listen_for_deaths(iso_pmix_link_t *link)
     pthread_mutex_unlock(&registration.lock);
     return registration.status == PMIX_SUCCESS
                ? ISO_OK
-               : failed(link, "PMIx_Register_event_handler", registration.status);
+               : iso_pmix_failed(link, "PMIx_Register_event_handler", registration.status);
 }
 
 iso_status_t iso_pmix_join(iso_pmix_link_t *link)
@@ -311,7 +325,7 @@ iso_status_t iso_pmix_join(iso_pmix_link_t *link)
     if (link->pid == 0) {
         error = PMIx_Init(&link->self, NULL, 0);
         if (error != PMIX_SUCCESS)
-            return failed(link, "PMIx_Init", error);
+            return iso_pmix_failed(link, "PMIx_Init", error);
         link->pid = getpid();
         own_link = link;
     }
@@ -348,9 +362,9 @@ iso_status_t iso_pmix_put(iso_pmix_link_t *link, const char *what, const void *d
     value.data.bo.size = len;
     status = PMIx_Put(PMIX_GLOBAL, key, &value);
     if (status != PMIX_SUCCESS)
-        return failed(link, "PMIx_Put", status);
+        return iso_pmix_failed(link, "PMIx_Put", status);
     status = PMIx_Commit();
-    return status == PMIX_SUCCESS ? ISO_OK : failed(link, "PMIx_Commit", status);
+    return status == PMIX_SUCCESS ? ISO_OK : iso_pmix_failed(link, "PMIx_Commit", status);
 }
 
 iso_status_t iso_pmix_get(iso_pmix_link_t *link, uint32_t rank, const char *what, void *into,
@@ -371,7 +385,7 @@ iso_status_t iso_pmix_get(iso_pmix_link_t *link, uint32_t rank, const char *what
     status = PMIx_Get(&proc, key, &timeout, 1, &value);
     PMIX_INFO_DESTRUCT(&timeout);
     if (status == PMIX_ERR_UNREACH || status == PMIX_ERR_LOST_CONNECTION)
-        return failed(link, "PMIx_Get", status);
+        return iso_pmix_failed(link, "PMIx_Get", status);
     if (status != PMIX_SUCCESS) {
         iso_pmix_log(link, ISO_LOG_INFO, "rank %u cannot be asked for %s, it counts as dead: %s",
                      rank, key, PMIx_Error_string(status));
@@ -386,69 +400,4 @@ iso_status_t iso_pmix_get(iso_pmix_link_t *link, uint32_t rank, const char *what
     }
     PMIX_VALUE_RELEASE(value);
     return bytes ? ISO_OK : ISO_ERR_INVALID;
-}
-
-/* ---- fences ------------------------------------------------------------------------------------ */
-
-/* Partial success: some have died, the others were all there. */
-static bool has_passed(pmix_status_t status)
-{
-    return status == PMIX_SUCCESS || status == PMIX_OPERATION_SUCCEEDED ||
-           status == PMIX_ERR_PARTIAL_SUCCESS;
-}
-
-iso_status_t iso_pmix_fence(iso_pmix_link_t *link)
-{
-    pmix_status_t status = PMIx_Fence(NULL, 0, NULL, 0);
-
-    return has_passed(status) ? ISO_OK : failed(link, "PMIx_Fence", status);
-}
-
-/* In PMIx's thread, or in fence_start. */
-static void on_fence(pmix_status_t status, void *arg)
-{
-    iso_pmix_link_t *link = arg;
-
-    pthread_mutex_lock(&link->lock);
-    link->fences_ended++;
-    link->barrier_status = has_passed(status) ? ISO_OK : ISO_ERR_SYSTEM;
-    settle(link);
-    pthread_mutex_unlock(&link->lock);
-}
-
-iso_status_t iso_pmix_fence_start(iso_pmix_link_t *link)
-{
-    pmix_status_t status;
-
-    pthread_mutex_lock(&link->lock);
-    link->fences_started++;
-    link->barrier_open = true;
-    pthread_mutex_unlock(&link->lock);
-    status = PMIx_Fence_nb(NULL, 0, NULL, 0, on_fence, link);
-    if (status == PMIX_SUCCESS)
-        return ISO_OK;
-    on_fence(status, link); /* it is not called then */
-    if (status == PMIX_OPERATION_SUCCEEDED)
-        return ISO_OK;
-    pthread_mutex_lock(&link->lock); /* told here, not by a test */
-    link->barrier_open = false;
-    settle(link);
-    pthread_mutex_unlock(&link->lock);
-    return failed(link, "PMIx_Fence_nb", status);
-}
-
-iso_status_t iso_pmix_fence_test(iso_pmix_link_t *link)
-{
-    iso_status_t status = ISO_INPROGRESS;
-
-    pthread_mutex_lock(&link->lock);
-    if (link->fences_ended == link->fences_started) {
-        status = link->barrier_status;
-        link->barrier_open = false;
-    }
-    settle(link);
-    pthread_mutex_unlock(&link->lock);
-    if (status != ISO_OK && status != ISO_INPROGRESS)
-        iso_pmix_log(link, ISO_LOG_ERROR, "a fence has failed; is the launcher gone?");
-    return status;
 }

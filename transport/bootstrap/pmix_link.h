@@ -30,6 +30,7 @@ typedef struct iso_pmix_link {
     uint32_t size;
     pid_t pid; /* that initialised PMIx: a forked child must not speak for it; 0: none has */
     uint32_t *host_ranks, host_count; /* ascending; 0: the launcher does not say */
+    bool keeps_survivors;             /* of a death, as far as the launcher says */
     uint32_t opens;                   /* which open this is; part of every key */
     uint32_t round;                   /* collectives with data since */
     int event_fd;                     /* epoll: news_fd, the watched rank's pid_fd */
@@ -40,13 +41,18 @@ typedef struct iso_pmix_link {
     bool open, news;
     bool barrier_open;                     /* started, its end not fetched */
     uint64_t fences_started, fences_ended; /* of those in two halves, in all opens */
-    iso_status_t barrier_status;           /* of the last that ended */
+    pmix_status_t fence_status;            /* of the last that ended */
     uint32_t *dead; /* in the order in which they became known, from all opens */
     uint32_t dead_count, dead_room, dead_fetched;
 } iso_pmix_link_t;
 
 void iso_pmix_log(const iso_pmix_link_t *link, iso_log_level_t level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* What PMIx says has gone wrong, logged: ISO_ERR_SYSTEM. */
+iso_status_t iso_pmix_failed(const iso_pmix_link_t *link, const char *call, pmix_status_t error);
+/* Raises or lowers event_fd by what is unfetched now. The lock is held. */
+void iso_pmix_settle(iso_pmix_link_t *link);
 
 /* Initialises PMIx, the first time, and asks for this rank's place. Logged. */
 iso_status_t iso_pmix_join(iso_pmix_link_t *link);
@@ -57,12 +63,6 @@ iso_status_t iso_pmix_put(iso_pmix_link_t *link, const char *what, const void *d
  * has not put it yet, not for one that has died: ISO_ERR_PEER_DEAD. */
 iso_status_t iso_pmix_get(iso_pmix_link_t *link, uint32_t rank, const char *what, void *into,
                           size_t *len_p);
-
-/* Collective; the dead are not waited for. Logged. */
-iso_status_t iso_pmix_fence(iso_pmix_link_t *link);
-/* The same, in two halves. */
-iso_status_t iso_pmix_fence_start(iso_pmix_link_t *link);
-iso_status_t iso_pmix_fence_test(iso_pmix_link_t *link);
 
 /* Deaths become known by the launcher's events, by other ranks' of this host, and by the watch. */
 bool iso_pmix_is_dead(iso_pmix_link_t *link, uint32_t rank);
