@@ -220,23 +220,51 @@ static void pmix_close(void *ctx)
     close_events(link);
 }
 
+/* What the environment says: PMIx says the same, but to ask it would disturb who is the rank. */
+static iso_status_t read_rank(uint32_t *rank_p)
+{
+    const char *text = getenv("PMIX_RANK");
+    char *end;
+    unsigned long rank;
+
+    errno = 0;
+    rank = strtoul(text, &end, 10);
+    if (errno != 0 || *text < '0' || *text > '9' || *end != '\0' || rank > PMIX_RANK_VALID) {
+        iso_pmix_log(&the_link, ISO_LOG_ERROR, "PMIX_RANK=%s is no rank: do not change it", text);
+        return ISO_ERR_INVALID;
+    }
+    *rank_p = (uint32_t)rank;
+    return ISO_OK;
+}
+
 static iso_status_t start(iso_pmix_link_t *link)
 {
-    iso_status_t status = iso_pmix_join(link);
+    uint32_t rank;
+    iso_status_t status = read_rank(&rank);
 
     if (status == ISO_OK)
-        status = open_events(link);
+        status = iso_pmix_claim(link, rank);
     if (status != ISO_OK)
         return status;
+    status = iso_pmix_join(link);
+    if (status != ISO_OK)
+        goto unclaim;
+    status = open_events(link);
+    if (status != ISO_OK)
+        goto unclaim;
     link->opens++;
     link->round = 0;
     pthread_mutex_lock(&link->lock);
     link->open = true;
     link->dead_fetched = 0; /* who is dead is dead in this job, too: told again */
+    iso_pmix_settle(link);
     pthread_mutex_unlock(&link->lock);
-    status = iso_pmix_claim(link);
-    if (status != ISO_OK)
-        close_events(link);
+    status = iso_pmix_watch_offer(link);
+    if (status == ISO_OK)
+        return ISO_OK;
+    close_events(link);
+unclaim:
+    iso_pmix_unclaim(link);
     return status;
 }
 

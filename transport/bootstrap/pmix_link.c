@@ -315,6 +315,17 @@ static iso_status_t listen_for_deaths(iso_pmix_link_t *link)
                : iso_pmix_failed(link, "PMIx_Register_event_handler", registration.status);
 }
 
+static iso_status_t no_server(const iso_pmix_link_t *link, pmix_status_t error)
+{
+    iso_pmix_log(
+        link, ISO_LOG_ERROR,
+        "PMIx_Init as rank %s of PMIX_NAMESPACE=%s: %s; start with mpirun or srun "
+        "--mpi=pmix, and while the launcher runs, or set ISO_BOOTSTRAP=single for a job of "
+        "one rank",
+        getenv("PMIX_RANK"), getenv("PMIX_NAMESPACE"), PMIx_Error_string(error));
+    return ISO_ERR_SYSTEM;
+}
+
 iso_status_t iso_pmix_join(iso_pmix_link_t *link)
 {
     pmix_status_t error;
@@ -325,7 +336,7 @@ iso_status_t iso_pmix_join(iso_pmix_link_t *link)
     if (link->pid == 0) {
         error = PMIx_Init(&link->self, NULL, 0);
         if (error != PMIX_SUCCESS)
-            return iso_pmix_failed(link, "PMIx_Init", error);
+            return no_server(link, error);
         link->pid = getpid();
         own_link = link;
     }

@@ -30,12 +30,12 @@ static uint64_t own_namespace(void)
 /* ---- names ------------------------------------------------------------------------------------- */
 
 /* FNV-1a. Namespaces of two launchers may have the same name, and their servers then differ. */
-static uint64_t hash_of_job(const iso_pmix_link_t *link)
+static uint64_t hash_of_job(void)
 {
     static const char *const servers[] = {"PMIX_SERVER_URI41", "PMIX_SERVER_URI4",
                                           "PMIX_SERVER_URI3", "PMIX_SERVER_URI21",
                                           "PMIX_SERVER_URI2"};
-    const char *texts[] = {link->self.nspace, NULL};
+    const char *texts[] = {getenv("PMIX_NAMESPACE"), NULL};
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
 
     for (size_t i = 0; i < sizeof servers / sizeof *servers && texts[1] == NULL; i++)
@@ -46,20 +46,20 @@ static uint64_t hash_of_job(const iso_pmix_link_t *link)
     return hash;
 }
 
-static socklen_t name_of(const iso_pmix_link_t *link, uint32_t rank, struct sockaddr_un *name)
+static socklen_t name_of(uint32_t rank, struct sockaddr_un *name)
 {
     *name = (struct sockaddr_un){.sun_family = AF_UNIX};
     return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 +
                        (size_t)snprintf(name->sun_path + 1, sizeof name->sun_path - 1,
-                                        "isomalloc-pmix-%016" PRIx64 "-%" PRIu32, hash_of_job(link),
+                                        "isomalloc-pmix-%016" PRIx64 "-%" PRIu32, hash_of_job(),
                                         rank));
 }
 
 /* Connects to the process that has claimed the rank: a descriptor, or -1 and errno. */
-static int connect_to(const iso_pmix_link_t *link, uint32_t rank, struct ucred *peer_p)
+static int connect_to(uint32_t rank, struct ucred *peer_p)
 {
     struct sockaddr_un name;
-    socklen_t name_len = name_of(link, rank, &name), len = sizeof *peer_p;
+    socklen_t name_len = name_of(rank, &name), len = sizeof *peer_p;
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
     if (fd < 0)
@@ -75,45 +75,39 @@ static int connect_to(const iso_pmix_link_t *link, uint32_t rank, struct ucred *
 
 /* ---- being the rank ---------------------------------------------------------------------------- */
 
-static iso_status_t is_claimed(const iso_pmix_link_t *link)
+static iso_status_t is_claimed(const iso_pmix_link_t *link, uint32_t rank)
 {
     struct ucred other = {0};
-    int fd = connect_to(link, link->self.rank, &other);
+    int fd = connect_to(rank, &other);
 
     if (fd >= 0)
         close(fd);
     iso_pmix_log(link, ISO_LOG_ERROR,
                  "process %d cannot join as rank %u: process %d is that rank, and a rank is one "
                  "process; set ISO_BOOTSTRAP=single to run this one on its own",
-                 (int)getpid(), link->self.rank, (int)other.pid);
+                 (int)getpid(), rank, (int)other.pid);
     return ISO_ERR_BUSY;
 }
 
-iso_status_t iso_pmix_claim(iso_pmix_link_t *link)
+iso_status_t iso_pmix_claim(iso_pmix_link_t *link, uint32_t rank)
 {
-    const uint64_t network = own_namespace();
     struct sockaddr_un name;
-    socklen_t name_len = name_of(link, link->self.rank, &name);
+    socklen_t name_len = name_of(rank, &name);
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     iso_status_t status = ISO_ERR_SYSTEM;
 
     if (fd < 0 || bind(fd, (struct sockaddr *)&name, name_len) != 0 || listen(fd, WATCHERS) != 0) {
         if (fd >= 0 && errno == EADDRINUSE)
-            status = is_claimed(link);
+            status = is_claimed(link, rank);
         else
-            iso_pmix_log(link, ISO_LOG_ERROR, "no socket for rank %u: errno %d%s", link->self.rank,
-                         errno, errno == EMFILE ? "; raise ulimit -n" : "");
+            iso_pmix_log(link, ISO_LOG_ERROR, "no socket for rank %u: errno %d%s", rank, errno,
+                         errno == EMFILE ? "; raise ulimit -n" : "");
         if (fd >= 0)
             close(fd);
         return status;
     }
     link->watch = (iso_pmix_watch_t){.claim_fd = fd, .bye_fd = -1, .pid_fd = -1};
-    status = iso_pmix_put(link, NAMESPACE, &network, sizeof network);
-    if (status != ISO_OK) {
-        close(fd);
-        link->watch.claim_fd = -1;
-    }
-    return status;
+    return ISO_OK;
 }
 
 /* ---- watching ---------------------------------------------------------------------------------- */
@@ -149,7 +143,7 @@ static bool watch_rank(iso_pmix_link_t *link, uint32_t rank, bool leaving)
     if (iso_pmix_is_dead(link, rank) ||
         iso_pmix_get(link, rank, NAMESPACE, &network, &len) != ISO_OK || network != own_namespace())
         return false;
-    watch->bye_fd = connect_to(link, rank, &peer);
+    watch->bye_fd = connect_to(rank, &peer);
     if (watch->bye_fd < 0) {
         if (errno == ECONNREFUSED && !leaving)
             has_died(link, rank);
@@ -177,6 +171,13 @@ static void watch_next(iso_pmix_link_t *link, uint32_t after, bool leaving)
         if (rank == link->self.rank || watch_rank(link, rank, leaving))
             return;
     }
+}
+
+iso_status_t iso_pmix_watch_offer(iso_pmix_link_t *link)
+{
+    const uint64_t network = own_namespace();
+
+    return iso_pmix_put(link, NAMESPACE, &network, sizeof network);
 }
 
 void iso_pmix_watch_start(iso_pmix_link_t *link)

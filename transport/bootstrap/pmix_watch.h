@@ -12,12 +12,15 @@
 
 #include "pmix_link.h"
 
-/* Makes this process the one that speaks for the rank. ISO_ERR_BUSY: another one does. Logged. */
-iso_status_t iso_pmix_claim(iso_pmix_link_t *link);
+/* Makes this process the one that speaks for the rank, before it says anything to the launcher.
+ * ISO_ERR_BUSY: another one does. Logged. */
+iso_status_t iso_pmix_claim(iso_pmix_link_t *link, uint32_t rank);
 /* Tells the watchers that this rank leaves in order, and ends the watch. */
 void iso_pmix_unclaim(iso_pmix_link_t *link);
 
-/* Once all ranks have claimed and a fence has followed. */
+/* Puts what others need to watch this rank. Logged. */
+iso_status_t iso_pmix_watch_offer(iso_pmix_link_t *link);
+/* Once all ranks have offered and a fence has followed. */
 void iso_pmix_watch_start(iso_pmix_link_t *link);
 /* Looks whether the watched rank is gone. */
 void iso_pmix_watch_look(iso_pmix_link_t *link);
