@@ -8,8 +8,9 @@
  *      is taken somewhere, up to three rounds of holes offered, intersected and tried; if a node is to
  *      have anonymous memory, a trial of it (trial.h);
  *   3. is everything mapped and registered.
- * What is exchanged is freed at the end of iso_init: nothing of the size of the job stays, except
- * where a caller's bootstrap cannot look up a rank's card.
+ * A rank sees what all have said combined into one record, and what its host's ranks have said. That is
+ * freed at the end of iso_init: nothing of the size of the job stays, except where a caller's bootstrap
+ * cannot look up a rank's card.
  */
 #include "core/arrive.h"
 #include "core/backing.h"
@@ -43,6 +44,11 @@ typedef struct hello {
     uint64_t start; /* of the process */
     uint8_t cookie[16];
     char transport[32];
+    /* of a combined one: the first that disagrees, if any */
+    uint32_t other_hosts;
+    uint32_t differs; /* 1 + the index in `agreed` of what it has otherwise; 0: nothing */
+    uint32_t differs_rank, differs_from;
+    uint64_t differs_theirs, differs_ours;
 } hello_t;
 
 typedef struct place {
@@ -50,6 +56,7 @@ typedef struct place {
     int32_t reserve;                /* ISO_OK, ISO_ERR_NO_SPACE */
     int32_t segment_fd, backing_fd; /* of a node's leader */
     uint32_t backing;               /* of a node's leader, for the node; else 0 */
+    uint32_t anon;                  /* that backing is anon; combined: somewhere */
     uint32_t trials;                /* iso_trial_wanted */
 } place_t;
 
@@ -61,47 +68,79 @@ typedef struct offer {
 
 /* ---- 1: who ---- */
 
-static iso_status_t differ(iso_job_t *job, uint32_t rank, const char *what, uint64_t theirs,
-                           uint64_t ours, iso_status_t status)
+/* What all ranks must have alike. */
+static const struct {
+    const char *what;
+    size_t offset, size;
+    iso_status_t status;
+} agreed[] = {
+#define AGREED(field) offsetof(hello_t, field), sizeof((hello_t *)0)->field
+    {"library version (major, minor, patch a byte each)", AGREED(version), ISO_ERR_VERSION},
+    {"OS page size", AGREED(page_size), ISO_ERR_VERSION},
+    {"heap layout (another build of the library)", AGREED(layout), ISO_ERR_VERSION},
+    {"ISO_SPACE_SIZE", AGREED(wish_size), ISO_ERR_INVALID},
+    {"ISO_SPACE_BASE", AGREED(wish_base), ISO_ERR_INVALID},
+    {"ISO_BACKING (by number)", AGREED(backing), ISO_ERR_INVALID},
+    {"ISO_NODE_SIZE", AGREED(node_size), ISO_ERR_INVALID},
+    {"another ISO_TRANSPORT (first letter)", AGREED(transport), ISO_ERR_INVALID},
+};
+
+/* For messages: a number, or the first letter of a text. */
+static uint64_t value_of(const void *field, size_t size)
 {
-    if (job->rank == 0)
-        iso_log(&job->logger, ISO_LOG_ERROR,
-                "rank %" PRIu32 " has %s %#" PRIx64 ", rank 0 has %#" PRIx64
-                ": all ranks of a job must have the same",
-                rank, what, theirs, ours);
-    return status;
+    uint32_t half;
+    uint64_t whole;
+    memcpy(&half, field, sizeof half);
+    if (size == sizeof half)
+        return half;
+    memcpy(&whole, field, sizeof whole);
+    return size == sizeof whole ? whole : *(const unsigned char *)field;
 }
 
-static iso_status_t compare(iso_job_t *job, const hello_t *hellos)
+static void compare(hello_t *into, const hello_t *from)
 {
-    const hello_t *first = &hellos[0];
-    for (uint32_t r = 1; r < job->size; r++) {
-        const hello_t *h = &hellos[r];
-        if (h->version != first->version)
-            return differ(job, r, "library version (major, minor, patch a byte each)", h->version,
-                          first->version, ISO_ERR_VERSION);
-        if (h->page_size != first->page_size)
-            return differ(job, r, "OS page size", h->page_size, first->page_size, ISO_ERR_VERSION);
-        if (h->layout != first->layout)
-            return differ(job, r, "heap layout (another build of the library)", h->layout,
-                          first->layout, ISO_ERR_VERSION);
-        if (h->wish_size != first->wish_size)
-            return differ(job, r, "ISO_SPACE_SIZE", h->wish_size, first->wish_size,
-                          ISO_ERR_INVALID);
-        if (h->wish_base != first->wish_base)
-            return differ(job, r, "ISO_SPACE_BASE", h->wish_base, first->wish_base,
-                          ISO_ERR_INVALID);
-        if (h->backing != first->backing)
-            return differ(job, r, "ISO_BACKING (by number)", h->backing, first->backing,
-                          ISO_ERR_INVALID);
-        if (h->node_size != first->node_size)
-            return differ(job, r, "ISO_NODE_SIZE", h->node_size, first->node_size, ISO_ERR_INVALID);
-        if (strncmp(h->transport, first->transport, sizeof h->transport) != 0)
-            return differ(job, r, "another ISO_TRANSPORT (first letter)",
-                          (unsigned char)h->transport[0], (unsigned char)first->transport[0],
-                          ISO_ERR_INVALID);
+    for (size_t i = 0; i < sizeof agreed / sizeof *agreed && !into->differs; i++) {
+        const char *ours = (const char *)into + agreed[i].offset;
+        const char *theirs = (const char *)from + agreed[i].offset;
+        if (memcmp(ours, theirs, agreed[i].size) == 0)
+            continue;
+        into->differs = (uint32_t)i + 1;
+        into->differs_rank = from->head.rank;
+        into->differs_from = into->head.rank;
+        into->differs_theirs = value_of(theirs, agreed[i].size);
+        into->differs_ours = value_of(ours, agreed[i].size);
     }
-    return ISO_OK;
+}
+
+static void combine_hellos(void *into_record, const void *from_record)
+{
+    hello_t *into = into_record;
+    const hello_t *from = from_record;
+    if (from->other_hosts || from->host != into->host)
+        into->other_hosts = 1;
+    if (into->differs)
+        return;
+    compare(into, from);
+    if (into->differs || !from->differs)
+        return;
+    into->differs = from->differs;
+    into->differs_rank = from->differs_rank;
+    into->differs_from = from->differs_from;
+    into->differs_theirs = from->differs_theirs;
+    into->differs_ours = from->differs_ours;
+}
+
+static iso_status_t agree(const iso_job_t *job, const hello_t *total)
+{
+    if (!total->differs)
+        return ISO_OK;
+    if (job->rank == 0)
+        iso_log(&job->logger, ISO_LOG_ERROR,
+                "rank %" PRIu32 " has %s %#" PRIx64 ", rank %" PRIu32 " has %#" PRIx64
+                ": all ranks of a job must have the same",
+                total->differs_rank, agreed[total->differs - 1].what, total->differs_theirs,
+                total->differs_from, total->differs_ours);
+    return agreed[total->differs - 1].status;
 }
 
 static bool same_node(const hello_t *a, uint32_t rank_a, const hello_t *b, uint32_t rank_b,
@@ -110,15 +149,14 @@ static bool same_node(const hello_t *a, uint32_t rank_a, const hello_t *b, uint3
     return a->host == b->host && (node_size == 0 || rank_a / node_size == rank_b / node_size);
 }
 
-/* Which ranks are this one's node; whether any is elsewhere, and whether any is on another host. */
-static iso_status_t find_node(iso_job_t *job, const hello_t *hellos, bool *beyond_p,
-                              bool *other_hosts_p)
+/* Which ranks are this one's node, among those of its host. */
+static iso_status_t find_node(iso_job_t *job, const hello_t *mine, const hello_t *hellos)
 {
     iso_node_t *node = &job->node;
-    const hello_t *mine = &hellos[job->rank];
-    uint32_t count = 0;
-    for (uint32_t r = 0; r < job->size; r++)
-        count += same_node(mine, job->rank, &hellos[r], r, job->params.node_size);
+    uint32_t host_count, count = 0;
+    const uint32_t *host = iso_exchange_host(job, &host_count);
+    for (uint32_t i = 0; i < host_count; i++)
+        count += same_node(mine, job->rank, &hellos[i], host ? host[i] : i, job->params.node_size);
     assert(count > 0); /* this rank at least */
     node->self = job->rank;
     node->ranks = malloc(count * sizeof *node->ranks);
@@ -126,28 +164,24 @@ static iso_status_t find_node(iso_job_t *job, const hello_t *hellos, bool *beyon
     node->starts = malloc(count * sizeof *node->starts);
     if (!node->ranks || !node->pids || !node->starts)
         return ISO_ERR_NO_MEMORY;
-    *other_hosts_p = false;
-    for (uint32_t r = 0; r < job->size; r++) {
-        if (hellos[r].host != mine->host)
-            *other_hosts_p = true;
-        if (!same_node(mine, job->rank, &hellos[r], r, job->params.node_size))
+    for (uint32_t i = 0; i < host_count; i++) {
+        uint32_t rank = host ? host[i] : i;
+        if (!same_node(mine, job->rank, &hellos[i], rank, job->params.node_size))
             continue;
-        node->ranks[node->rank_count] = r;
-        node->starts[node->rank_count] = hellos[r].start;
-        node->pids[node->rank_count++] = hellos[r].pid;
+        node->ranks[node->rank_count] = rank;
+        node->starts[node->rank_count] = hellos[i].start;
+        node->pids[node->rank_count++] = hellos[i].pid;
     }
     node->leader = node->ranks[0];
-    *beyond_p = count < job->size;
     return ISO_OK;
 }
 
 /* *own_p: what this rank alone has met then, to be told in the next exchange. */
-static iso_status_t meet(iso_job_t *job, iso_status_t so_far, hello_t *first_p, bool *beyond_p,
-                         bool *other_hosts_p, iso_status_t *own_p)
+static iso_status_t meet(iso_job_t *job, iso_status_t so_far, hello_t *total_p, iso_status_t *own_p)
 {
     unsigned major, minor, patch;
     iso_version(&major, &minor, &patch);
-    hello_t mine = {.head = {ISO_RECORD_MAGIC, so_far},
+    hello_t mine = {.head = {.magic = ISO_RECORD_MAGIC, .status = so_far},
                     .version = major << 16 | minor << 8 | patch,
                     .page_size = (uint32_t)iso_os_page_size(),
                     .layout = iso_heap_layout_digest(),
@@ -162,20 +196,16 @@ static iso_status_t meet(iso_job_t *job, iso_status_t so_far, hello_t *first_p, 
     iso_space_propose(&job->params, &mine.base, &mine.size);
     if (so_far == ISO_OK)
         mine.head.status = iso_os_random(mine.cookie, sizeof mine.cookie);
-    void *all;
-    iso_status_t status = iso_exchange(job, &mine, sizeof mine, &all);
+    void *hellos;
+    iso_status_t status = iso_exchange(job, &mine, sizeof mine, combine_hellos, total_p, &hellos);
     if (status != ISO_OK)
         return status;
-    const hello_t *hellos = all;
-    status = iso_exchange_check(job, all, sizeof mine);
-    if (status == ISO_OK)
-        status = compare(job, hellos);
+    status = agree(job, total_p);
     if (status == ISO_OK) {
-        memcpy(job->cookie, hellos[0].cookie, sizeof job->cookie);
-        *first_p = hellos[0];
-        *own_p = find_node(job, hellos, beyond_p, other_hosts_p);
+        memcpy(job->cookie, total_p->cookie, sizeof job->cookie); /* rank 0's */
+        *own_p = find_node(job, &mine, hellos);
     }
-    free(all);
+    free(hellos);
     return status;
 }
 
@@ -194,9 +224,10 @@ static const char *choose_transport(const iso_job_t *job)
     return "loopback";
 }
 
-static iso_status_t open_links(iso_job_t *job, bool beyond, bool other_hosts)
+static iso_status_t open_links(iso_job_t *job, bool other_hosts)
 {
     const char *name = choose_transport(job);
+    bool beyond = job->node.rank_count < job->size;
     iso_status_t status = ISO_OK;
     if (job->node.rank_count > 1)
         status = iso_link_open(job, "loopback", &job->node_link);
@@ -248,7 +279,7 @@ static iso_status_t publish(iso_job_t *job)
         return ISO_OK;
     if (job->bootstrap->publish)
         return job->bootstrap->publish(job->bootstrap->ctx, &card, sizeof card);
-    iso_status_t status = iso_exchange(job, &card, sizeof card, &all);
+    iso_status_t status = iso_exchange_all(job, &card, sizeof card, &all);
     if (status == ISO_OK)
         job->blobs = all;
     return status;
@@ -256,13 +287,23 @@ static iso_status_t publish(iso_job_t *job)
 
 /* ---- 2: where ---- */
 
+static void combine_places(void *into_record, const void *from_record)
+{
+    place_t *into = into_record;
+    const place_t *from = from_record;
+    if (into->reserve == ISO_OK)
+        into->reserve = from->reserve;
+    into->anon |= from->anon;
+    into->trials |= from->trials;
+}
+
 static iso_status_t try_holes(iso_job_t *job, uint64_t size)
 {
     for (int round = 0; round < SPACE_ROUNDS; round++) {
-        offer_t mine = {.head = {ISO_RECORD_MAGIC, ISO_OK}};
+        offer_t mine = {.head = {.magic = ISO_RECORD_MAGIC}};
         void *all;
         mine.count = (uint32_t)iso_space_holes(size, mine.holes);
-        iso_status_t status = iso_exchange(job, &mine, sizeof mine, &all);
+        iso_status_t status = iso_exchange_all(job, &mine, sizeof mine, &all);
         if (status != ISO_OK)
             return status;
         const offer_t *offers = all;
@@ -279,21 +320,15 @@ static iso_status_t try_holes(iso_job_t *job, uint64_t size)
         free(holes);
         free(counts);
         free(all);
-        place_t place = {.head = {ISO_RECORD_MAGIC, ISO_OK}, .reserve = ISO_ERR_NO_SPACE};
+        place_t place = {.head = {.magic = ISO_RECORD_MAGIC}, .reserve = ISO_ERR_NO_SPACE};
         if (base) {
             place.reserve = iso_space_reserve(&job->space, &job->logger, base, size);
             if (place.reserve != ISO_OK && place.reserve != ISO_ERR_NO_SPACE)
                 place.head.status = place.reserve;
         }
-        status = iso_exchange(job, &place, sizeof place, &all);
-        if (status != ISO_OK)
-            return status;
-        status = iso_exchange_check(job, all, sizeof place);
-        bool everywhere = true;
-        for (uint32_t r = 0; r < job->size; r++)
-            everywhere = everywhere && ((const place_t *)all)[r].reserve == ISO_OK;
-        free(all);
-        if (status != ISO_OK || everywhere)
+        place_t total;
+        status = iso_exchange(job, &place, sizeof place, combine_places, &total, NULL);
+        if (status != ISO_OK || total.reserve == ISO_OK)
             return status;
         iso_space_release(&job->space);
     }
@@ -357,6 +392,18 @@ static iso_status_t open_backing(iso_job_t *job, uint64_t size, const place_t *l
     return ISO_OK;
 }
 
+/* What a rank of this host has said. */
+static place_t place_of(const iso_job_t *job, const place_t *places, uint32_t rank)
+{
+    uint32_t count, i = 0;
+    const uint32_t *host = iso_exchange_host(job, &count);
+    if (!host)
+        return places[rank];
+    while (host[i] != rank)
+        i++;
+    return places[i];
+}
+
 /* Anonymous memory, at this node or at another, is not relied on before it has been tried. */
 static iso_status_t try_anon(iso_job_t *job, uint32_t trials, place_t *leader)
 {
@@ -370,7 +417,7 @@ static iso_status_t try_anon(iso_job_t *job, uint32_t trials, place_t *leader)
 static iso_status_t settle_space(iso_job_t *job, const hello_t *first, iso_status_t so_far)
 {
     uint64_t size = first->size;
-    place_t mine = {.head = {ISO_RECORD_MAGIC, so_far},
+    place_t mine = {.head = {.magic = ISO_RECORD_MAGIC, .status = so_far},
                     .reserve = ISO_OK,
                     .segment_fd = -1,
                     .backing_fd = -1,
@@ -386,30 +433,23 @@ static iso_status_t settle_space(iso_job_t *job, const hello_t *first, iso_statu
         mine.backing = iso_backing_choose(&job->logger, job->params.backing, job->node.rank_count);
         mine.head.status = make_shared(job, size, &mine);
     }
-    void *all;
-    iso_status_t status = iso_exchange(job, &mine, sizeof mine, &all);
+    mine.anon = mine.backing == ISO_BACKING_ANON;
+    place_t total;
+    void *places;
+    iso_status_t status = iso_exchange(job, &mine, sizeof mine, combine_places, &total, &places);
     if (status != ISO_OK) {
         if (mine.backing_fd >= 0)
             close(mine.backing_fd);
         return status;
     }
-    place_t leader = ((const place_t *)all)[job->node.leader];
-    bool everywhere = true, anon = false;
-    uint32_t trials = 0;
-    for (uint32_t r = 0; r < job->size; r++) {
-        const place_t *place = &((const place_t *)all)[r];
-        everywhere = everywhere && place->reserve == ISO_OK;
-        anon = anon || place->backing == ISO_BACKING_ANON;
-        trials |= place->trials;
-    }
-    status = iso_exchange_check(job, all, sizeof mine);
-    free(all);
-    if (status == ISO_OK && !everywhere) {
+    place_t leader = place_of(job, places, job->node.leader);
+    free(places);
+    if (total.reserve != ISO_OK) {
         iso_space_release(&job->space);
         status = try_holes(job, size);
     }
-    if (status == ISO_OK && anon)
-        status = try_anon(job, trials, &leader);
+    if (status == ISO_OK && total.anon)
+        status = try_anon(job, total.trials, &leader);
     int fd = mine.backing_fd;
     if (status == ISO_OK) {
         job->space.backing = (iso_backing_t)leader.backing;
@@ -558,24 +598,21 @@ static void destroy(iso_job_t *job)
  * the job when the first rank exits. */
 static iso_status_t fail_together(iso_job_t *job, iso_status_t status)
 {
-    iso_record_t said = {ISO_RECORD_MAGIC, status};
-    void *all;
-    if (iso_exchange(job, &said, sizeof said, &all) == ISO_OK)
-        free(all);
+    iso_record_t said = {.magic = ISO_RECORD_MAGIC}, total;
+    iso_exchange(job, &said, sizeof said, NULL, &total, NULL);
     return status;
 }
 
 static iso_status_t join(iso_job_t *job, iso_status_t so_far)
 {
-    hello_t first;
-    bool beyond = false, other_hosts = false;
-    iso_status_t own, status = meet(job, so_far, &first, &beyond, &other_hosts, &own);
+    hello_t total;
+    iso_status_t own, status = meet(job, so_far, &total, &own);
     if (status != ISO_OK)
         return fail_together(job, status);
     /* from here on a failure is told to the others in the next exchange */
-    status = own == ISO_OK ? open_links(job, beyond, other_hosts) : own;
+    status = own == ISO_OK ? open_links(job, total.other_hosts) : own;
     iso_status_t published = publish(job);
-    status = settle_space(job, &first, status == ISO_OK ? published : status);
+    status = settle_space(job, &total, status == ISO_OK ? published : status);
     if (status == ISO_OK)
         status = open_tables(job);
     if (status == ISO_OK)
@@ -592,15 +629,10 @@ static iso_status_t join(iso_job_t *job, iso_status_t so_far)
         status = iso_threads_open(job);
     if (status == ISO_OK)
         status = iso_fault_open(job);
-    iso_record_t mine = {ISO_RECORD_MAGIC, status};
-    void *all;
-    iso_status_t gathered = iso_exchange(job, &mine, sizeof mine, &all);
-    if (gathered == ISO_OK) {
-        gathered = iso_exchange_check(job, all, sizeof mine);
-        free(all);
-        if (gathered != ISO_OK)
-            fail_together(job, gathered);
-    }
+    iso_record_t mine = {.magic = ISO_RECORD_MAGIC, .status = status}, all;
+    iso_status_t gathered = iso_exchange(job, &mine, sizeof mine, NULL, &all, NULL);
+    if (gathered != ISO_OK)
+        fail_together(job, gathered);
     iso_job_unlock(job);
     return gathered;
 }

@@ -1,10 +1,14 @@
 /* launch.c - see launch.h. */
 #include "core/launch.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Modules that `auto` tries, in this order. */
-static const char *const known[] = {"local", "pmix"};
+/* Modules that `auto` tries, in this order, where the environment has what their launchers set: to open
+ * one costs the libraries that it needs. */
+static const struct {
+    const char *name, *variable;
+} known[] = {{"local", "ISO_LOCAL_SIZE"}, {"pmix", "PMIX_NAMESPACE"}};
 
 /* What launchers say in the environment about the number of ranks. */
 typedef struct launcher {
@@ -26,38 +30,49 @@ static void log_plain(iso_log_level_t level, const char *text)
     iso_log(&logger, level, "%s", text);
 }
 
-static iso_status_t refuse_if_launched(const iso_logger_t *logger, const iso_params_t *params)
+/* A job of several ranks that no module can join: because there is none, or because the launcher has not
+ * set what the module needs. */
+static iso_status_t refuse(const iso_logger_t *logger, const iso_params_t *params,
+                           const char *launched, const char *module)
 {
     char *folders = iso_module_folders(params);
-    iso_status_t status = ISO_OK;
+    if (iso_module_present(params, module))
+        iso_log(
+            logger, ISO_LOG_ERROR,
+            "started by %s, but bootstrap %s, which could join such a job, was not given what it "
+            "needs (%s, or set ISO_BOOTSTRAP=single for a job of one rank",
+            launched, module,
+            strcmp(module, "pmix") == 0
+                ? "PMIX_NAMESPACE is not set): use iso_run or a launcher with PMIx, such as "
+                  "Open MPI's mpirun or srun --mpi=pmix"
+                : "other variables ISO_LOCAL_* are not set): leave the environment as it is");
+    else
+        iso_log(logger, ISO_LOG_ERROR,
+                "started by %s, but no bootstrap module can join that job: libisomalloc-%s.so was "
+                "looked for in %s; install it or name its folder in ISO_MODULE_PATH, start with "
+                "iso_run, or set ISO_BOOTSTRAP=single for a job of one rank",
+                launched, module, folders ? folders : "no folder");
+    free(folders);
+    return ISO_ERR_NO_MODULE;
+}
+
+static iso_status_t refuse_if_launched(const iso_logger_t *logger, const iso_params_t *params)
+{
+    char launched[256];
     for (size_t i = 0; i < sizeof launchers / sizeof *launchers; i++) {
         const char *value = getenv(launchers[i].variable);
         if (!value || strtol(value, NULL, 10) <= 1)
             continue;
-        iso_log(logger, ISO_LOG_ERROR,
-                "started by %s as one of %s ranks (%s), but no bootstrap module can join that job: "
-                "libisomalloc-%s.so was looked for in %s; install it or name its folder in "
-                "ISO_MODULE_PATH, start with iso_run, or set ISO_BOOTSTRAP=single for a job of one "
-                "rank",
-                launchers[i].name, value, launchers[i].variable, launchers[i].module,
-                folders ? folders : "no folder");
-        status = ISO_ERR_NO_MODULE;
-        break;
+        snprintf(launched, sizeof launched, "%s as one of %s ranks (%s)", launchers[i].name, value,
+                 launchers[i].variable);
+        return refuse(logger, params, launched, launchers[i].module);
     }
     /* PMIx alone tells a process its rank, and not how many there are */
     const char *pmix = getenv("PMIX_NAMESPACE");
-    if (status == ISO_OK && pmix && !getenv("OMPI_COMM_WORLD_SIZE") &&
-        !getenv("SLURM_STEP_NUM_TASKS")) {
-        iso_log(logger, ISO_LOG_ERROR,
-                "started by a PMIx launcher (PMIX_NAMESPACE=%s), but no bootstrap module can join "
-                "its job: libisomalloc-pmix.so was looked for in %s; install it or name its folder "
-                "in ISO_MODULE_PATH, start with iso_run, or set ISO_BOOTSTRAP=single for a job of "
-                "one rank",
-                pmix, folders ? folders : "no folder");
-        status = ISO_ERR_NO_MODULE;
-    }
-    free(folders);
-    return status;
+    if (!pmix || getenv("OMPI_COMM_WORLD_SIZE") || getenv("SLURM_STEP_NUM_TASKS"))
+        return ISO_OK;
+    snprintf(launched, sizeof launched, "a PMIx launcher (PMIX_NAMESPACE=%s)", pmix);
+    return refuse(logger, params, launched, "pmix");
 }
 
 static iso_status_t join(const iso_logger_t *logger, iso_module_t *module, const char *name,
@@ -110,11 +125,11 @@ iso_status_t iso_launch_open(const iso_logger_t *logger, const iso_params_t *par
                                 : status;
     }
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        if (!iso_module_present(params, known[i]) ||
-            iso_module_open_bootstrap(logger, params, known[i], &module) != ISO_OK)
+        if (!getenv(known[i].variable) || !iso_module_present(params, known[i].name) ||
+            iso_module_open_bootstrap(logger, params, known[i].name, &module) != ISO_OK)
             continue;
         if (module.bootstrap->detect())
-            return join(logger, &module, known[i], module_p, bootstrap_p);
+            return join(logger, &module, known[i].name, module_p, bootstrap_p);
         iso_module_close(&module);
     }
     return refuse_if_launched(logger, params);

@@ -19,6 +19,7 @@ typedef struct probe {
 
 typedef struct verdict {
     iso_record_t head;
+    uint32_t rank;            /* whose reason it is */
     char why[ISO_LINK_QUOTE]; /* empty: all is well */
 } verdict_t;
 
@@ -135,21 +136,17 @@ static iso_status_t try_neighbour(iso_job_t *job, int which, iso_region_t *regio
 static iso_status_t try_puts(iso_job_t *job, int which, char *why)
 {
     iso_link_t *link = link_of(job, which);
-    probe_t mine = {.head = {ISO_RECORD_MAGIC, ISO_OK}};
+    probe_t mine = {.head = {.magic = ISO_RECORD_MAGIC}};
     iso_region_t *region = NULL;
-    void *all;
+    probe_t probe = {0};
     if (link)
         link->quote = why;
     iso_status_t tried = link ? offer_word(job, which, &region, &mine) : ISO_OK;
-    iso_status_t status = iso_exchange(job, &mine, sizeof mine, &all);
-    if (status == ISO_OK) {
-        status = iso_exchange_check(job, all, sizeof mine);
-        const probe_t *probe = &((const probe_t *)all)[neighbour_of(job, which)];
-        if (status == ISO_OK && link && tried == ISO_OK && probe->rkey_len > 0 &&
-            probe->rkey_len <= sizeof probe->rkey)
-            tried = try_neighbour(job, which, region, probe);
-        free(all);
-    }
+    iso_status_t status =
+        iso_exchange_one(job, &mine, sizeof mine, neighbour_of(job, which), &probe);
+    if (status == ISO_OK && link && tried == ISO_OK && probe.rkey_len > 0 &&
+        probe.rkey_len <= sizeof probe.rkey)
+        tried = try_neighbour(job, which, region, &probe);
     if (region && tried != ISO_ERR_TIMED_OUT)
         link->ops->mem_deregister(region);
     if (link)
@@ -203,9 +200,19 @@ static void say(const iso_job_t *job, uint32_t rank, const char *why)
             ISO_LINK_QUOTE - 1, why);
 }
 
+static void combine_verdicts(void *into_record, const void *from_record)
+{
+    verdict_t *into = into_record;
+    const verdict_t *from = from_record;
+    if (into->why[0] || !from->why[0])
+        return;
+    into->rank = from->rank;
+    memcpy(into->why, from->why, sizeof into->why);
+}
+
 iso_status_t iso_trial_run(iso_job_t *job, uint32_t wanted, bool anon, bool *good_p)
 {
-    verdict_t mine = {.head = {ISO_RECORD_MAGIC, ISO_OK}};
+    verdict_t mine = {.head = {.magic = ISO_RECORD_MAGIC}, .rank = job->rank};
     iso_status_t status = ISO_OK;
     for (int which = 0; which < ISO_TRIALS && status == ISO_OK; which++)
         if (wanted >> which & 1)
@@ -214,20 +221,14 @@ iso_status_t iso_trial_run(iso_job_t *job, uint32_t wanted, bool anon, bool *goo
         return status;
     if (anon && !mine.why[0])
         try_mapping(job, mine.why);
-    void *all;
-    status = iso_exchange(job, &mine, sizeof mine, &all);
+    verdict_t total;
+    status = iso_exchange(job, &mine, sizeof mine, combine_verdicts, &total, NULL);
     if (status != ISO_OK)
         return status;
-    status = iso_exchange_check(job, all, sizeof mine);
-    bool good = true;
-    for (uint32_t r = 0; r < job->size && status == ISO_OK && good; r++) {
-        const char *why = ((const verdict_t *)all)[r].why;
-        good = !why[0];
-        if (!good)
-            say(job, r, why);
-    }
-    free(all);
-    if (status == ISO_OK && good)
+    bool good = !total.why[0];
+    if (!good)
+        say(job, total.rank, total.why);
+    if (good)
         status = check_words(job);
     *good_p = good;
     return status;

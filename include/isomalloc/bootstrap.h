@@ -7,7 +7,7 @@
  *
  * Calls come from one thread at a time. All functions that say "collective" are called by every rank
  * in the same order. A rank that dies must not hang them: they fail, or, where the launcher keeps
- * survivors, go on without it (its part of an allgather is then zeros).
+ * survivors, go on without it (its part of what is gathered is then zeros).
  */
 #ifndef ISOMALLOC_BOOTSTRAP_H
 #define ISOMALLOC_BOOTSTRAP_H
@@ -18,7 +18,7 @@
 extern "C" {
 #endif
 
-#define ISO_BOOTSTRAP_ABI 1u
+#define ISO_BOOTSTRAP_ABI 2u
 
 typedef struct iso_bootstrap {
     uint32_t abi_version; /* ISO_BOOTSTRAP_ABI */
@@ -28,6 +28,16 @@ typedef struct iso_bootstrap {
 
     /* Collective, blocking: len bytes of each rank to all, in rank order. */
     iso_status_t (*allgather)(void *ctx, const void *mine, void *all, size_t len);
+
+    /* Optional, both or neither: for a start whose cost for a rank does not grow with the job. Without
+     * them the library uses allgather.
+     * gather: collective, blocking: of the `count` ranks that this one names (each rank may name
+     * others, in any number) their len bytes, in the order named. mine NULL: nobody names this rank.
+     * host_ranks: the ranks of this rank's host, ascending, itself among them. */
+    iso_status_t (*gather)(void *ctx, const void *mine, size_t len, const uint32_t *ranks,
+                           uint32_t count, void *theirs);
+    const uint32_t *host_ranks;
+    uint32_t host_count;
 
     /* Optional pair (both or neither): a rank publishes one blob (up to 4 KiB); any rank looks it up
      * at any time after the next collective, blocking. *len_p: room on entry, length on return.

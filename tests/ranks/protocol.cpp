@@ -458,15 +458,37 @@ void base()
     job.finish();
 }
 
+// Rank 1 never comes to the barrier. The launcher is killed meanwhile.
+void launcher_dies()
+{
+    Job job;
+    const pid_t launcher = getppid();
+    std::printf("pid %d\n", static_cast<int>(getpid()));
+    std::fflush(stdout);
+    if (self == 0)
+        EXPECT(iso_barrier(job.job) < 0);
+    while (getppid() == launcher)
+        usleep(10000);
+}
+
 } // namespace
 
 int main(int argc, char **argv)
 {
     const Test tests[] = {
-        {"one_sided", one_sided}, {"refused", refused}, {"misuse", misuse},
-        {"headers", headers},     {"idle", idle},       {"borrow", borrow},
-        {"stopped", stopped},     {"cancel", cancel},   {"parts", parts},
-        {"full_ring", full_ring}, {"base", base},       {"given_up", given_up},
+        {"one_sided", one_sided},
+        {"refused", refused},
+        {"misuse", misuse},
+        {"headers", headers},
+        {"idle", idle},
+        {"borrow", borrow},
+        {"stopped", stopped},
+        {"cancel", cancel},
+        {"parts", parts},
+        {"full_ring", full_ring},
+        {"base", base},
+        {"given_up", given_up},
+        {"launcher_dies", launcher_dies},
     };
     return run_test(tests, argc, argv);
 }

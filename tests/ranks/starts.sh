@@ -38,9 +38,9 @@ refused "node sizes differ" "ISO_NODE_SIZE" bash -c 'one_differs ISO_NODE_SIZE 1
 refused "base beyond all addresses" "ISO_SPACE_BASE=0xffff.*beyond" env ISO_SPACE_BASE=0xffffffff80000000 "$program" base
 refused "RLIMIT_FSIZE too small" "ulimit -f" env ISO_BACKING=private bash -c 'ulimit -f 1000; "$program" base'
 refused "RLIMIT_NOFILE too small" "ulimit -n" bash -c 'ulimit -n 7; "$program" base'
-refused "mpirun without its module" "OMPI_COMM_WORLD_SIZE.*pmix" env OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_RANK=0 "$program" base
-refused "srun without its module" "SLURM_STEP_NUM_TASKS.*pmix" env SLURM_STEP_NUM_TASKS=4 SLURM_PROCID=0 "$program" base
-refused "pmix without its module" "PMIX_NAMESPACE.*pmix" env PMIX_NAMESPACE=x PMIX_RANK=0 "$program" base
+refused "mpirun without its module" "OMPI_COMM_WORLD_SIZE.*pmix" env ISO_MODULE_PATH=/nowhere OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_RANK=0 "$program" base
+refused "srun without its module" "SLURM_STEP_NUM_TASKS.*pmix" env ISO_MODULE_PATH=/nowhere SLURM_STEP_NUM_TASKS=4 SLURM_PROCID=0 "$program" base
+refused "pmix without its module" "PMIX_NAMESPACE.*pmix" env ISO_MODULE_PATH=/nowhere PMIX_NAMESPACE=x PMIX_RANK=0 "$program" base
 if [ -z "${ISO_TEST_NO_AS_LIMIT:-}" ]; then # a sanitizer's shadow alone is over any limit
     refused "RLIMIT_AS too small" "RLIMIT_AS.*ISO_SPACE_SIZE" bash -c 'ulimit -v 4000000; "$run" -n 2 "$program" base'
 fi
