@@ -1,0 +1,164 @@
+/*
+ * ux_progress.c - progress, sleeping, and who is alive.
+ *
+ * UCX's own descriptor, a pidfd for each peer that can be watched, and a timer are all in one epoll set,
+ * which is the event_fd. A death is reported once, after everything that the peer had sent has been
+ * delivered: when a pidfd has become readable, nothing of the process runs any more, so UCX is progressed
+ * until it finds nothing. The pidfd of a zombie is readable: nobody has to reap it.
+ */
+#include "ucx.h"
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LOOK_EVERY_MS 1 /* or as often as the coarse clock ticks, up to 10 ms */
+#define LOOK_EVENTS 32
+#define TIMER_TAG UINT64_MAX /* in watch_fd; a peer's is its rank */
+#define SLEEP_MS 1           /* while UCX has something to end for which it gives no event */
+
+uint64_t ux_now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* ---- descriptors ----------------------------------------------------------------------------- */
+
+static bool add(int set, int fd, uint64_t tag)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = tag};
+
+    return epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+static void close_if_open(int fd)
+{
+    if (fd >= 0)
+        close(fd);
+}
+
+iso_status_t ux_events_open(iso_transport_t *tp)
+{
+    int worker_fd;
+    const ucs_status_t status = ucp_worker_get_efd(tp->worker, &worker_fd);
+
+    if (status != UCS_OK) {
+        ux_log(tp, ISO_LOG_ERROR, "UCX gives no event descriptor: %s", ucs_status_string(status));
+        return ISO_ERR_SYSTEM;
+    }
+    tp->event_fd = epoll_create1(EPOLL_CLOEXEC);
+    tp->watch_fd = epoll_create1(EPOLL_CLOEXEC);
+    tp->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (tp->event_fd >= 0 && tp->watch_fd >= 0 && tp->timer_fd >= 0 &&
+        add(tp->event_fd, worker_fd, 0) && add(tp->event_fd, tp->watch_fd, 1) &&
+        add(tp->watch_fd, tp->timer_fd, TIMER_TAG))
+        return ISO_OK;
+    const bool too_many = errno == EMFILE || errno == ENFILE;
+    ux_log(tp, ISO_LOG_ERROR, "cannot set up the event descriptors: %s%s", strerror(errno),
+           too_many ? " (raise ulimit -n)" : "");
+    ux_events_close(tp);
+    return too_many ? ISO_ERR_LIMIT : ISO_ERR_SYSTEM;
+}
+
+void ux_events_close(iso_transport_t *tp)
+{
+    close_if_open(tp->timer_fd);
+    close_if_open(tp->watch_fd);
+    close_if_open(tp->event_fd);
+}
+
+/* ---- who is alive ---------------------------------------------------------------------------- */
+
+unsigned ux_drain(iso_transport_t *tp)
+{
+    unsigned events = 0;
+
+    for (unsigned turn = 0; turn < UX_DRAIN_TURNS && ucp_worker_progress(tp->worker) > 0; turn++)
+        ;
+    events += ux_eps_failed(tp);
+    events += ux_inbox_deliver(tp);
+    return events;
+}
+
+static unsigned look(iso_transport_t *tp)
+{
+    struct epoll_event found[LOOK_EVENTS];
+    unsigned events = 0;
+    uint64_t expirations;
+    const int count = epoll_wait(tp->watch_fd, found, LOOK_EVENTS, 0);
+
+    for (int i = 0; i < count; i++) {
+        if (found[i].data.u64 == TIMER_TAG) {
+            if (read(tp->timer_fd, &expirations, sizeof expirations) > 0)
+                events++;
+            continue;
+        }
+        ux_peer_t *peer = ux_peer_find(tp, (uint32_t)found[i].data.u64);
+        if (peer != NULL && peer->pidfd >= 0) { /* no callback has settled it meanwhile */
+            events += ux_drain(tp) + 1;
+            ux_peer_died(tp, peer);
+        }
+    }
+    return events;
+}
+
+/* ---- progress -------------------------------------------------------------------------------- */
+
+unsigned ux_progress(iso_transport_t *tp)
+{
+    unsigned events;
+
+    if (tp->in_progress)
+        return 0; /* from a callback */
+    tp->in_progress = true;
+    events = ucp_worker_progress(tp->worker);
+    events += ux_eps_failed(tp);
+    const uint64_t now = ux_now_ms();
+    if (tp->armed || now >= tp->look_at) {
+        tp->armed = false;
+        tp->look_at = now + LOOK_EVERY_MS;
+        events += look(tp);
+    }
+    if (tp->undecided > 0)
+        events += ux_peers_decide(tp);
+    events += ux_inbox_deliver(tp);
+    events += ux_ops_end(tp);
+    tp->in_progress = false;
+    return events;
+}
+
+/* ---- sleeping -------------------------------------------------------------------------------- */
+
+int ux_event_fd(iso_transport_t *tp)
+{
+    return tp->event_fd;
+}
+
+static void set_timer(const iso_transport_t *tp)
+{
+    struct itimerspec at = {.it_value = {0, 0}};
+
+    if (tp->undecided > 0 || tp->closing > 0)
+        at.it_value.tv_nsec = SLEEP_MS * 1000000L;
+    timerfd_settime(tp->timer_fd, 0, &at, NULL);
+}
+
+iso_status_t ux_arm(iso_transport_t *tp)
+{
+    tp->armed = true; /* the next progress looks at the descriptors as it should */
+    if (ux_inbox_ready(tp))
+        return ISO_ERR_BUSY;
+    const ucs_status_t status = ucp_worker_arm(tp->worker);
+    if (status == UCS_OK) {
+        set_timer(tp);
+        return ISO_OK;
+    }
+    if (status != UCS_ERR_BUSY)
+        ux_log(tp, ISO_LOG_ERROR, "UCX cannot be waited for: %s", ucs_status_string(status));
+    return ISO_ERR_BUSY;
+}
