@@ -657,7 +657,7 @@ static bool migrating(iso_job_t *job)
     bool any = false;
     iso_job_lock(job);
     for (const iso_request_t *request = job->requests; request; request = request->next)
-        any = any || request->step != ISO_STEP_DOUBT;
+        any = any || !request->in_doubt;
     iso_job_unlock(job);
     return any;
 }

@@ -16,6 +16,7 @@
 
 #define LOOK_EVERY_MS 1 /* or as often as the coarse clock ticks, up to 10 ms */
 #define LOOK_EVENTS 32
+#define TURNS 64             /* of UCX's progress in a call, while nothing has come of it */
 #define TIMER_TAG UINT64_MAX /* in watch_fd; a peer's is its rank */
 #define SLEEP_MS 1           /* while UCX has something to end for which it gives no event */
 
@@ -116,8 +117,11 @@ unsigned ux_progress(iso_transport_t *tp)
     if (tp->in_progress)
         return 0; /* from a callback */
     tp->in_progress = true;
-    events = ucp_worker_progress(tp->worker);
-    events += ux_eps_failed(tp);
+    /* What UCX finds to do for itself (pieces of a put, keepalive) is no event for the library. */
+    for (unsigned turn = 0; turn < TURNS; turn++)
+        if (ucp_worker_progress(tp->worker) == 0 || ux_inbox_ready(tp))
+            break;
+    events = ux_eps_failed(tp);
     const uint64_t now = ux_now_ms();
     if (tp->armed || now >= tp->look_at) {
         tp->armed = false;
