@@ -163,9 +163,10 @@ struct iso_transport {
     int timer_fd; /* wakes a sleeper for what gives no event */
     bool armed;   /* since the last progress */
     bool in_progress;
-    uint64_t look_at;   /* coarse ms at which watch_fd is asked again */
-    uint32_t undecided; /* peers in state UX_PEER_FAILED, or with death_due */
-    uint64_t dropped;   /* messages that were none of this job's */
+    uint64_t look_at;    /* coarse ms at which watch_fd is asked again */
+    uint64_t busy_until; /* coarse ms up to which UCX is believed that it is busy */
+    uint32_t undecided;  /* peers in state UX_PEER_FAILED, or with death_due */
+    uint64_t dropped;    /* messages that were none of this job's */
 
     ux_peer_t *peers;
     ux_peer_t ***leaves; /* by rank; leaves are made when needed */

@@ -291,7 +291,7 @@ static void decide(iso_transport_t *tp, ux_peer_t *peer, ux_peer_state_t state)
 
 static void give_up(iso_transport_t *tp, ux_peer_t *peer, ucs_status_t why)
 {
-    ux_log(tp, ISO_LOG_WARN, "nothing gets through to rank %u any more: %s", peer->rank,
+    ux_log(tp, ISO_LOG_INFO, "nothing gets through to rank %u any more: %s", peer->rank,
            ucs_status_string(why));
     decide(tp, peer, UX_PEER_UNREACHABLE);
 }

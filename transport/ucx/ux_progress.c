@@ -19,6 +19,7 @@
 #define TURNS 64             /* of UCX's progress in a call, while nothing has come of it */
 #define TIMER_TAG UINT64_MAX /* in watch_fd; a peer's is its rank */
 #define SLEEP_MS 1           /* while UCX has something to end for which it gives no event */
+#define STUCK_MS 5           /* that UCX is busy with nothing before it is not believed */
 
 uint64_t ux_now_ms(void)
 {
@@ -95,8 +96,7 @@ static unsigned look(iso_transport_t *tp)
 
     for (int i = 0; i < count; i++) {
         if (found[i].data.u64 == TIMER_TAG) {
-            if (read(tp->timer_fd, &expirations, sizeof expirations) > 0)
-                events++;
+            (void)!read(tp->timer_fd, &expirations, sizeof expirations); /* it only wakes */
             continue;
         }
         ux_peer_t *peer = ux_peer_find(tp, (uint32_t)found[i].data.u64);
@@ -118,11 +118,16 @@ unsigned ux_progress(iso_transport_t *tp)
         return 0; /* from a callback */
     tp->in_progress = true;
     /* What UCX finds to do for itself (pieces of a put, keepalive) is no event for the library. */
-    for (unsigned turn = 0; turn < TURNS; turn++)
-        if (ucp_worker_progress(tp->worker) == 0 || ux_inbox_ready(tp))
+    unsigned turns = 0;
+    while (turns < TURNS && ucp_worker_progress(tp->worker) > 0) {
+        turns++;
+        if (ux_inbox_ready(tp))
             break;
-    events = ux_eps_failed(tp);
+    }
     const uint64_t now = ux_now_ms();
+    if (turns > 0)
+        tp->busy_until = now + STUCK_MS;
+    events = ux_eps_failed(tp);
     if (tp->armed || now >= tp->look_at) {
         tp->armed = false;
         tp->look_at = now + LOOK_EVERY_MS;
@@ -143,23 +148,26 @@ int ux_event_fd(iso_transport_t *tp)
     return tp->event_fd;
 }
 
-static void set_timer(const iso_transport_t *tp)
+static void set_timer(const iso_transport_t *tp, bool on)
 {
     struct itimerspec at = {.it_value = {0, 0}};
 
-    if (tp->undecided > 0 || tp->closing > 0)
+    if (on)
         at.it_value.tv_nsec = SLEEP_MS * 1000000L;
     timerfd_settime(tp->timer_fd, 0, &at, NULL);
 }
 
+/* Shared memory calls itself busy for as long as a peer's queue is full, which that of a stopped peer stays,
+ * and that of a dead one for ever (UCX 1.13 waits to flush it). Who sleeps then looks now and then. */
 iso_status_t ux_arm(iso_transport_t *tp)
 {
     tp->armed = true; /* the next progress looks at the descriptors as it should */
     if (ux_inbox_ready(tp))
         return ISO_ERR_BUSY;
     const ucs_status_t status = ucp_worker_arm(tp->worker);
-    if (status == UCS_OK) {
-        set_timer(tp);
+    const bool stuck = status == UCS_ERR_BUSY && ux_now_ms() > tp->busy_until;
+    if (status == UCS_OK || stuck) {
+        set_timer(tp, stuck || tp->undecided > 0 || tp->closing > 0);
         return ISO_OK;
     }
     if (status != UCS_ERR_BUSY)
