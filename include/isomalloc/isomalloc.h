@@ -129,6 +129,7 @@ typedef struct iso_job iso_job_t;   /* a process's membership of a job */
 typedef struct iso_heap iso_heap_t; /* lies in the iso space: the same address at every rank */
 typedef struct iso_request iso_request_t; /* one migration, seen from its source */
 struct iso_bootstrap;                     /* bootstrap.h: how ranks find each other */
+struct iso_transport_shared;              /* transport.h: what a program shares with a transport */
 
 /* A heap that has arrived, as the arrival and admission callbacks see it. */
 typedef struct iso_arrival {
@@ -180,6 +181,9 @@ typedef struct iso_params {
     void *arrival_arg;
     iso_admit_fn admit; /* NULL admits all */
     void *admit_arg;
+    /* What the transport between nodes uses of the program's instead of its own; that transport is then
+     * what `auto` means. NULL: nothing. See iso_ucx.h. */
+    const struct iso_transport_shared *transport_shared;
 } iso_params_t;
 
 /* Fills *params with the defaults and the environment's ISO_* values.

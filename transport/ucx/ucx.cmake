@@ -1,10 +1,9 @@
 # The module ucx, where UCX is. What differs between its versions is tried, never told by a number.
 include(CheckCSourceCompiles)
 
-set(iso_ucx_found OFF)
 find_package(PkgConfig QUIET)
 if(PkgConfig_FOUND)
-    pkg_check_modules(iso_ucx QUIET IMPORTED_TARGET ucx)
+    pkg_check_modules(iso_ucx QUIET IMPORTED_TARGET GLOBAL ucx)
 endif()
 if(NOT iso_ucx_FOUND)
     message(STATUS "transport ucx: off, pkg-config does not find UCX (Debian: libucx-dev)")
@@ -35,7 +34,6 @@ if(NOT UX_HAVE_MEMH_IN_PUT)
 endif()
 
 message(STATUS "transport ucx: on, UCX ${iso_ucx_VERSION}")
-set(iso_ucx_found ON)
 file(GLOB iso_ucx_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.c)
 iso_add_module(ucx ${iso_ucx_sources} ${iso_process_sources})
 target_link_libraries(isomalloc-ucx PRIVATE PkgConfig::iso_ucx ${CMAKE_DL_LIBS})

@@ -12,7 +12,7 @@
 
 #include "transport/common/process.h"
 #include <assert.h>
-#include <isomalloc/transport.h>
+#include <isomalloc/iso_ucx.h>
 #include <pthread.h>
 #include <ucp/api/ucp.h>
 
@@ -74,6 +74,7 @@ typedef struct ux_peer {
 struct iso_endpoint {
     iso_transport_t *tp;
     ux_peer_t *peer;
+    unsigned am_id;   /* of messages, there */
     ucp_ep_h ucp;     /* NULL: closed, after a failure */
     bool told;        /* how puts go to this peer has been logged */
     ucs_status_t why; /* UCX failed; UCS_OK: it has not */
@@ -148,11 +149,14 @@ struct iso_transport {
     const iso_transport_host_t *host;
     ucp_context_h context;
     ucp_worker_h worker;
+    bool shares_context, shares_worker; /* they are the program's */
+    unsigned am_id;
     ux_devices_t devices;
     process_place_t place;
     process_id_t process; /* pid 0: not known, and then no peer's is asked for */
 
     ux_inbox_t inbox;
+    ux_op_t *ended;     /* taken out of the inbox */
     ux_op_t *held;      /* ended, to peers whose state is UX_PEER_FAILED */
     ux_op_t *spares[2]; /* [1]: of messages */
     unsigned in_ucx;    /* operations not ended, those of ended endpoints included */
@@ -161,6 +165,7 @@ struct iso_transport {
     int event_fd; /* epoll: worker_fd, watch_fd */
     int watch_fd; /* epoll: pidfds, timer_fd */
     int timer_fd; /* wakes a sleeper for what gives no event */
+    bool polled;  /* UCX gives no descriptor */
     bool armed;   /* since the last progress */
     bool in_progress;
     uint64_t look_at;    /* coarse ms at which watch_fd is asked again */
@@ -190,9 +195,13 @@ void ux_lane_tell(iso_endpoint_t *ep);
 
 /* ux_address.c: the address blob. */
 iso_status_t ux_address(iso_transport_t *tp, void *buf, size_t *len_p);
-/* UCX's part of it, and the process (pid 0 if it cannot be watched from here). */
+typedef struct ux_address {
+    process_id_t process; /* pid 0 if it cannot be watched from here */
+    unsigned am_id;
+    const ucp_address_t *ucp; /* points into the bytes read */
+} ux_address_t;
 iso_status_t ux_address_read(iso_transport_t *tp, uint32_t rank, const void *address, size_t len,
-                             process_id_t *process_p, const ucp_address_t **ucp_p);
+                             ux_address_t *address_p);
 uint64_t ux_hash(uint64_t hash, const void *bytes, size_t len);
 #define UX_HASH_START 0xcbf29ce484222325u
 
@@ -226,10 +235,12 @@ void ux_op_called_back(void *request, ucs_status_t status, void *arg);
 void ux_ops_closing(iso_endpoint_t *ep);
 /* The endpoint goes: nobody is told any more. */
 void ux_ops_forget(iso_endpoint_t *ep);
-/* Calls completions of what has ended. Returns events. */
+/* Takes what has ended out of the inbox. */
+void ux_ops_take(iso_transport_t *tp);
+/* Calls completions of what was taken. Returns events. */
 unsigned ux_ops_end(iso_transport_t *tp);
-/* Makes progress, a bounded time, until UCX has let go of what it was told to close. */
-void ux_ops_quiesce(iso_transport_t *tp);
+/* Makes progress, a bounded time, until UCX has let go of what it was told to close; false: it has not. */
+bool ux_ops_quiesce(iso_transport_t *tp);
 void ux_ops_free(iso_transport_t *tp);
 iso_status_t ux_status(ucs_status_t status);
 

@@ -11,9 +11,9 @@
 
 typedef struct address_blob {
     uint32_t magic, version;
-    uint32_t rank;
-    uint32_t ucp_len; /* of the worker's address, which follows */
-    uint64_t hash;    /* of it */
+    uint32_t rank, am_id;
+    uint32_t ucp_len, zero; /* length of the worker's address, which follows */
+    uint64_t hash;          /* of it and am_id */
     process_id_t process;
     process_place_t place;
 } address_blob_t;
@@ -23,6 +23,11 @@ uint64_t ux_hash(uint64_t hash, const void *bytes, size_t len)
     for (size_t i = 0; i < len; i++) /* FNV-1a */
         hash = (hash ^ ((const unsigned char *)bytes)[i]) * 0x100000001b3u;
     return hash;
+}
+
+static uint64_t hash_of(uint32_t am_id, const void *ucp, size_t len)
+{
+    return ux_hash(ux_hash(UX_HASH_START, &am_id, sizeof am_id), ucp, len);
 }
 
 iso_status_t ux_address(iso_transport_t *tp, void *buf, size_t *len_p)
@@ -50,8 +55,9 @@ iso_status_t ux_address(iso_transport_t *tp, void *buf, size_t *len_p)
     blob.magic = ADDRESS_MAGIC;
     blob.version = UX_VERSION;
     blob.rank = tp->host->rank;
+    blob.am_id = tp->am_id;
     blob.ucp_len = (uint32_t)len;
-    blob.hash = ux_hash(UX_HASH_START, address, len);
+    blob.hash = hash_of(blob.am_id, address, len);
     blob.process = tp->process;
     blob.place = tp->place;
     memcpy(buf, &blob, sizeof blob);
@@ -64,7 +70,7 @@ release:
 }
 
 iso_status_t ux_address_read(iso_transport_t *tp, uint32_t rank, const void *address, size_t len,
-                             process_id_t *process_p, const ucp_address_t **ucp_p)
+                             ux_address_t *address_p)
 {
     const unsigned char *ucp = (const unsigned char *)address + sizeof(address_blob_t);
     address_blob_t blob;
@@ -77,16 +83,16 @@ iso_status_t ux_address_read(iso_transport_t *tp, uint32_t rank, const void *add
         return ISO_ERR_VERSION;
     }
     if (len < sizeof blob || blob.magic != ADDRESS_MAGIC || blob.rank != rank ||
-        blob.ucp_len != len - sizeof blob ||
-        blob.hash != ux_hash(UX_HASH_START, ucp, blob.ucp_len)) {
+        blob.ucp_len != len - sizeof blob || blob.hash != hash_of(blob.am_id, ucp, blob.ucp_len)) {
         ux_log(tp, ISO_LOG_ERROR, "%zu bytes are not a UCX address of rank %u", len, rank);
         return ISO_ERR_INVALID;
     }
     if (tp->process.pid != 0 && blob.process.pid > 0 &&
         process_place_shared(&blob.place, &tp->place))
-        *process_p = blob.process;
+        address_p->process = blob.process;
     else
-        memset(process_p, 0, sizeof *process_p);
-    *ucp_p = (const ucp_address_t *)ucp;
+        memset(&address_p->process, 0, sizeof address_p->process);
+    address_p->am_id = blob.am_id;
+    address_p->ucp = (const ucp_address_t *)ucp;
     return ISO_OK;
 }

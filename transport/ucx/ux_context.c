@@ -144,10 +144,46 @@ static iso_status_t open_context(iso_transport_t *tp, unsigned parts)
     return opened == UCS_ERR_NO_MEMORY ? ISO_ERR_NO_MEMORY : ISO_ERR_SYSTEM;
 }
 
+/* What the program has, in the place of ours. */
+static iso_status_t share(iso_transport_t *tp, const iso_ucx_shared_t *shared)
+{
+    ucp_worker_attr_t attr = {.field_mask = UCP_WORKER_ATTR_FIELD_THREAD_MODE};
+
+    if (shared->head.struct_size < sizeof *shared || shared->context == NULL) {
+        ux_log(tp, ISO_LOG_ERROR,
+               "what the program shares has %zu bytes (%zu are needed) and context %p: start from "
+               "ISO_UCX_SHARED_INIT and assign the context",
+               shared->head.struct_size, sizeof *shared, (void *)shared->context);
+        return ISO_ERR_INVALID;
+    }
+    tp->context = shared->context;
+    tp->shares_context = true;
+    const iso_status_t status = ux_devices_find(tp);
+    if (status != ISO_OK)
+        return status;
+    if (shared->worker == NULL) {
+        ux_log(tp, ISO_LOG_INFO, "UCX's context is the program's, with its settings");
+        return open_worker(tp);
+    }
+    if (ucp_worker_query(shared->worker, &attr) != UCS_OK)
+        attr.thread_mode = UCS_THREAD_MODE_SINGLE;
+    ux_log(tp, ISO_LOG_INFO, "UCX's context and worker are the program's, with their settings; %s",
+           attr.thread_mode == UCS_THREAD_MODE_MULTI
+               ? "both may use the worker at the same time"
+               : "the program may use the worker only while no call of the library runs");
+    tp->worker = shared->worker;
+    tp->shares_worker = true;
+    tp->am_id = shared->am_id;
+    return ISO_OK;
+}
+
 iso_status_t ux_context_open(iso_transport_t *tp)
 {
     iso_status_t status;
 
+    tp->am_id = UX_AM_ID;
+    if (tp->host->shared != NULL)
+        return share(tp, (const iso_ucx_shared_t *)(const void *)tp->host->shared);
     give_signals_back();
     status = open_context(tp, OF_UCP);
     if (status != ISO_OK)
@@ -168,6 +204,15 @@ iso_status_t ux_context_open(iso_transport_t *tp)
 
 void ux_context_close(iso_transport_t *tp)
 {
-    ucp_worker_destroy(tp->worker);
-    ucp_cleanup(tp->context);
+    const ucp_am_handler_param_t none = {.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID |
+                                                       UCP_AM_HANDLER_PARAM_FIELD_CB,
+                                         .id = tp->am_id,
+                                         .cb = NULL};
+
+    if (tp->shares_worker)
+        ucp_worker_set_am_recv_handler(tp->worker, &none);
+    else
+        ucp_worker_destroy(tp->worker);
+    if (!tp->shares_context)
+        ucp_cleanup(tp->context);
 }

@@ -179,23 +179,22 @@ static iso_status_t watch(iso_transport_t *tp, ux_peer_t *peer)
 iso_status_t ux_connect(iso_transport_t *tp, uint32_t rank, const void *address, size_t len,
                         iso_endpoint_t **ep_p)
 {
-    const ucp_address_t *ucp = NULL;
-    process_id_t process;
+    ux_address_t to;
 
     if (rank >= tp->host->size) {
         ux_log(tp, ISO_LOG_ERROR, "rank %u is not in a job of %u ranks", rank, tp->host->size);
         return ISO_ERR_RANK;
     }
-    iso_status_t status = ux_address_read(tp, rank, address, len, &process, &ucp);
+    iso_status_t status = ux_address_read(tp, rank, address, len, &to);
     if (status != ISO_OK)
         return status;
     ux_peer_t *peer = ux_peer_get(tp, rank);
     if (peer == NULL)
         return ISO_ERR_NO_MEMORY;
-    status = check_peer(tp, peer, &process);
+    status = check_peer(tp, peer, &to.process);
     if (status != ISO_OK)
         return status;
-    peer->process = process;
+    peer->process = to.process;
     status = watch(tp, peer);
     if (status != ISO_OK)
         return status;
@@ -207,7 +206,8 @@ iso_status_t ux_connect(iso_transport_t *tp, uint32_t rank, const void *address,
     }
     ep->tp = tp;
     ep->peer = peer;
-    status = create_ucp(ep, ucp);
+    ep->am_id = to.am_id;
+    status = create_ucp(ep, to.ucp);
     if (status != ISO_OK)
         goto free_ep;
     peer->ep = ep;

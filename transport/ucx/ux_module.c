@@ -98,9 +98,11 @@ static void ux_close(iso_transport_t *tp)
                "closed with %u endpoints, %u regions and %u rkeys still in use: give them back "
                "first",
                tp->endpoints, tp->regions, tp->rkeys);
-    ux_ops_quiesce(tp);
+    const bool quiet = ux_ops_quiesce(tp);
     ux_events_close(tp);
-    ux_context_close(tp); /* from here on UCX calls nobody back */
+    ux_context_close(tp); /* a worker of our own calls nobody back from here on */
+    if (tp->shares_worker && !quiet)
+        return; /* the program's does: what it will write to stays */
     ux_inbox_close(tp);
     ux_ops_free(tp);
     ux_peers_close(tp);

@@ -48,7 +48,7 @@ iso_status_t ux_send(iso_endpoint_t *ep, const void *data, size_t len)
         .user_data = send,
         .flags = UCP_AM_SEND_FLAG_EAGER,
     };
-    status = ux_op_started(&send->op, ucp_am_send_nbx(ep->ucp, UX_AM_ID, NULL, 0, &send->header,
+    status = ux_op_started(&send->op, ucp_am_send_nbx(ep->ucp, ep->am_id, NULL, 0, &send->header,
                                                       sizeof send->header + len, &param));
     if (status < 0)
         return status;
@@ -110,7 +110,7 @@ iso_status_t ux_inbox_open(iso_transport_t *tp)
     const ucp_am_handler_param_t param = {
         .field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_FLAGS |
                       UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG,
-        .id = UX_AM_ID,
+        .id = tp->am_id,
         .flags = UCP_AM_FLAG_WHOLE_MSG,
         .cb = on_message,
         .arg = tp,

@@ -121,7 +121,7 @@ void ux_ops_forget(iso_endpoint_t *ep)
     }
 }
 
-static ux_op_t *take_ended(iso_transport_t *tp)
+static ux_op_t *empty_inbox(iso_transport_t *tp)
 {
     ux_inbox_t *inbox = &tp->inbox;
 
@@ -166,12 +166,21 @@ static unsigned end(ux_op_t *op)
     return 1; /* room for others, if nothing else */
 }
 
+void ux_ops_take(iso_transport_t *tp)
+{
+    ux_op_t **last = &tp->ended;
+
+    while (*last != NULL)
+        last = &(*last)->queue;
+    *last = empty_inbox(tp);
+}
+
 unsigned ux_ops_end(iso_transport_t *tp)
 {
     unsigned events = 0;
-    ux_op_t *held = tp->held, *ended = take_ended(tp);
+    ux_op_t *held = tp->held, *ended = tp->ended;
 
-    tp->held = NULL;
+    tp->held = tp->ended = NULL;
     for (ux_op_t *op = held, *next; op != NULL; op = next) {
         next = op->queue;
         events += end(op);
@@ -184,13 +193,13 @@ unsigned ux_ops_end(iso_transport_t *tp)
 }
 
 /* Nobody is told: those that anybody waits for stay held. */
-void ux_ops_quiesce(iso_transport_t *tp)
+bool ux_ops_quiesce(iso_transport_t *tp)
 {
     const uint64_t until = ux_now_ms() + QUIESCE_MS;
 
     while (tp->closing > 0 && ux_now_ms() < until) {
         ucp_worker_progress(tp->worker);
-        for (ux_op_t *op = take_ended(tp), *next; op != NULL; op = next) {
+        for (ux_op_t *op = empty_inbox(tp), *next; op != NULL; op = next) {
             next = op->queue;
             if (op->completion == NULL) {
                 put_back(op);
@@ -202,14 +211,17 @@ void ux_ops_quiesce(iso_transport_t *tp)
             }
         }
     }
-    if (tp->closing > 0)
-        ux_log(tp, ISO_LOG_WARN, "UCX has not let go of %u operations after %d ms", tp->closing,
-               QUIESCE_MS);
+    if (tp->closing == 0)
+        return true;
+    ux_log(tp, ISO_LOG_WARN, "UCX has not let go of %u operations after %d ms", tp->closing,
+           QUIESCE_MS);
+    return false;
 }
 
 void ux_ops_free(iso_transport_t *tp)
 {
-    for (ux_op_t *op = take_ended(tp), *next; op != NULL; op = next) {
+    ux_ops_take(tp);
+    for (ux_op_t *op = tp->ended, *next; op != NULL; op = next) {
         next = op->queue;
         put_back(op);
     }

@@ -46,18 +46,22 @@ static void close_if_open(int fd)
 
 iso_status_t ux_events_open(iso_transport_t *tp)
 {
-    int worker_fd;
+    int worker_fd = -1;
     const ucs_status_t status = ucp_worker_get_efd(tp->worker, &worker_fd);
 
-    if (status != UCS_OK) {
+    tp->polled = status != UCS_OK;
+    if (tp->polled && !tp->shares_context) {
         ux_log(tp, ISO_LOG_ERROR, "UCX gives no event descriptor: %s", ucs_status_string(status));
         return ISO_ERR_SYSTEM;
     }
+    if (tp->polled)
+        ux_log(tp, ISO_LOG_INFO,
+               "the program's UCX context has no UCP_FEATURE_WAKEUP: who waits polls");
     tp->event_fd = epoll_create1(EPOLL_CLOEXEC);
     tp->watch_fd = epoll_create1(EPOLL_CLOEXEC);
     tp->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     if (tp->event_fd >= 0 && tp->watch_fd >= 0 && tp->timer_fd >= 0 &&
-        add(tp->event_fd, worker_fd, 0) && add(tp->event_fd, tp->watch_fd, 1) &&
+        (tp->polled || add(tp->event_fd, worker_fd, 0)) && add(tp->event_fd, tp->watch_fd, 1) &&
         add(tp->watch_fd, tp->timer_fd, TIMER_TAG))
         return ISO_OK;
     const bool too_many = errno == EMFILE || errno == ENFILE;
@@ -117,6 +121,11 @@ unsigned ux_progress(iso_transport_t *tp)
     if (tp->in_progress)
         return 0; /* from a callback */
     tp->in_progress = true;
+    /* Where another thread progresses the worker, an operation may be seen to have ended before the failure
+     * that ended it. Of what had ended before a turn of our own, which waits for the other thread's, the
+     * failure is seen after it. */
+    if (tp->shares_worker)
+        ux_ops_take(tp);
     /* What UCX finds to do for itself (pieces of a put, keepalive) is no event for the library. */
     unsigned turns = 0;
     while (turns < TURNS && ucp_worker_progress(tp->worker) > 0) {
@@ -136,6 +145,8 @@ unsigned ux_progress(iso_transport_t *tp)
     if (tp->undecided > 0)
         events += ux_peers_decide(tp);
     events += ux_inbox_deliver(tp);
+    if (!tp->shares_worker)
+        ux_ops_take(tp);
     events += ux_ops_end(tp);
     tp->in_progress = false;
     return events;
@@ -145,7 +156,7 @@ unsigned ux_progress(iso_transport_t *tp)
 
 int ux_event_fd(iso_transport_t *tp)
 {
-    return tp->event_fd;
+    return tp->polled ? -1 : tp->event_fd;
 }
 
 static void set_timer(const iso_transport_t *tp, bool on)
@@ -164,7 +175,7 @@ iso_status_t ux_arm(iso_transport_t *tp)
     tp->armed = true; /* the next progress looks at the descriptors as it should */
     if (ux_inbox_ready(tp))
         return ISO_ERR_BUSY;
-    const ucs_status_t status = ucp_worker_arm(tp->worker);
+    const ucs_status_t status = tp->polled ? UCS_OK : ucp_worker_arm(tp->worker);
     const bool stuck = status == UCS_ERR_BUSY && ux_now_ms() > tp->busy_until;
     if (status == UCS_OK || stuck) {
         set_timer(tp, stuck || tp->undecided > 0 || tp->closing > 0);
