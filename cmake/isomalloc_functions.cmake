@@ -20,10 +20,10 @@ if(ISO_SANITIZE)
 endif()
 
 # iso_add_module(<name> <sources>...): lib/isomalloc/libisomalloc-<name>.so, opened at run time. It
-# sees the public headers and its own folder, and links nothing of the library.
+# sees the public headers, its own folder and transport/common, and links nothing of the library.
 function(iso_add_module name)
     add_library(isomalloc-${name} MODULE ${ARGN})
-    target_include_directories(isomalloc-${name} PRIVATE ${PROJECT_SOURCE_DIR}/include)
+    target_include_directories(isomalloc-${name} PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR})
     target_link_libraries(isomalloc-${name} PRIVATE iso_build_flags Threads::Threads)
     if(NOT ISO_SANITIZE) # with some compilers the sanitizer's symbols come from the program
         target_link_options(isomalloc-${name} PRIVATE LINKER:-z,defs)

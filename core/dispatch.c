@@ -94,7 +94,8 @@ void iso_dispatch_failure(void *arg, uint32_t rank, iso_failure_t failure)
         return;
     }
     iso_peer_t *peer = iso_peer_find(job, rank);
-    iso_log(&job->logger, ISO_LOG_WARN, "rank %" PRIu32 " cannot be reached", rank);
+    iso_log(&job->logger, job->ending ? ISO_LOG_DEBUG : ISO_LOG_WARN,
+            "rank %" PRIu32 " cannot be reached", rank);
     if (peer) {
         peer->broken = true;
         iso_migrate_on_unreachable(job, peer);

@@ -218,6 +218,8 @@ static const char *choose_transport(const iso_job_t *job)
 {
     if (strcmp(job->params.transport, "auto") != 0)
         return job->params.transport;
+    if (job->params.transport_shared)
+        return job->params.transport_shared->transport;
     for (size_t i = 0; i < sizeof network_transports / sizeof *network_transports; i++)
         if (iso_module_present(&job->params, network_transports[i]))
             return network_transports[i];
@@ -227,10 +229,18 @@ static const char *choose_transport(const iso_job_t *job)
 static iso_status_t open_links(iso_job_t *job, bool other_hosts)
 {
     const char *name = choose_transport(job);
+    const iso_transport_shared_t *shared = job->params.transport_shared;
     bool beyond = job->node.rank_count < job->size;
     iso_status_t status = ISO_OK;
+    if (shared && strcmp(shared->transport, name) != 0) {
+        iso_log(&job->logger, ISO_LOG_ERROR,
+                "the program shares what is of transport %s (iso_params_t::transport_shared), and "
+                "ISO_TRANSPORT is %s: set it to the same, or to auto",
+                shared->transport, name);
+        return ISO_ERR_INVALID;
+    }
     if (job->node.rank_count > 1)
-        status = iso_link_open(job, "loopback", &job->node_link);
+        status = iso_link_open(job, "loopback", NULL, &job->node_link);
     if (status != ISO_OK)
         return status;
     if (!beyond) {
@@ -245,7 +255,7 @@ static iso_status_t open_links(iso_job_t *job, bool other_hosts)
     if (job->node_link && strcmp(name, "loopback") == 0)
         job->net_link = job->node_link;
     else
-        status = iso_link_open(job, name, &job->net_link);
+        status = iso_link_open(job, name, shared, &job->net_link);
     if (status == ISO_OK && other_hosts && job->net_link->caps.shares_host) {
         iso_log(&job->logger, ISO_LOG_ERROR,
                 "ranks of this job are on several hosts, and transport %s reaches only its own: "
@@ -689,7 +699,7 @@ static bool migrating(iso_job_t *job)
     bool any = false;
     iso_job_lock(job);
     for (const iso_request_t *request = job->requests; request; request = request->next)
-        any = any || request->step != ISO_STEP_DOUBT;
+        any = any || !request->in_doubt;
     iso_job_unlock(job);
     return any;
 }

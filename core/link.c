@@ -16,7 +16,8 @@ static void on_log(void *arg, iso_log_level_t level, const char *text)
     iso_log(&link->job->logger, level, "%s: %s", link->ops->name, text);
 }
 
-iso_status_t iso_link_open(iso_job_t *job, const char *module, iso_link_t **link_p)
+iso_status_t iso_link_open(iso_job_t *job, const char *module, const iso_transport_shared_t *shared,
+                           iso_link_t **link_p)
 {
     iso_link_t *link = calloc(1, sizeof *link);
     if (!link)
@@ -33,7 +34,8 @@ iso_status_t iso_link_open(iso_job_t *job, const char *module, iso_link_t **link
                                         .arg = link,
                                         .message = iso_dispatch_message,
                                         .peer_failed = iso_dispatch_failure,
-                                        .log = on_log};
+                                        .log = on_log,
+                                        .shared = shared};
     memcpy(link->host.cookie, job->cookie, sizeof job->cookie);
     const char *why = NULL;
     status = link->ops->probe(&why);
@@ -43,6 +45,7 @@ iso_status_t iso_link_open(iso_job_t *job, const char *module, iso_link_t **link
         goto close_module;
     }
     status = link->ops->open(&link->host, &link->tp);
+    link->host.shared = NULL;
     if (status != ISO_OK)
         goto close_module;
     link->caps.struct_size = sizeof link->caps;

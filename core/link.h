@@ -29,8 +29,9 @@ typedef struct iso_link {
     char *quote; /* not NULL: something is tried that may fail, and the first message goes there */
 } iso_link_t;
 
-/* Opens the module's transport for the job. */
-iso_status_t iso_link_open(iso_job_t *job, const char *module, iso_link_t **link_p);
+/* Opens the module's transport for the job, with what the program shares with it, or NULL. */
+iso_status_t iso_link_open(iso_job_t *job, const char *module, const iso_transport_shared_t *shared,
+                           iso_link_t **link_p);
 /* When the space is mapped. */
 iso_status_t iso_link_register(iso_link_t *link);
 void iso_link_close(iso_link_t *link);

@@ -56,7 +56,7 @@ void iso_request_free(iso_request_t *request)
 
 static void end(iso_request_t *request, iso_status_t status)
 {
-    if (request->step == ISO_STEP_DOUBT)
+    if (request->in_doubt)
         request->job->stats.migrations_in_doubt--;
     else
         request->status = status;
@@ -173,6 +173,8 @@ static void stop(iso_request_t *request, iso_status_t status)
 {
     request->stop_status = status;
     if (!is_quiet(request)) {
+        if (request->step != ISO_STEP_STOPPING)
+            extend_deadline(request);
         request->step = ISO_STEP_STOPPING;
         return;
     }
@@ -357,9 +359,23 @@ static unsigned advance_puts(iso_request_t *request)
     return events;
 }
 
-static unsigned advance(iso_request_t *request, double now)
+/* The caller is told; what settles the matter may still come. */
+static void fall_in_doubt(iso_request_t *request, const char *what)
 {
     iso_job_t *job = request->job;
+    iso_log(&job->logger, ISO_LOG_ERROR,
+            "heap %p is in doubt: rank %" PRIu32
+            " has not %s for %g s (ISO_TIMEOUT); it stays frozen "
+            "here until that rank answers or iso_peer_declare_dead says that it is gone",
+            (void *)request->heap, request->dest, what, job->params.timeout);
+    request->status = ISO_ERR_IN_DOUBT;
+    request->in_doubt = true;
+    request->hold->state = ISO_HEAP_IN_DOUBT;
+    job->stats.migrations_in_doubt++;
+}
+
+static unsigned advance(iso_request_t *request, double now)
+{
     switch (request->step) {
     case ISO_STEP_FROZEN:
         begin(request);
@@ -374,10 +390,13 @@ static unsigned advance(iso_request_t *request, double now)
         break;
     }
     case ISO_STEP_STOPPING:
-        if (!is_quiet(request))
+        if (is_quiet(request)) {
+            stop(request, request->stop_status);
+            return 1;
+        }
+        if (request->in_doubt)
             return 0;
-        stop(request, request->stop_status);
-        return 1;
+        break;
     case ISO_STEP_COMMITTED:
         if (request->decided_by_node && is_taken(request)) {
             end_gone(request);
@@ -390,16 +409,11 @@ static unsigned advance(iso_request_t *request, double now)
     }
     if (now < request->deadline)
         return 0;
-    if (request->step == ISO_STEP_COMMITTED && !request->decided_by_node) {
-        iso_log(&job->logger, ISO_LOG_ERROR,
-                "heap %p is in doubt: rank %" PRIu32 " has not answered the commit for %g s "
-                "(ISO_TIMEOUT); it stays frozen here until that rank answers or "
-                "iso_peer_declare_dead says that it is gone",
-                (void *)request->heap, request->dest, job->params.timeout);
-        request->status = ISO_ERR_IN_DOUBT;
+    if (request->step == ISO_STEP_STOPPING) {
+        fall_in_doubt(request, "taken what was put to it");
+    } else if (request->step == ISO_STEP_COMMITTED && !request->decided_by_node) {
+        fall_in_doubt(request, "answered the commit");
         request->step = ISO_STEP_DOUBT;
-        request->hold->state = ISO_HEAP_IN_DOUBT;
-        job->stats.migrations_in_doubt++;
     } else {
         iso_migrate_give_up(request, ISO_ERR_TIMED_OUT);
     }
@@ -431,7 +445,8 @@ double iso_migrate_deadline(const iso_job_t *job)
 {
     double earliest = INFINITY;
     for (const iso_request_t *request = job->requests; request; request = request->next)
-        if (request->step < ISO_STEP_STOPPING && request->deadline < earliest)
+        if (request->step <= ISO_STEP_STOPPING && !request->in_doubt &&
+            request->deadline < earliest)
             earliest = request->deadline;
     return earliest;
 }

@@ -23,7 +23,7 @@ typedef enum iso_step {
     ISO_STEP_FLUSHING,  /* all puts issued, remote completion awaited */
     ISO_STEP_COMMITTED, /* COMMIT sent: from here the target's answer, or its death, decides */
     ISO_STEP_STOPPING,  /* given up before COMMIT; what was put is flushed first */
-    ISO_STEP_DOUBT,     /* the caller's request has ended in doubt; late answers still settle it */
+    ISO_STEP_DOUBT,     /* COMMIT sent and no answer in time; late ones still settle it */
     ISO_STEP_ENDED
 } iso_step_t;
 
@@ -49,6 +49,7 @@ struct iso_request {
     iso_migration_path_t path;
     bool decided_by_node;     /* ownership is the node's word */
     bool detached;            /* the caller has let go of it: freed when it ends */
+    bool in_doubt;            /* the caller is told ISO_ERR_IN_DOUBT: steps STOPPING and DOUBT */
     iso_status_t status;      /* when ENDED */
     iso_status_t stop_status; /* STOPPING: what it will end in */
     uint32_t grant;           /* generation of the standing grant that is used; 0: reserved */

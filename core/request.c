@@ -145,7 +145,7 @@ static iso_status_t take_end(iso_request_t *request)
     if (request->step == ISO_STEP_ENDED) {
         status = request->status;
         iso_request_free(request);
-    } else if (request->step == ISO_STEP_DOUBT) {
+    } else if (request->in_doubt) {
         status = request->status;
         request->detached = true; /* freed when the doubt is settled */
     }

@@ -78,7 +78,7 @@ typedef enum iso_status {
     ISO_ERR_RANK = -9,       /* no such rank in the job */
     ISO_ERR_REFUSED = -10,   /* the target does not admit the heap; the source still owns it */
     ISO_ERR_TIMED_OUT = -11, /* no answer within ISO_TIMEOUT; the source still owns the heap */
-    ISO_ERR_IN_DOUBT = -12,  /* no answer after the commit: the heap is frozen until peers speak */
+    ISO_ERR_IN_DOUBT = -12,  /* no answer when it counts: the heap is frozen until peers speak */
     ISO_ERR_PEER_DEAD = -13, /* the peer's process is known to be gone */
     ISO_ERR_UNREACHABLE = -14, /* no transport leads to the peer */
     ISO_ERR_NOT_MOVABLE = -15, /* the block was not allocated to move on its own */
@@ -129,6 +129,7 @@ typedef struct iso_job iso_job_t;   /* a process's membership of a job */
 typedef struct iso_heap iso_heap_t; /* lies in the iso space: the same address at every rank */
 typedef struct iso_request iso_request_t; /* one migration, seen from its source */
 struct iso_bootstrap;                     /* bootstrap.h: how ranks find each other */
+struct iso_transport_shared;              /* transport.h: what a program shares with a transport */
 
 /* A heap that has arrived, as the arrival and admission callbacks see it. */
 typedef struct iso_arrival {
@@ -180,6 +181,9 @@ typedef struct iso_params {
     void *arrival_arg;
     iso_admit_fn admit; /* NULL admits all */
     void *admit_arg;
+    /* What the transport between nodes uses of the program's instead of its own; that transport is then
+     * what `auto` means. NULL: nothing. See iso_ucx.h. */
+    const struct iso_transport_shared *transport_shared;
 } iso_params_t;
 
 /* Fills *params with the defaults and the environment's ISO_* values.
@@ -355,8 +359,9 @@ ISO_API void iso_request_query(const iso_request_t *request, iso_request_info_t 
 typedef enum iso_heap_state {
     ISO_HEAP_ELSEWHERE = 0, /* not at this rank */
     ISO_HEAP_OWNED = 1,
-    ISO_HEAP_MOVING = 2,  /* leaving, or arriving and not usable yet */
-    ISO_HEAP_IN_DOUBT = 3 /* frozen: the commit was sent and no answer came */
+    ISO_HEAP_MOVING = 2, /* leaving, or arriving and not usable yet */
+    ISO_HEAP_IN_DOUBT =
+        3 /* frozen: the commit was sent, or puts are under way, and no answer came */
 } iso_heap_state_t;
 /* The state of a heap as this rank knows it. Any heap address may be asked for. */
 ISO_API iso_heap_state_t iso_heap_state(const iso_heap_t *heap);

@@ -48,6 +48,13 @@ typedef enum iso_failure {
     ISO_FAILURE_DEAD = 1
 } iso_failure_t;
 
+/* What a program shares with a transport (iso_params_t::transport_shared): the beginning of a struct that
+ * the transport's own header describes. */
+typedef struct iso_transport_shared {
+    const char *transport; /* its name: no other gets to see it */
+    size_t struct_size;    /* of all of the struct */
+} iso_transport_shared_t;
+
 /* What the library gives to a transport that it opens; lives until close. */
 typedef struct iso_transport_host {
     uint32_t struct_size;
@@ -58,6 +65,7 @@ typedef struct iso_transport_host {
     void (*message)(void *arg, uint32_t src, const void *data, size_t len);
     void (*peer_failed)(void *arg, uint32_t rank, iso_failure_t failure);
     void (*log)(void *arg, iso_log_level_t level, const char *text);
+    const iso_transport_shared_t *shared; /* NULL: nothing; valid during open only */
 } iso_transport_host_t;
 
 typedef struct iso_transport_caps {

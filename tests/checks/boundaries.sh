@@ -10,10 +10,11 @@ failures=0
 
 fresh_tree() {
     rm -rf "${tree:?}"/*
-    mkdir -p "$tree"/{core,transport/{loopback,ucx},perf,examples,tests/ranks,include/isomalloc}
+    mkdir -p "$tree"/{core,transport/{loopback,ucx,common},perf,examples,tests/ranks,include/isomalloc}
     printf '#include "core/a.h"\n#include <isomalloc/isomalloc.h>\n#include <errno.h>\n' >"$tree/core/a.c"
     touch "$tree/core/a.h"
-    printf '#include <isomalloc/transport.h>\n#include "ring.h"\n' >"$tree/transport/loopback/put.c"
+    printf '#include <isomalloc/transport.h>\n#include "ring.h"\n#include "transport/common/c.h"\n' >"$tree/transport/loopback/put.c"
+    touch "$tree/transport/common/c.h"
     touch "$tree/transport/loopback/ring.h"
     printf '#include <ucp/api/ucp.h>\n#include "transport/ucx/ucx.h"\n' >"$tree/transport/ucx/ucx.c"
     touch "$tree/transport/ucx/ucx.h"
@@ -52,11 +53,14 @@ planted core/a.c '#include <mpi.h>'
 planted core/a.h '#include "transport/loopback/ring.h"'
 planted core/a.c '#include "../transport/loopback/ring.h"'
 planted core/a.c '#include <core/../transport/loopback/ring.h>'
+planted core/a.c '#include "transport/common/c.h"'
 planted core/a.c '#include HEADER'
 planted transport/loopback/put.c '#include "core/a.h"'
 planted transport/loopback/put.c '#include "../../core/a.h"'
 planted transport/loopback/put.c '#include <core/a.h>'
 planted transport/loopback/put.c '#include "transport/ucx/ucx.h"'
+planted transport/common/c.h '#include "transport/ucx/ucx.h"'
+planted perf/info.c '#include "transport/common/c.h"'
 planted perf/info.c '#include "core/a.h"'
 planted perf/info.c '#include <core/a.h>'
 planted perf/info.c '#include <mpi.h>'

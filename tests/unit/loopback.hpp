@@ -1,6 +1,7 @@
-// Ranks for the tests of the loopback transport: an open instance that records what it is told, and
-// forked children that are one. The module is opened as the library opens it; nothing but its table
-// is used, save for the few offsets below, with which tests play a peer that writes garbage.
+// Ranks for the tests of transports: an open instance (of loopback, if no other is named) that records
+// what it is told, and forked children that are one. The module is opened as the library opens it;
+// nothing but its table is used, save for the few offsets below, with which tests play a peer that writes
+// garbage.
 #ifndef ISO_TESTS_UNIT_LOOPBACK_HPP
 #define ISO_TESTS_UNIT_LOOPBACK_HPP
 
@@ -33,16 +34,19 @@ constexpr size_t ring_pid = 8, ring_head = 64, ring_tail = 128;
 constexpr size_t ring_data = ring_bytes - ring_header;
 } // namespace lo
 
+inline const iso_transport_ops_t *open_module(const char *file)
+{
+    void *handle = dlopen(file, RTLD_NOW);
+    if (handle == nullptr) {
+        fprintf(stderr, "%s\n", dlerror());
+        abort();
+    }
+    return static_cast<const iso_transport_ops_t *>(dlsym(handle, ISO_TRANSPORT_MODULE_SYMBOL));
+}
 inline const iso_transport_ops_t &loopback()
 {
-    static const iso_transport_ops_t *ops = [] {
-        void *handle = dlopen(ISO_TEST_MODULE_DIR "/libisomalloc-loopback.so", RTLD_NOW);
-        if (handle == nullptr) {
-            fprintf(stderr, "%s\n", dlerror());
-            abort();
-        }
-        return static_cast<const iso_transport_ops_t *>(dlsym(handle, ISO_TRANSPORT_MODULE_SYMBOL));
-    }();
+    static const iso_transport_ops_t *ops =
+        open_module(ISO_TEST_MODULE_DIR "/libisomalloc-loopback.so");
     return *ops;
 }
 
@@ -64,7 +68,9 @@ struct Message {
 // One instance of the transport and everything that it has told.
 class Rank {
   public:
-    explicit Rank(uint32_t rank, uint32_t size = 2, uint8_t cookie = 7)
+    explicit Rank(uint32_t rank, uint32_t size = 2, uint8_t cookie = 7,
+                  const iso_transport_ops_t &transport = loopback())
+        : ops(transport)
     {
         host = {};
         host.struct_size = sizeof host;
@@ -87,7 +93,7 @@ class Rank {
                                                                       : "info: ") +
                                                       text);
         };
-        opened = loopback().open(&host, &tp);
+        opened = ops.open(&host, &tp);
     }
     ~Rank()
     {
@@ -99,22 +105,22 @@ class Rank {
     void close()
     {
         if (tp != nullptr)
-            loopback().close(tp);
+            ops.close(tp);
         tp = nullptr;
     }
     std::string address()
     {
         char bytes[ISO_TRANSPORT_ADDRESS_MAX];
         size_t len = sizeof bytes;
-        return loopback().address(tp, bytes, &len) == ISO_OK ? std::string(bytes, len) : "";
+        return ops.address(tp, bytes, &len) == ISO_OK ? std::string(bytes, len) : "";
     }
     iso_status_t connect(uint32_t rank, const std::string &address, iso_endpoint_t **ep_p)
     {
-        return loopback().connect(tp, rank, address.data(), address.size(), ep_p);
+        return ops.connect(tp, rank, address.data(), address.size(), ep_p);
     }
     unsigned progress()
     {
-        return loopback().progress(tp);
+        return ops.progress(tp);
     }
     // Makes progress until done() or too late; yields when idle, since ranks share processors.
     bool until(const std::function<bool()> &done, double seconds = 10)
@@ -127,7 +133,7 @@ class Rank {
     // Sleeps on the event descriptor, as armed; was there an event?
     bool sleep(int timeout_ms)
     {
-        pollfd set = {loopback().event_fd(tp), POLLIN, 0};
+        pollfd set = {ops.event_fd(tp), POLLIN, 0};
         return poll(&set, 1, timeout_ms) == 1;
     }
     bool said(const std::string &part) const
@@ -146,6 +152,7 @@ class Rank {
         uint32_t peer;
         iso_failure_t how;
     };
+    const iso_transport_ops_t &ops;
     iso_transport_t *tp = nullptr;
     iso_status_t opened;
     iso_transport_host_t host;

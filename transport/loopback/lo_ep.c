@@ -60,7 +60,7 @@ void lo_peers_free(iso_transport_t *tp)
 /* Is it the inbox of that rank of this job, whole, and never to shrink (a mapping of it cannot
  * fault)? Nothing is mapped before. */
 static iso_status_t check_inbox(const iso_transport_t *tp, uint32_t rank,
-                                const lo_process_t *process, int fd)
+                                const process_id_t *process, int fd)
 {
     lo_inbox_id_t id, expected;
     struct stat st;
@@ -135,7 +135,7 @@ static void unmap_inbox(iso_endpoint_t *ep)
 
 /* Is there a reason not to connect, before anything is tried? */
 static iso_status_t check_peer(const iso_transport_t *tp, const lo_peer_t *peer,
-                               const lo_process_t *process)
+                               const process_id_t *process)
 {
     if (peer->ep != NULL) {
         lo_log(tp, ISO_LOG_ERROR, "rank %u is connected already: disconnect it first", peer->rank);
@@ -148,7 +148,7 @@ static iso_status_t check_peer(const iso_transport_t *tp, const lo_peer_t *peer,
                                                : "sent garbage before");
         return ISO_ERR_UNREACHABLE;
     }
-    if (peer->process.pid != 0 && !lo_process_same(&peer->process, process)) {
+    if (peer->process.pid != 0 && !process_same(&peer->process, process)) {
         lo_log(tp, ISO_LOG_ERROR,
                "process %" PRId32 " says that it is rank %u, but process %" PRId32 " is",
                process->pid, peer->rank, peer->process.pid);
@@ -179,7 +179,7 @@ static iso_status_t watch(iso_transport_t *tp, lo_peer_t *peer)
 iso_status_t lo_connect(iso_transport_t *tp, uint32_t rank, const void *address, size_t len,
                         iso_endpoint_t **ep_p)
 {
-    lo_process_t process;
+    process_id_t process;
     iso_endpoint_t *ep;
     int remote_fd, fd;
 
@@ -196,7 +196,7 @@ iso_status_t lo_connect(iso_transport_t *tp, uint32_t rank, const void *address,
     status = check_peer(tp, peer, &process);
     if (status != ISO_OK)
         return status;
-    const lo_process_t process_before = peer->process;
+    const process_id_t process_before = peer->process;
     const bool watched_before = peer->pidfd >= 0;
     peer->process = process;
     status = watch(tp, peer);

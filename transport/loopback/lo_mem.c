@@ -30,7 +30,7 @@ typedef struct rkey_blob {
     uint64_t offset, inode; /* of the object, 0 without one */
     int32_t fd;             /* -1: without an object */
     uint32_t zero;
-    lo_process_t process;
+    process_id_t process;
 } rkey_blob_t;
 static_assert(sizeof(rkey_blob_t) <= ISO_TRANSPORT_RKEY_MAX, "rkeys have a limit");
 
@@ -187,7 +187,7 @@ static iso_status_t find_or_open_file(iso_endpoint_t *ep, const rkey_blob_t *blo
 
 static iso_status_t check_process(const iso_endpoint_t *ep, const rkey_blob_t *blob)
 {
-    if (lo_process_same(&blob->process, &ep->peer->process))
+    if (process_same(&blob->process, &ep->peer->process))
         return ISO_OK;
     lo_log(ep->tp, ISO_LOG_ERROR,
            "region %u of rank %u is memory of process %" PRId32

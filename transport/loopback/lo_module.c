@@ -27,14 +27,14 @@ void lo_log(const iso_transport_t *tp, iso_log_level_t level, const char *format
 
 static iso_status_t lo_probe(const char **why_p)
 {
-    lo_host_t place;
-    lo_process_t self;
+    process_place_t place;
+    process_id_t self;
     int pidfd, error;
 
-    iso_status_t status = lo_place_find(&place, &self, why_p);
+    iso_status_t status = process_find_self(&place, &self, why_p);
     if (status != ISO_OK)
         return status;
-    error = lo_process_watch(&self, &pidfd);
+    error = process_watch(&self, &pidfd);
     if (error != 0) {
         *why_p = error == ENOSYS || error == EPERM
                      ? "pidfd_open is missing or forbidden: Linux 5.3 or later is needed, and a "
@@ -83,7 +83,7 @@ static iso_status_t lo_open(const iso_transport_host_t *host, iso_transport_t **
     status = check_host(tp);
     if (status != ISO_OK)
         goto free_tp;
-    status = lo_place_find(&tp->place, &tp->process, &why);
+    status = process_find_self(&tp->place, &tp->process, &why);
     if (status != ISO_OK) {
         lo_log(tp, ISO_LOG_ERROR, "%s", why);
         goto free_tp;

@@ -107,7 +107,7 @@ static uint64_t mix(uint64_t hash, const void *bytes, size_t len)
 }
 
 /* Never 0. Garbage must not name a process that does not exist: that would be a death. */
-static uint64_t sender_check(const iso_transport_t *tp, const lo_process_t *sender, uint32_t rank,
+static uint64_t sender_check(const iso_transport_t *tp, const process_id_t *sender, uint32_t rank,
                              const lo_doorbell_name_t *doorbell)
 {
     uint64_t hash = mix(0xcbf29ce484222325u, tp->host->cookie, sizeof tp->host->cookie);
@@ -125,7 +125,7 @@ iso_status_t lo_ring_claim(iso_endpoint_t *ep)
     lo_ring_t *ring = ep->ring;
 
     if (atomic_load_explicit(&ring->sender_check, memory_order_acquire) != 0 &&
-        !lo_process_same(&ring->sender, &tp->process)) {
+        !process_same(&ring->sender, &tp->process)) {
         lo_log(tp, ISO_LOG_ERROR,
                "process %" PRId32 " sends to rank %u as rank %u already: two processes have one "
                "rank",
@@ -348,11 +348,11 @@ static int hear(iso_transport_t *tp, lo_peer_t *peer)
 {
     const lo_ring_t *ring = ring_from(tp, peer->rank);
     const uint64_t check = atomic_load_explicit(&ring->sender_check, memory_order_acquire);
-    const lo_process_t sender = ring->sender;
+    const process_id_t sender = ring->sender;
     const lo_doorbell_name_t doorbell = ring->doorbell;
 
     if (sender.pid <= 0 || check != sender_check(tp, &sender, peer->rank, &doorbell) ||
-        (peer->process.pid != 0 && !lo_process_same(&peer->process, &sender))) {
+        (peer->process.pid != 0 && !process_same(&peer->process, &sender))) {
         break_off(tp, peer, "its sender is not known");
         return -1;
     }

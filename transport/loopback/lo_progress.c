@@ -134,7 +134,7 @@ int lo_peer_watch(iso_transport_t *tp, lo_peer_t *peer)
 
     if (peer->pidfd >= 0 || peer->rank == tp->host->rank)
         return 0;
-    int error = lo_process_watch(&peer->process, &pidfd);
+    int error = process_watch(&peer->process, &pidfd);
     if (error != 0)
         return error;
     if (epoll_ctl(tp->epoll_fd, EPOLL_CTL_ADD, pidfd, &event) != 0) {

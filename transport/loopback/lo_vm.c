@@ -94,7 +94,7 @@ static bool has_ended(const iso_transport_t *tp, const lo_peer_t *peer)
 {
     if (peer->rank == tp->host->rank) /* has no pidfd, and is here */
         return false;
-    return peer->pidfd < 0 || lo_process_ended(peer->pidfd);
+    return peer->pidfd < 0 || process_ended(peer->pidfd);
 }
 
 iso_status_t lo_vm_put(const iso_endpoint_t *ep, const unsigned char *src, size_t len,

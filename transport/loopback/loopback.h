@@ -9,11 +9,11 @@
 #ifndef LOOPBACK_H
 #define LOOPBACK_H
 
+#include "transport/common/process.h"
 #include <assert.h>
 #include <isomalloc/transport.h>
 #include <stdalign.h>
 #include <stdatomic.h>
-#include <sys/types.h>
 
 #define LO_VERSION 2u
 #define LO_MAX_SEND 16384u
@@ -28,12 +28,6 @@
 #define LO_RING_BYTES 65536u
 #define LO_RING_HEADER (4 * LO_LINE)
 #define LO_RING_DATA (LO_RING_BYTES - LO_RING_HEADER)
-
-/* A process on this host, for ever: pids are used again, but not within one clock tick. */
-typedef struct lo_process {
-    uint64_t start; /* field 22 of /proc/<pid>/stat */
-    int32_t pid;    /* 0: not known */
-} lo_process_t;
 
 /* The name of an abstract AF_UNIX socket. */
 typedef struct lo_doorbell_name {
@@ -56,7 +50,7 @@ typedef struct lo_inbox_id {
  * tail <= head <= tail + LO_RING_DATA, all multiples of 8. */
 typedef struct lo_ring {
     /* Who sends: written by it once, before its first record; sender_check last (0: nobody yet). */
-    lo_process_t sender;
+    process_id_t sender;
     lo_doorbell_name_t doorbell;
     _Atomic(uint64_t) sender_check;
     alignas(LO_LINE) _Atomic(uint64_t) head; /* written by the sender, after the record */
@@ -110,7 +104,7 @@ typedef struct lo_peer {
     bool heard;           /* its bit has shown: it is watched even if nobody connects to it */
     bool unreachable_due; /* found by a send; progress has to report it */
     bool unwatched;       /* no pidfd could be had for it, for want of descriptors; retried */
-    lo_process_t process; /* pid 0 until connected or heard */
+    process_id_t process; /* pid 0 until connected or heard */
     int pidfd;            /* in tp->epoll_fd; -1: none. None for the instance's own rank */
     uint64_t tail;        /* how far its ring has been read; the ring's tail is a copy for it */
     iso_endpoint_t *ep;   /* NULL: not connected */
@@ -178,17 +172,11 @@ typedef struct lo_window {
 
 #define LO_LEAF_RANKS 512u
 
-/* Where a process is, as far as descriptors, pids and abstract sockets reach. */
-typedef struct lo_host {
-    char boot_id[40];
-    uint64_t pid_ns, net_ns, time_ns;
-} lo_host_t;
-
 struct iso_transport {
     const iso_transport_host_t *host;
     size_t page_size;
-    lo_host_t place;
-    lo_process_t process;
+    process_place_t place;
+    process_id_t process;
 
     int inbox_fd;
     unsigned char *inbox; /* all of it; only pages that are used take memory */
@@ -223,19 +211,13 @@ struct iso_transport {
 void lo_log(const iso_transport_t *tp, iso_log_level_t level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* lo_address.c: who and where processes are. */
-iso_status_t lo_place_find(lo_host_t *place_p, lo_process_t *self_p, const char **why_p);
+/* lo_address.c: the address blob, and peers' descriptors. */
 iso_status_t lo_address(iso_transport_t *tp, void *buf, size_t *len_p);
 /* The process and the descriptor of the inbox in an address; ISO_ERR_UNREACHABLE: another host. */
 iso_status_t lo_address_read(iso_transport_t *tp, uint32_t rank, const void *address, size_t len,
-                             lo_process_t *process_p, int *inbox_fd_p);
-bool lo_process_same(const lo_process_t *a, const lo_process_t *b);
-/* A pidfd of the process, readable when it ends. 0 or errno, ESRCH when it is gone. */
-int lo_process_watch(const lo_process_t *process, int *pidfd_p);
-/* Has it ended, reaped or not? */
-bool lo_process_ended(int pidfd);
+                             process_id_t *process_p, int *inbox_fd_p);
 /* Opens again what descriptor fd of the process refers to; logs why not. */
-iso_status_t lo_process_open(const iso_transport_t *tp, uint32_t rank, const lo_process_t *process,
+iso_status_t lo_process_open(const iso_transport_t *tp, uint32_t rank, const process_id_t *process,
                              int fd, const char *what, int *fd_p);
 /* May this process write at `length` of a file? Beyond RLIMIT_FSIZE a signal would end it. */
 iso_status_t lo_file_limit(const iso_transport_t *tp, uint64_t length);

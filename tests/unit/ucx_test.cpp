@@ -1,0 +1,657 @@
+// The UCX transport over what every machine has: tcp, and shared memory. What it says of itself, whom it
+// connects to, messages in order, flushes that mean what they say, and peers that die, stop or leave.
+// A child is forked before its parent opens an instance: UCX does not outlive a fork.
+#include "tests/unit/loopback.hpp"
+#include <atomic>
+#include <ctime>
+#include <deque>
+#include <dirent.h>
+#include <random>
+
+namespace {
+
+const iso_transport_ops_t &ucx()
+{
+    static const iso_transport_ops_t *ops = open_module(ISO_TEST_MODULE_DIR "/libisomalloc-ucx.so");
+    return *ops;
+}
+
+const char *use(const char *tls)
+{
+    setenv("UCX_TLS", tls, 1);
+    ucx(); // parent and child run the same module
+    return tls;
+}
+
+#define OVER_EACH \
+    const std::string over = use(GENERATE("tcp,self", "posix,cma,self", "sysv,cma,self"))
+
+struct UcxRank : Rank {
+    explicit UcxRank(uint32_t rank, uint32_t size = 2, uint8_t cookie = 7)
+        : Rank(rank, size, cookie, ucx())
+    {
+    }
+};
+
+iso_status_t say(iso_endpoint_t *ep, const std::string &text)
+{
+    return ucx().send(ep, text.data(), text.size());
+}
+
+// Says it when there is room.
+bool say_soon(Rank &rank, iso_endpoint_t *ep, const std::string &text)
+{
+    iso_status_t status = ISO_ERR_AGAIN;
+    rank.until([&] { return (status = say(ep, text)) != ISO_ERR_AGAIN; });
+    return status == ISO_OK;
+}
+
+// A put or flush that remembers how it ended.
+struct Operation {
+    iso_completion_t completion;
+    bool ended = false;
+    iso_status_t status = ISO_INPROGRESS;
+
+    Operation() : completion{on_end}
+    {
+    }
+    Operation(const Operation &) = delete;
+    Operation &operator=(const Operation &) = delete;
+    // For what a call returned.
+    iso_status_t began(iso_status_t returned)
+    {
+        if (returned != ISO_INPROGRESS) {
+            ended = true;
+            status = returned;
+        }
+        return returned;
+    }
+
+  private:
+    static void on_end(iso_completion_t *self, iso_status_t status)
+    {
+        auto *operation = reinterpret_cast<Operation *>(self);
+        operation->ended = true;
+        operation->status = status;
+    }
+};
+
+// Rank 1 in a child, with memory that this process sees as well; it does what puts and messages need.
+int serve(Channel &parent, const Memory &target)
+{
+    UcxRank rank(1);
+    iso_endpoint_t *ep = nullptr;
+    iso_region_t *region = nullptr;
+    const iso_memory_t all = target.all();
+    char bytes[ISO_TRANSPORT_RKEY_MAX];
+    size_t len = sizeof bytes;
+    CHILD_REQUIRE(rank.opened == ISO_OK);
+    CHILD_REQUIRE(meet(rank, parent, 0, &ep) == ISO_OK);
+    CHILD_REQUIRE(ucx().mem_register(rank.tp, &all, &region) == ISO_OK);
+    CHILD_REQUIRE(ucx().rkey_pack(region, bytes, &len) == ISO_OK);
+    parent.put(std::string(bytes, len));
+    CHILD_REQUIRE(rank.until([&] { return parent.waiting(); }, 60));
+    ucx().mem_deregister(region);
+    ucx().disconnect(ep);
+    return 0;
+}
+
+// Rank 0 here, which puts to rank 1.
+struct Near {
+    explicit Near(Child &child) : rank(0), source(4 << 20)
+    {
+        const iso_memory_t all = source.all();
+        std::mt19937_64 random(1);
+        for (size_t i = 0; i < source.size; i += 8) {
+            const uint64_t word = random();
+            memcpy(source.bytes + i, &word, sizeof word);
+        }
+        REQUIRE(rank.opened == ISO_OK);
+        address = child.channel.get();
+        child.channel.put(rank.address());
+        REQUIRE(rank.connect(1, address, &ep) == ISO_OK);
+        REQUIRE(ucx().mem_register(rank.tp, &all, &region) == ISO_OK);
+        blob = child.channel.get();
+        REQUIRE(ucx().rkey_unpack(ep, blob.data(), blob.size(), &rkey) == ISO_OK);
+    }
+    ~Near()
+    {
+        ucx().rkey_destroy(rkey);
+        ucx().disconnect(ep);
+        ucx().mem_deregister(region);
+    }
+    Near(const Near &) = delete;
+    Near &operator=(const Near &) = delete;
+    iso_status_t put(size_t from, size_t len, const unsigned char *to, Operation &operation)
+    {
+        return operation.began(ucx().put(ep, source.bytes + from, len, region,
+                                         reinterpret_cast<uintptr_t>(to), rkey,
+                                         &operation.completion));
+    }
+    iso_status_t flush(Operation &operation)
+    {
+        return operation.began(ucx().flush(ep, &operation.completion));
+    }
+    UcxRank rank;
+    Memory source;
+    std::string address, blob;
+    iso_endpoint_t *ep = nullptr;
+    iso_region_t *region = nullptr;
+    iso_rkey_t *rkey = nullptr;
+};
+
+double cpu_seconds()
+{
+    timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+}
+
+size_t count_descriptors()
+{
+    size_t count = 0;
+    DIR *dir = opendir("/proc/self/fd");
+    while (readdir(dir) != nullptr)
+        count++;
+    closedir(dir);
+    return count;
+}
+
+} // namespace
+
+TEST_CASE("ucx says what it is and what it can do", "[ucx]")
+{
+    OVER_EACH;
+    CAPTURE(over);
+    const char *why = nullptr;
+    CHECK(std::string(ucx().name) == "ucx");
+    REQUIRE(ucx().probe(&why) == ISO_OK);
+    UcxRank rank(0, 1);
+    REQUIRE(rank.opened == ISO_OK);
+    iso_transport_caps_t caps = {};
+    ucx().query(rank.tp, &caps);
+    CHECK_FALSE(caps.one_sided);
+    CHECK_FALSE(caps.pins_memory);
+    CHECK_FALSE(caps.needs_fd);
+    CHECK(caps.shares_host == (over != "tcp,self"));
+    CHECK_FALSE(caps.sees_death);
+    CHECK(caps.max_send >= ISO_TRANSPORT_MIN_SEND);
+    CHECK(std::string(caps.description).find("target's CPU") != std::string::npos);
+    CHECK(rank.said("UCX has self/memory0"));
+    CHECK_FALSE(rank.said("error: "));
+    CHECK_FALSE(rank.said("warn: "));
+}
+
+TEST_CASE("a transport that UCX does not have is named", "[ucx]")
+{
+    use("nonsense");
+    UcxRank rank(0, 1);
+    CHECK(rank.opened == ISO_ERR_SYSTEM);
+    CHECK(rank.said("UCX_TLS is nonsense"));
+}
+
+TEST_CASE("ucx refuses hosts and addresses that make no sense", "[ucx]")
+{
+    use("tcp,self");
+    UcxRank rank(0, 3), peer(1, 3), outside(2, 2);
+    iso_endpoint_t *ep = nullptr, *again = nullptr;
+    const std::string address = peer.address();
+
+    CHECK(outside.opened == ISO_ERR_RANK);
+    iso_transport_t *tp = nullptr;
+    iso_transport_host_t host = rank.host;
+    host.struct_size = 8;
+    CHECK(ucx().open(&host, &tp) == ISO_ERR_VERSION);
+    char small[8];
+    size_t len = sizeof small;
+    CHECK(ucx().address(rank.tp, small, &len) == ISO_ERR_LIMIT);
+    CHECK(rank.said("UCX_NET_DEVICES"));
+
+    CHECK(rank.connect(3, address, &ep) == ISO_ERR_RANK);
+    CHECK(rank.connect(2, address, &ep) == ISO_ERR_INVALID); // is of rank 1
+    CHECK(rank.connect(1, "", &ep) == ISO_ERR_INVALID);
+    CHECK(rank.connect(1, address.substr(0, address.size() - 1), &ep) == ISO_ERR_INVALID);
+    for (size_t at : {size_t{0}, size_t{8}, size_t{12}, size_t{16}, address.size() - 1}) {
+        std::string wrong = address;
+        wrong[at]++;
+        CHECK(rank.connect(1, wrong, &ep) == ISO_ERR_INVALID);
+    }
+    std::string newer = address;
+    newer[4]++;
+    CHECK(rank.connect(1, newer, &ep) == ISO_ERR_VERSION);
+    CHECK(ep == nullptr);
+    REQUIRE(rank.connect(1, address, &ep) == ISO_OK);
+    CHECK(rank.connect(1, address, &again) == ISO_ERR_INVALID);
+    CHECK(rank.said("connected already"));
+    CHECK(again == nullptr);
+    CHECK(ucx().fence(ep) == ISO_ERR_INVALID); // it cannot order, and says so
+    ucx().disconnect(ep);
+}
+
+TEST_CASE("ucx messages arrive in order and whole, both ways, under load", "[ucx]")
+{
+    OVER_EACH;
+    CAPTURE(over);
+    constexpr unsigned count = 20000;
+    // Number n of a stream: its size and every byte follow from n.
+    const auto text = [](unsigned n) {
+        static const size_t sizes[] = {0, 1, 8, 100, 300, 2000, 4096, 8191, 8192};
+        return std::string(sizes[n % 9], static_cast<char>(n * 7 + n / 256));
+    };
+    const auto exchange = [&](Rank &rank, iso_endpoint_t *ep) {
+        unsigned sent = 0, heard = 0;
+        bool right = true;
+        rank.handler = [&](uint32_t source, const void *data, size_t len) {
+            right = right && source == 1 - rank.host.rank &&
+                    std::string(static_cast<const char *>(data), len) == text(heard);
+            heard++;
+        };
+        const bool ended = rank.until(
+            [&] {
+                for (; sent < count; sent++) {
+                    const iso_status_t status = say(ep, text(sent));
+                    if (status == ISO_ERR_AGAIN)
+                        break;
+                    right = right && status == ISO_OK;
+                }
+                return !right || (sent == count && heard == count);
+            },
+            50);
+        rank.handler = nullptr;
+        return ended && right;
+    };
+    Child child([&](Channel &parent) {
+        UcxRank rank(1);
+        iso_endpoint_t *ep = nullptr;
+        CHILD_REQUIRE(meet(rank, parent, 0, &ep) == ISO_OK);
+        CHILD_REQUIRE(exchange(rank, ep));
+        parent.put("done");
+        CHILD_REQUIRE(rank.until([&] { return parent.waiting(); }));
+        ucx().disconnect(ep);
+        return 0;
+    });
+    UcxRank rank(0);
+    iso_endpoint_t *ep = nullptr;
+    REQUIRE(meet(rank, child.channel, 1, &ep) == ISO_OK);
+    CHECK(exchange(rank, ep));
+    CHECK(rank.until([&] { return child.channel.waiting(); }));
+    CHECK(child.channel.get() == "done");
+    child.channel.put("end");
+    CHECK(child.reap() == 0);
+    ucx().disconnect(ep);
+    CHECK_FALSE(rank.said("error: "));
+}
+
+TEST_CASE("what is not of this job is dropped", "[ucx]")
+{
+    OVER_EACH;
+    CAPTURE(over);
+    UcxRank rank(0, 2, 7), peer(1, 2, 7), stranger(1, 2, 8);
+    iso_endpoint_t *ep = nullptr, *strange = nullptr;
+    REQUIRE(stranger.connect(0, rank.address(), &strange) == ISO_OK);
+    REQUIRE(peer.connect(0, rank.address(), &ep) == ISO_OK);
+    const auto both = [&] {
+        stranger.progress();
+        peer.progress();
+        return !rank.messages.empty() && rank.said("not of this job");
+    };
+    CHECK(say(strange, "let me in") == ISO_OK);
+    CHECK(say(ep, "hello") == ISO_OK);
+    CHECK(rank.until(both));
+    REQUIRE(rank.messages.size() == 1);
+    CHECK(rank.messages[0].data == "hello");
+    CHECK(rank.failures.empty());
+    ucx().disconnect(strange);
+    ucx().disconnect(ep);
+}
+
+TEST_CASE("ucx puts: a flush ends when all bytes are at the peer", "[ucx]")
+{
+    OVER_EACH;
+    CAPTURE(over);
+    Memory target(4 << 20);
+    Child child([&](Channel &parent) { return serve(parent, target); });
+    Near near(child);
+    std::mt19937_64 random(2);
+    for (int round = 0; round < 200; round++) {
+        std::vector<unsigned char> expected(target.bytes, target.bytes + target.size);
+        std::deque<Operation> puts;
+        for (int i = 0; i < 5; i++) {
+            static const size_t limits[] = {16, 5000, 70000, 1 << 19};
+            const size_t len = random() % limits[random() % 4] + 1;
+            const size_t at = random() % (target.size / 5 - len) + i * (target.size / 5);
+            const size_t from = random() % (near.source.size - len);
+            puts.emplace_back();
+            REQUIRE(near.put(from, len, target.bytes + at, puts.back()) >= 0);
+            memcpy(expected.data() + at, near.source.bytes + from, len);
+        }
+        Operation flush;
+        REQUIRE(near.flush(flush) >= 0);
+        REQUIRE(near.rank.until([&] { return flush.ended; }));
+        CHECK(flush.status == ISO_OK);
+        REQUIRE(memcmp(expected.data(), target.bytes, target.size) == 0);
+        REQUIRE(near.rank.until([&] {
+            for (const Operation &put : puts)
+                if (!put.ended || put.status != ISO_OK)
+                    return false;
+            return true;
+        }));
+    }
+    CHECK(near.rank.said("puts to rank 1: messages that its CPU copies, lane "));
+    CHECK_FALSE(near.rank.said("error: "));
+    child.channel.put("end");
+    CHECK(child.reap() == 0);
+}
+
+TEST_CASE("ucx puts need the target where the caps say so, and a flush waits for it", "[ucx]")
+{
+    OVER_EACH;
+    CAPTURE(over);
+    Memory target(1 << 20);
+    Child child([&](Channel &parent) { return serve(parent, target); });
+    Near near(child);
+    Operation first, put, flush;
+    REQUIRE(near.put(0, 100, target.bytes, first) >= 0);
+    REQUIRE(near.flush(flush) >= 0);
+    REQUIRE(near.rank.until([&] { return flush.ended; })); // they know each other
+    REQUIRE(child.stop());
+    flush.ended = false;
+    REQUIRE(near.put(0, 100000, target.bytes + 5000, put) >= 0);
+    REQUIRE(near.flush(flush) >= 0);
+    CHECK_FALSE(near.rank.until([&] { return flush.ended; }, 0.5));
+    CHECK(memcmp(near.source.bytes, target.bytes + 5000, 100000) != 0);
+    REQUIRE(kill(child.pid, SIGCONT) == 0);
+    CHECK(near.rank.until([&] { return flush.ended; }));
+    CHECK(flush.status == ISO_OK);
+    CHECK(memcmp(near.source.bytes, target.bytes + 5000, 100000) == 0);
+    child.channel.put("end");
+    CHECK(child.reap() == 0);
+}
+
+TEST_CASE("ucx puts that make no sense are refused", "[ucx]")
+{
+    use("tcp,self");
+    Memory target(1 << 20);
+    Child child([&](Channel &parent) { return serve(parent, target); });
+    Near near(child);
+    Operation put;
+    CHECK(near.put(0, 100, target.bytes + target.size - 99, put) == ISO_ERR_INVALID);
+    CHECK(near.put(0, 100, target.bytes - 1, put) == ISO_ERR_INVALID);
+    CHECK(near.rank.said("outside the region of its rkey"));
+    CHECK(near.put(near.source.size - 10, 11, target.bytes, put) == ISO_ERR_INVALID);
+    CHECK(near.put(0, 0, target.bytes, put) == ISO_OK);
+    iso_rkey_t *rkey = nullptr;
+    for (size_t at = 0; at < near.blob.size(); at++) {
+        if (at >= 24 && at < 40)
+            continue; // address and length, which only the peer knows
+        std::string wrong = near.blob;
+        wrong[at] ^= 1;
+        CHECK(ucx().rkey_unpack(near.ep, wrong.data(), wrong.size(), &rkey) == ISO_ERR_INVALID);
+    }
+    CHECK(ucx().rkey_unpack(near.ep, near.blob.data(), near.blob.size() - 1, &rkey) ==
+          ISO_ERR_INVALID);
+    CHECK(rkey == nullptr);
+    CHECK(say(near.ep, std::string(ISO_TRANSPORT_MIN_SEND + 1, 'x')) == ISO_ERR_INVALID);
+    const iso_memory_t none = {near.source.bytes, 0, -1, 0};
+    iso_region_t *region = nullptr;
+    CHECK(ucx().mem_register(near.rank.tp, &none, &region) == ISO_ERR_INVALID);
+    child.channel.put("end");
+    CHECK(child.reap() == 0);
+}
+
+TEST_CASE("ucx: a peer that does not listen is sent a bounded number of messages, in order",
+          "[ucx]")
+{
+    OVER_EACH;
+    CAPTURE(over);
+    constexpr unsigned count = 5000;
+    Child child([&](Channel &parent) {
+        UcxRank rank(1);
+        iso_endpoint_t *ep = nullptr;
+        CHILD_REQUIRE(meet(rank, parent, 0, &ep) == ISO_OK);
+        CHILD_REQUIRE(say_soon(rank, ep, "here"));
+        CHILD_REQUIRE(rank.until([&] { return rank.messages.size() == count; }, 30));
+        for (unsigned i = 0; i < count; i++)
+            CHILD_REQUIRE(rank.messages[i].data == std::string(8000, static_cast<char>(i)));
+        ucx().disconnect(ep);
+        return 0;
+    });
+    UcxRank rank(0);
+    iso_endpoint_t *ep = nullptr;
+    REQUIRE(meet(rank, child.channel, 1, &ep) == ISO_OK);
+    REQUIRE(rank.until([&] { return rank.messages.size() == 1; }));
+    REQUIRE(child.stop());
+    unsigned sent = 0, refused = 0;
+    for (const auto start = Clock::now(); sent < count && since(start) < 1;) {
+        const iso_status_t status = say(ep, std::string(8000, static_cast<char>(sent)));
+        REQUIRE((status == ISO_OK || status == ISO_ERR_AGAIN));
+        sent += status == ISO_OK;
+        refused += status == ISO_ERR_AGAIN;
+        rank.progress();
+    }
+    CHECK(refused > 0);
+    CHECK(sent < count);
+    REQUIRE(kill(child.pid, SIGCONT) == 0);
+    CHECK(rank.until(
+        [&] {
+            while (sent < count && say(ep, std::string(8000, static_cast<char>(sent))) == ISO_OK)
+                sent++;
+            return sent == count;
+        },
+        30));
+    for (const auto start = Clock::now(); !child.channel.waiting() && since(start) < 10;)
+        rank.progress(); // the child ends when it has heard all
+    CHECK(child.reap() == 0);
+    ucx().disconnect(ep);
+}
+
+TEST_CASE("ucx: puts to a peer that is killed end soon, and its death is told once", "[ucx]")
+{
+    OVER_EACH;
+    const bool stopped = GENERATE(false, true), reaped = GENERATE(false, true);
+    CAPTURE(over, stopped, reaped);
+    Memory target(4 << 20);
+    Child child([&](Channel &parent) { return serve(parent, target); });
+    Near near(child);
+    Operation first;
+    REQUIRE(near.flush(first) >= 0);
+    REQUIRE(near.rank.until([&] { return first.ended; }));
+    if (stopped)
+        REQUIRE(child.stop()); // so that all of what follows is under way
+    std::deque<Operation> puts;
+    for (int i = 0; i < 40; i++) {
+        puts.emplace_back();
+        const iso_status_t status = near.put(0, 1 << 20, target.bytes, puts.back());
+        REQUIRE((status >= 0 || status == ISO_ERR_AGAIN));
+    }
+    Operation flush;
+    REQUIRE(near.flush(flush) >= 0);
+    near.rank.progress();
+    size_t at_failure = 0; // operations that had ended when the death was told
+    child.kill();
+    if (reaped)
+        child.reap();
+    else
+        child.await_zombie();
+    const auto start = Clock::now();
+    REQUIRE(near.rank.until(
+        [&] {
+            if (near.rank.failures.empty())
+                at_failure = flush.ended;
+            for (const Operation &put : puts)
+                if (!put.ended)
+                    return false;
+            return flush.ended && !near.rank.failures.empty();
+        },
+        10));
+    CHECK(since(start) < 2);
+    CHECK(near.rank.reported(1, ISO_FAILURE_DEAD));
+    if (stopped) {
+        CHECK(at_failure == 0); // what fails is told after why
+        CHECK(flush.status == ISO_ERR_PEER_DEAD);
+    }
+    Operation late;
+    CHECK(near.put(0, 10, target.bytes, late) == ISO_ERR_PEER_DEAD);
+    CHECK(near.flush(late) == ISO_ERR_PEER_DEAD);
+    CHECK(say(near.ep, "late") == ISO_ERR_PEER_DEAD);
+    for (const auto quiet = Clock::now(); since(quiet) < 0.1;)
+        near.rank.progress();
+    CHECK(near.rank.failures.size() == 1);
+    REQUIRE(near.rank.until([&] { return ucx().arm(near.rank.tp) == ISO_OK; }));
+    CHECK_FALSE(near.rank.sleep(0)); // the dead do not keep it awake
+}
+
+TEST_CASE("ucx: what a peer had said is heard before its death", "[ucx]")
+{
+    OVER_EACH;
+    CAPTURE(over);
+    for (unsigned round = 0; round < 6; round++) {
+        // By turns it is heard meanwhile, or when it has been dead for long: that much must have room.
+        const bool late = round % 2 == 1;
+        const unsigned count = late ? 50 : 500 + 100 * round;
+        CAPTURE(round);
+        Child child([&](Channel &parent) {
+            UcxRank rank(1);
+            iso_endpoint_t *ep = nullptr;
+            CHILD_REQUIRE(meet(rank, parent, 0, &ep) == ISO_OK);
+            for (unsigned number = 0; number < count; number++)
+                CHILD_REQUIRE(say_soon(rank, ep, std::to_string(number)));
+            CHILD_REQUIRE(!rank.until([&] { return false; }, 0.2)); // it leaves UCX's hands
+            kill(getpid(), SIGKILL);
+            return 0;
+        });
+        UcxRank rank(0);
+        iso_endpoint_t *ep = nullptr;
+        REQUIRE(meet(rank, child.channel, 1, &ep) == ISO_OK);
+        REQUIRE(rank.until([&] { return !rank.messages.empty(); }));
+        if (late)
+            child.await_zombie();
+        CHECK(rank.until([&] { return !rank.failures.empty(); }));
+        CHECK(rank.reported(1, ISO_FAILURE_DEAD));
+        CHECK(rank.messages.size() == count);
+        CHECK(rank.messages_at_failure == rank.messages.size());
+        bool in_order = true;
+        for (size_t i = 0; i < rank.messages.size(); i++)
+            in_order = in_order && rank.messages[i].data == std::to_string(i);
+        CHECK(in_order);
+        ucx().disconnect(ep);
+    }
+}
+
+TEST_CASE("ucx: a message, and a death, wake a sleeper that takes no processor", "[ucx]")
+{
+    OVER_EACH;
+    CAPTURE(over);
+    Child child([&](Channel &parent) {
+        UcxRank rank(1);
+        iso_endpoint_t *ep = nullptr;
+        CHILD_REQUIRE(meet(rank, parent, 0, &ep) == ISO_OK);
+        CHILD_REQUIRE(say_soon(rank, ep, "first"));
+        CHILD_REQUIRE(rank.until([&] { return parent.waiting(); }));
+        parent.get();
+        CHILD_REQUIRE(say_soon(rank, ep, "second"));
+        rank.until([&] { return false; }, 60);
+        return 1;
+    });
+    UcxRank rank(0);
+    iso_endpoint_t *ep = nullptr;
+    REQUIRE(meet(rank, child.channel, 1, &ep) == ISO_OK);
+    REQUIRE(rank.until([&] { return rank.messages.size() == 1; }));
+    const auto sleep_until = [&](const std::function<bool()> &done, double seconds) {
+        for (const auto start = Clock::now(); !done() && since(start) < seconds;)
+            if (rank.progress() == 0 && ucx().arm(rank.tp) == ISO_OK)
+                rank.sleep(100);
+        return done();
+    };
+    const double before = cpu_seconds();
+    CHECK_FALSE(sleep_until([] { return false; }, 1));
+    CHECK(cpu_seconds() - before < 0.1);
+    child.channel.put("say it");
+    CHECK(sleep_until([&] { return rank.messages.size() == 2; }, 5));
+    const auto start = Clock::now();
+    child.kill();
+    CHECK(sleep_until([&] { return !rank.failures.empty(); }, 5));
+    CHECK(since(start) < 1);
+    CHECK(rank.reported(1, ISO_FAILURE_DEAD));
+    ucx().disconnect(ep);
+}
+
+TEST_CASE("ucx: a peer that leaves and lives is unreachable, not dead", "[ucx]")
+{
+    use("tcp,self"); // shared memory does not notice
+    Child child([&](Channel &parent) {
+        {
+            UcxRank rank(1);
+            iso_endpoint_t *ep = nullptr;
+            CHILD_REQUIRE(meet(rank, parent, 0, &ep) == ISO_OK);
+            CHILD_REQUIRE(say_soon(rank, ep, "here"));
+            CHILD_REQUIRE(rank.until([&] { return parent.waiting(); }));
+            parent.get();
+            ucx().disconnect(ep);
+        }
+        parent.get();
+        return 0;
+    });
+    UcxRank rank(0);
+    iso_endpoint_t *ep = nullptr;
+    REQUIRE(meet(rank, child.channel, 1, &ep) == ISO_OK);
+    REQUIRE(say_soon(rank, ep, "hello"));
+    REQUIRE(rank.until([&] { return rank.messages.size() == 1; }));
+    child.channel.put("leave");
+    CHECK(rank.until([&] { return !rank.failures.empty(); }));
+    CHECK(rank.reported(1, ISO_FAILURE_UNREACHABLE));
+    CHECK(rank.said("nothing gets through to rank 1 any more"));
+    CHECK(say(ep, "late") == ISO_ERR_UNREACHABLE);
+    child.channel.put("end");
+    CHECK(child.reap() == 0);
+    CHECK(rank.until([&] { return rank.failures.size() == 2; })); // and dead in the end
+    CHECK(rank.failures[1].how == ISO_FAILURE_DEAD);
+    ucx().disconnect(ep);
+}
+
+TEST_CASE("ucx: a peer that has ended before is not connected to, and is dead", "[ucx]")
+{
+    OVER_EACH;
+    CAPTURE(over);
+    Child child([](Channel &parent) {
+        UcxRank peer(1);
+        parent.put(peer.address());
+        return 0;
+    });
+    const std::string address = child.channel.get();
+    CHECK(child.reap() == 0);
+    UcxRank rank(0);
+    iso_endpoint_t *ep = nullptr;
+    CHECK(rank.connect(1, address, &ep) == ISO_ERR_UNREACHABLE);
+    CHECK(ep == nullptr);
+    CHECK(rank.until([&] { return !rank.failures.empty(); }));
+    CHECK(rank.reported(1, ISO_FAILURE_DEAD));
+}
+
+TEST_CASE("an instance of ucx leaves nothing behind, and faults are the program's", "[ucx]")
+{
+    OVER_EACH;
+    CAPTURE(over);
+    struct sigaction before, after;
+    {
+        UcxRank first(0, 1); // what UCX keeps for good, it has now
+    }
+    const size_t descriptors = count_descriptors();
+    REQUIRE(sigaction(SIGBUS, nullptr, &before) == 0);
+    for (int i = 0; i < 20; i++) {
+        UcxRank rank(0), peer(1);
+        iso_endpoint_t *ep = nullptr;
+        REQUIRE(rank.connect(1, peer.address(), &ep) == ISO_OK);
+        REQUIRE(say(ep, "hello") == ISO_OK);
+        REQUIRE(peer.until([&] {
+            rank.progress();
+            return peer.messages.size() == 1;
+        }));
+        ucx().disconnect(ep);
+    }
+    CHECK(count_descriptors() == descriptors);
+    REQUIRE(sigaction(SIGBUS, nullptr, &after) == 0);
+    Dl_info info = {};
+    if (dladdr(reinterpret_cast<void *>(after.sa_sigaction), &info) != 0)
+        CHECK(std::string(info.dli_fname).find("libucs") == std::string::npos);
+}

@@ -1,0 +1,42 @@
+# The module ucx, where UCX is. What differs between its versions is tried, never told by a number.
+include(CheckCSourceCompiles)
+
+find_package(PkgConfig QUIET)
+if(PkgConfig_FOUND)
+    pkg_check_modules(iso_ucx QUIET IMPORTED_TARGET GLOBAL ucx)
+endif()
+if(NOT iso_ucx_FOUND)
+    message(STATUS "transport ucx: off, pkg-config does not find UCX (Debian: libucx-dev)")
+    return()
+endif()
+
+# iso_ucx_check(<variable> <body of a function> [<header>...])
+function(iso_ucx_check variable body)
+    set(CMAKE_REQUIRED_LIBRARIES PkgConfig::iso_ucx)
+    set(CMAKE_REQUIRED_QUIET ON)
+    set(source "#include <ucp/api/ucp.h>\n")
+    foreach(header IN LISTS ARGN)
+        string(APPEND source "#include <${header}>\n")
+    endforeach()
+    check_c_source_compiles("${source}int main(void) { ${body} return 0; }" ${variable})
+endfunction()
+iso_ucx_check(UX_HAVE_MEMH_IN_PUT "(void)UCP_OP_ATTR_FIELD_MEMH; (void)UCP_AM_SEND_FLAG_EAGER;")
+iso_ucx_check(UX_HAVE_DISABLE_SIGNAL "ucs_debug_disable_signal(1);" ucs/debug/debug.h)
+iso_ucx_check(UX_HAVE_MEMH_PACK "ucp_memh_pack_params_t p = {.field_mask = 0}; void *b; size_t n;
+    ucp_memh_buffer_release_params_t r = {.field_mask = 0};
+    if (ucp_memh_pack(0, &p, &b, &n) == UCS_OK) ucp_memh_buffer_release(b, &r);")
+iso_ucx_check(UX_HAVE_SYMMETRIC_RKEY "(void)UCP_MEM_MAP_SYMMETRIC_RKEY;")
+# Since they are known by prefix, settings of UCX's transports have the environment's names.
+iso_ucx_check(UX_HAVE_FULL_NAMES "(void)ucs_config_parser_set_value(0, 0, 0, 0, 0);" ucs/config/parser.h)
+if(NOT UX_HAVE_MEMH_IN_PUT)
+    message(STATUS "transport ucx: off, UCX ${iso_ucx_VERSION} is older than what it needs (1.13)")
+    return()
+endif()
+
+message(STATUS "transport ucx: on, UCX ${iso_ucx_VERSION}")
+file(GLOB iso_ucx_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.c)
+iso_add_module(ucx ${iso_ucx_sources} ${iso_process_sources})
+target_link_libraries(isomalloc-ucx PRIVATE PkgConfig::iso_ucx ${CMAKE_DL_LIBS})
+foreach(feature FULL_NAMES DISABLE_SIGNAL MEMH_PACK SYMMETRIC_RKEY)
+    target_compile_definitions(isomalloc-ucx PRIVATE UX_HAVE_${feature}=$<BOOL:${UX_HAVE_${feature}}>)
+endforeach()

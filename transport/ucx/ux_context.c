@@ -1,0 +1,218 @@
+/*
+ * ux_context.c - UCX's settings, context and worker.
+ *
+ * Some of UCX's settings decide whether what the library promises can be kept. Those are set here, each
+ * unless the environment has it (UCX_<name>), which is then the user's to answer for. UCX warns of one
+ * that nothing here uses, so a first context is opened to see what there is.
+ */
+#include "ucx.h"
+#include <dlfcn.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#if UX_HAVE_DISABLE_SIGNAL
+#include <ucs/debug/debug.h>
+#endif
+
+#if UX_HAVE_FULL_NAMES /* ucp_config_modify knows them as the environment does; up to 1.16, as inside */
+#define NAME(full, inside) full
+#else
+#define NAME(full, inside) inside
+#endif
+
+/* The parts of UCX that settings belong to. */
+enum {
+    OF_UCP = 1,
+    OF_POSIX = 2,
+    OF_SYSV = 4,
+    OF_TCP = 8,
+    OF_IB = 16
+};
+
+static const struct {
+    const char *variable, *name, *value;
+    unsigned of;
+} settings[] = {
+    /* Shared memory takes endpoints with error handling only if told so; UCX silently does without
+     * shared memory otherwise. */
+    {"POSIX_ERROR_HANDLING", NAME("POSIX_ERROR_HANDLING", "MM_ERROR_HANDLING"), "y", OF_POSIX},
+    {"SYSV_ERROR_HANDLING", NAME("SYSV_ERROR_HANDLING", "MM_ERROR_HANDLING"), "y", OF_SYSV},
+    /* The end of a process is noticed within about this time (20 s by default). */
+    {"KEEPALIVE_INTERVAL", "KEEPALIVE_INTERVAL", "1s", OF_UCP},
+    /* An idle connection is not given up because a cable is out for a while: how long to wait is the
+     * library's to say, and a connection that was given up does not come back. */
+    {"TCP_KEEPIDLE", NAME("TCP_KEEPIDLE", "KEEPIDLE"), "inf", OF_TCP},
+    /* What is deregistered is unpinned: a cache would keep it, and a limit could not be kept. */
+    {"IB_REG_METHODS", NAME("IB_REG_METHODS", "REG_METHODS"), "direct", OF_IB},
+    /* What comes first from a peer is looked for in progress, not by UCX's own thread some time. */
+    {"ADAPTIVE_PROGRESS", "ADAPTIVE_PROGRESS", "n", OF_UCP},
+};
+
+static bool user_has(const char *name)
+{
+    char variable[64];
+
+    snprintf(variable, sizeof variable, "UCX_%s", name);
+    return getenv(variable) != NULL;
+}
+
+static unsigned parts_of(const ux_devices_t *devices)
+{
+    return OF_UCP | (devices->posix ? OF_POSIX : 0) | (devices->sysv ? OF_SYSV : 0) |
+           (devices->tcp ? OF_TCP : 0) | (devices->ib ? OF_IB : 0);
+}
+
+/* UCX's settings, with ours of these parts. */
+static iso_status_t read_settings(const iso_transport_t *tp, unsigned parts,
+                                  ucp_config_t **config_p)
+{
+    ucp_config_t *config;
+    ucs_status_t status = ucp_config_read(NULL, NULL, &config);
+
+    for (size_t i = 0; status == UCS_OK && i < sizeof settings / sizeof *settings; i++) {
+        if ((settings[i].of & parts) == 0 || user_has(settings[i].variable))
+            continue;
+        status = ucp_config_modify(config, settings[i].name, settings[i].value);
+        if (status != UCS_OK)
+            ucp_config_release(config);
+    }
+    if (status != UCS_OK) {
+        ux_log(tp, ISO_LOG_ERROR, "the settings of UCX (UCX_*) cannot be read: %s",
+               ucs_status_string(status));
+        return ISO_ERR_INVALID;
+    }
+    *config_p = config;
+    return ISO_OK;
+}
+
+/* UCX takes the signals of faults when it is loaded, and prints a backtrace. They are the program's:
+ * given back, unless the user has asked for that. */
+static void give_signals_back(void)
+{
+#if UX_HAVE_DISABLE_SIGNAL
+    static const int signals[] = {SIGILL, SIGSEGV, SIGBUS, SIGFPE, SIGABRT};
+    Dl_info ucs, handler;
+    struct sigaction action;
+
+    if (user_has("HANDLE_ERRORS") || user_has("ERROR_SIGNALS") ||
+        dladdr((void *)(uintptr_t)ucs_debug_disable_signal, &ucs) == 0)
+        return;
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+        if (sigaction(signals[i], NULL, &action) == 0 && (action.sa_flags & SA_SIGINFO) != 0 &&
+            dladdr((void *)(uintptr_t)action.sa_sigaction, &handler) != 0 &&
+            handler.dli_fbase == ucs.dli_fbase)
+            ucs_debug_disable_signal(signals[i]);
+#endif
+}
+
+static iso_status_t open_worker(iso_transport_t *tp)
+{
+    const ucp_worker_params_t params = {
+        .field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE,
+        .thread_mode = UCS_THREAD_MODE_SERIALIZED,
+    };
+    const ucs_status_t status = ucp_worker_create(tp->context, &params, &tp->worker);
+
+    if (status == UCS_OK)
+        return ISO_OK;
+    ux_log(tp, ISO_LOG_ERROR, "UCX cannot make a worker: %s", ucs_status_string(status));
+    return ISO_ERR_SYSTEM;
+}
+
+static iso_status_t open_context(iso_transport_t *tp, unsigned parts)
+{
+    const ucp_params_t params = {
+        .field_mask =
+            UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_ESTIMATED_NUM_EPS | UCP_PARAM_FIELD_NAME,
+        .features = UCP_FEATURE_RMA | UCP_FEATURE_AM | UCP_FEATURE_WAKEUP,
+        .estimated_num_eps = tp->host->size,
+        .name = "isomalloc",
+    };
+    ucp_config_t *config;
+    const iso_status_t status = read_settings(tp, parts, &config);
+
+    if (status != ISO_OK)
+        return status;
+    const ucs_status_t opened = ucp_init(&params, config, &tp->context);
+    ucp_config_release(config);
+    if (opened == UCS_OK)
+        return ISO_OK;
+    const char *tls = getenv("UCX_TLS");
+    ux_log(tp, ISO_LOG_ERROR,
+           "UCX cannot be used: %s (UCX_TLS is %s; ucx_info -d lists what there is)",
+           ucs_status_string(opened), tls != NULL ? tls : "not set");
+    return opened == UCS_ERR_NO_MEMORY ? ISO_ERR_NO_MEMORY : ISO_ERR_SYSTEM;
+}
+
+/* What the program has, in the place of ours. */
+static iso_status_t share(iso_transport_t *tp, const iso_ucx_shared_t *shared)
+{
+    ucp_worker_attr_t attr = {.field_mask = UCP_WORKER_ATTR_FIELD_THREAD_MODE};
+
+    if (shared->head.struct_size < sizeof *shared || shared->context == NULL) {
+        ux_log(tp, ISO_LOG_ERROR,
+               "what the program shares has %zu bytes (%zu are needed) and context %p: start from "
+               "ISO_UCX_SHARED_INIT and assign the context",
+               shared->head.struct_size, sizeof *shared, (void *)shared->context);
+        return ISO_ERR_INVALID;
+    }
+    tp->context = shared->context;
+    tp->shares_context = true;
+    const iso_status_t status = ux_devices_find(tp);
+    if (status != ISO_OK)
+        return status;
+    if (shared->worker == NULL) {
+        ux_log(tp, ISO_LOG_INFO, "UCX's context is the program's, with its settings");
+        return open_worker(tp);
+    }
+    if (ucp_worker_query(shared->worker, &attr) != UCS_OK)
+        attr.thread_mode = UCS_THREAD_MODE_SINGLE;
+    ux_log(tp, ISO_LOG_INFO, "UCX's context and worker are the program's, with their settings; %s",
+           attr.thread_mode == UCS_THREAD_MODE_MULTI
+               ? "both may use the worker at the same time"
+               : "the program may use the worker only while no call of the library runs");
+    tp->worker = shared->worker;
+    tp->shares_worker = true;
+    tp->am_id = shared->am_id;
+    return ISO_OK;
+}
+
+iso_status_t ux_context_open(iso_transport_t *tp)
+{
+    iso_status_t status;
+
+    tp->am_id = UX_AM_ID;
+    if (tp->host->shared != NULL)
+        return share(tp, (const iso_ucx_shared_t *)(const void *)tp->host->shared);
+    give_signals_back();
+    status = open_context(tp, OF_UCP);
+    if (status != ISO_OK)
+        return status;
+    status = ux_devices_find(tp);
+    if (status == ISO_OK && parts_of(&tp->devices) != OF_UCP) {
+        ucp_cleanup(tp->context);
+        status = open_context(tp, parts_of(&tp->devices));
+        if (status != ISO_OK)
+            return status;
+    }
+    if (status == ISO_OK)
+        status = open_worker(tp);
+    if (status != ISO_OK)
+        ucp_cleanup(tp->context);
+    return status;
+}
+
+void ux_context_close(iso_transport_t *tp)
+{
+    const ucp_am_handler_param_t none = {.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID |
+                                                       UCP_AM_HANDLER_PARAM_FIELD_CB,
+                                         .id = tp->am_id,
+                                         .cb = NULL};
+
+    if (tp->shares_worker)
+        ucp_worker_set_am_recv_handler(tp->worker, &none);
+    else
+        ucp_worker_destroy(tp->worker);
+    if (!tp->shares_context)
+        ucp_cleanup(tp->context);
+}

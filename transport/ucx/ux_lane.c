@@ -1,0 +1,117 @@
+/*
+ * ux_lane.c - what UCX has here, and by which lane puts reach a peer.
+ *
+ * UCX tells neither through its interface (1.13), but prints both; what it prints is read here. What was
+ * tried, with the target stopped: over rc the device writes, and the target's CPU does nothing. Over posix,
+ * sysv, cma, tcp and ud a put to user memory is a message that the target's CPU copies: shared memory
+ * segments and cma cannot be written at an address of user memory in the ways that UCX asks of an RMA lane.
+ */
+#include "ucx.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MDS_MAX 64
+
+static bool among(const char *name, const char *const *list)
+{
+    for (; *list != NULL; list++)
+        if (strcmp(name, *list) == 0)
+            return true;
+    return false;
+}
+
+static const char *const rdma_transports[] = {"rc_verbs", "rc_mlx5", "dc_mlx5", NULL};
+static const char *const ib_transports[] = {"rc_verbs", "rc_mlx5", "dc_mlx5",
+                                            "ud_verbs", "ud_mlx5", NULL};
+static const char *const host_transports[] = {"self",  "posix", "sysv", "cma",
+                                              "xpmem", "knem",  NULL};
+/* Everything else is taken to pin what is registered. */
+static const char *const not_pinning[] = {"self", "posix",  "sysv",   "cma", "xpmem",
+                                          "tcp",  "sockcm", "rdmacm", NULL};
+
+static void add_name(ux_devices_t *devices, const char *transport, const char *device)
+{
+    const size_t used = strlen(devices->names);
+
+    snprintf(devices->names + used, sizeof devices->names - used, "%s%s/%s", used > 0 ? " " : "",
+             transport, device);
+}
+
+/* One line of what ucp_context_print_info prints. */
+static void read_line(ux_devices_t *devices, const char *line, bool pins[MDS_MAX],
+                      char components[MDS_MAX][32])
+{
+    int number, component, md, device;
+    char name[64], of[64];
+
+    if (sscanf(line, "# component %d : %63s", &number, name) == 2 && number < MDS_MAX)
+        snprintf(components[number], sizeof components[number], "%.31s", name);
+    else if (sscanf(line, "# md %d : component %d", &number, &component) == 2 && number < MDS_MAX &&
+             component < MDS_MAX)
+        pins[number] = !among(components[component], not_pinning);
+    else if (sscanf(line, "# resource %d : md %d dev %d flags %*s %63[^/]/%63s", &number, &md,
+                    &device, name, of) == 5) {
+        devices->rdma = devices->rdma || among(name, rdma_transports);
+        devices->beyond_host = devices->beyond_host || !among(name, host_transports);
+        devices->pins = devices->pins || md >= MDS_MAX || pins[md];
+        devices->posix = devices->posix || strcmp(name, "posix") == 0;
+        devices->sysv = devices->sysv || strcmp(name, "sysv") == 0;
+        devices->tcp = devices->tcp || strcmp(name, "tcp") == 0;
+        devices->ib = devices->ib || among(name, ib_transports);
+        add_name(devices, name, of);
+    }
+}
+
+iso_status_t ux_devices_find(iso_transport_t *tp)
+{
+    bool pins[MDS_MAX] = {false};
+    char components[MDS_MAX][32] = {{0}};
+    char *text = NULL, *rest;
+    size_t size;
+    FILE *stream = open_memstream(&text, &size);
+
+    if (stream == NULL)
+        return ISO_ERR_NO_MEMORY;
+    ucp_context_print_info(tp->context, stream);
+    fclose(stream);
+    for (char *line = strtok_r(text, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest))
+        read_line(&tp->devices, line, pins, components);
+    free(text);
+    ux_log(tp, ISO_LOG_INFO, "UCX has %s%s",
+           tp->devices.names[0] != '\0' ? tp->devices.names : "nothing that it tells of",
+           tp->devices.pins ? "; what is registered is pinned" : "");
+    return ISO_OK;
+}
+
+void ux_lane_tell(iso_endpoint_t *ep)
+{
+    char *text = NULL, *rest, transport[64], device[64], rdma[130] = "", am[130] = "nothing";
+    size_t size;
+    FILE *stream;
+
+    if (ep->told || ep->ucp == NULL)
+        return;
+    stream = open_memstream(&text, &size);
+    if (stream == NULL)
+        return;
+    ucp_ep_print_info(ep->ucp, stream);
+    fclose(stream);
+    ep->told = true;
+    for (char *line = strtok_r(text, "\n", &rest); line != NULL;
+         line = strtok_r(NULL, "\n", &rest)) {
+        if (sscanf(line, "# lane[%*d]: %*d:%63[^/]/%63s", transport, device) != 2)
+            continue;
+        if (rdma[0] == '\0' && among(transport, rdma_transports))
+            snprintf(rdma, sizeof rdma, "%s/%s", transport, device);
+        const char *use = strstr(line, " am");
+        if (use != NULL && (use[3] == ' ' || use[3] == '\0'))
+            snprintf(am, sizeof am, "%s/%s", transport, device);
+    }
+    free(text);
+    if (rdma[0] != '\0')
+        ux_log(ep->tp, ISO_LOG_INFO, "puts to rank %u: one-sided, lane %s", ep->peer->rank, rdma);
+    else
+        ux_log(ep->tp, ISO_LOG_INFO, "puts to rank %u: messages that its CPU copies, lane %s",
+               ep->peer->rank, am);
+}

@@ -1,0 +1,229 @@
+/*
+ * ux_mem.c - registered memory and the keys to it.
+ *
+ * A region is mapped by UCX once, up front, with every device that wants it. Over tcp and shared memory
+ * nothing is registered by that and it costs nothing, however large; a device that pins takes pages, and
+ * the limit on those is looked at first, because all that UCX says of it is "Input/output error".
+ */
+#include "ucx.h"
+#include <inttypes.h>
+#include <linux/capability.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define RKEY_MAGIC 0x6b786375u /* "ucxk" */
+
+typedef struct rkey_blob {
+    uint32_t magic, version;
+    uint32_t rank;    /* whose memory it is */
+    uint32_t ucp_len; /* of UCX's part, which follows */
+    uint64_t hash;    /* of it: UCX reads it without knowing its length */
+    uint64_t address, length;
+} rkey_blob_t;
+
+/* Is the process free of RLIMIT_MEMLOCK? */
+static bool may_lock_all(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+
+    memset(data, 0, sizeof data);
+    return syscall(SYS_capget, &header, data) == 0 &&
+           (data[0].effective & (1u << CAP_IPC_LOCK)) != 0;
+}
+
+/* What is registered with a device that pins must fit the limit and the machine. */
+static iso_status_t check_pinned(const iso_transport_t *tp, uint64_t length)
+{
+    const uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    struct rlimit limit;
+
+    if (!tp->devices.pins)
+        return ISO_OK;
+    if (length > memory) {
+        ux_log(tp, ISO_LOG_ERROR,
+               "registering %" PRIu64 " MiB with an RDMA device pins them, and this machine has "
+               "%" PRIu64 " MiB: set ISO_SPACE_SIZE to less",
+               length >> 20, memory >> 20);
+        return ISO_ERR_LIMIT;
+    }
+    if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
+        limit.rlim_cur >= length || may_lock_all())
+        return ISO_OK;
+    ux_log(
+        tp, ISO_LOG_ERROR,
+        "registering %" PRIu64 " MiB with an RDMA device pins them, and RLIMIT_MEMLOCK is %" PRIu64
+        " KiB: set ulimit -l to more than %" PRIu64 ", or ISO_SPACE_SIZE to less than %" PRIu64 "K",
+        length >> 20, (uint64_t)limit.rlim_cur >> 10, length >> 10, (uint64_t)limit.rlim_cur >> 10);
+    return ISO_ERR_LIMIT;
+}
+
+static ucs_status_t map_region(const iso_transport_t *tp, iso_region_t *region)
+{
+    const ucp_mem_map_params_t params = {
+        .field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH |
+                      UCP_MEM_MAP_PARAM_FIELD_FLAGS,
+        .address = region->memory.address,
+        .length = (size_t)region->memory.length,
+#if UX_HAVE_SYMMETRIC_RKEY
+        .flags = UCP_MEM_MAP_SYMMETRIC_RKEY, /* peers then store one key, not one a peer */
+#else
+        .flags = 0,
+#endif
+    };
+
+    return ucp_mem_map(tp->context, &params, &region->memh);
+}
+
+iso_status_t ux_mem_register(iso_transport_t *tp, const iso_memory_t *memory,
+                             iso_region_t **region_p)
+{
+    iso_status_t status;
+
+    if (memory->length == 0 || memory->length > UINT64_MAX - (uintptr_t)memory->address) {
+        ux_log(tp, ISO_LOG_ERROR, "cannot register %" PRIu64 " bytes at %p", memory->length,
+               memory->address);
+        return ISO_ERR_INVALID;
+    }
+    status = check_pinned(tp, memory->length);
+    if (status != ISO_OK)
+        return status;
+    iso_region_t *region = calloc(1, sizeof *region);
+    if (region == NULL) {
+        ux_log(tp, ISO_LOG_ERROR, "no memory for a region");
+        return ISO_ERR_NO_MEMORY;
+    }
+    region->tp = tp;
+    region->memory = *memory;
+    const ucs_status_t mapped = map_region(tp, region);
+    if (mapped != UCS_OK) {
+        ux_log(tp, ISO_LOG_ERROR, "UCX cannot register %" PRIu64 " MiB at %p: %s",
+               memory->length >> 20, memory->address, ucs_status_string(mapped));
+        free(region);
+        return ux_status(mapped) == ISO_ERR_NO_MEMORY ? ISO_ERR_NO_MEMORY : ISO_ERR_LIMIT;
+    }
+    tp->regions++;
+    *region_p = region;
+    return ISO_OK;
+}
+
+void ux_mem_deregister(iso_region_t *region)
+{
+    iso_transport_t *tp = region->tp;
+
+    ux_ops_quiesce(tp); /* a device may still read for an endpoint that is gone */
+    const ucs_status_t status = ucp_mem_unmap(tp->context, region->memh);
+    if (status != UCS_OK)
+        ux_log(tp, ISO_LOG_WARN, "UCX cannot deregister %" PRIu64 " MiB at %p: %s",
+               region->memory.length >> 20, region->memory.address, ucs_status_string(status));
+    tp->regions--;
+    free(region);
+}
+
+static ucs_status_t pack(const iso_region_t *region, void **bytes_p, size_t *len_p)
+{
+#if UX_HAVE_MEMH_PACK
+    const ucp_memh_pack_params_t params = {.field_mask = 0};
+
+    return ucp_memh_pack(region->memh, &params, bytes_p, len_p);
+#else
+    return ucp_rkey_pack(region->tp->context, region->memh, bytes_p, len_p);
+#endif
+}
+
+static void release(void *bytes)
+{
+#if UX_HAVE_MEMH_PACK
+    const ucp_memh_buffer_release_params_t params = {.field_mask = 0};
+
+    ucp_memh_buffer_release(bytes, &params);
+#else
+    ucp_rkey_buffer_release(bytes);
+#endif
+}
+
+iso_status_t ux_rkey_pack(iso_region_t *region, void *buf, size_t *len_p)
+{
+    iso_transport_t *tp = region->tp;
+    iso_status_t status = ISO_OK;
+    void *bytes;
+    size_t len;
+    const ucs_status_t packed = pack(region, &bytes, &len);
+
+    if (packed != UCS_OK) {
+        ux_log(tp, ISO_LOG_ERROR, "UCX cannot pack an rkey: %s", ucs_status_string(packed));
+        return ISO_ERR_SYSTEM;
+    }
+    const rkey_blob_t blob = {
+        .magic = RKEY_MAGIC,
+        .version = UX_VERSION,
+        .rank = tp->host->rank,
+        .ucp_len = (uint32_t)len,
+        .hash = ux_hash(UX_HASH_START, bytes, len),
+        .address = (uintptr_t)region->memory.address,
+        .length = region->memory.length,
+    };
+    if (*len_p < sizeof blob + len) {
+        ux_log(tp, ISO_LOG_ERROR,
+               "an rkey takes %zu bytes, the room is %zu: name fewer devices in UCX_NET_DEVICES",
+               sizeof blob + len, *len_p);
+        status = ISO_ERR_LIMIT;
+        goto release;
+    }
+    memcpy(buf, &blob, sizeof blob);
+    memcpy((char *)buf + sizeof blob, bytes, len);
+    *len_p = sizeof blob + len;
+
+release:
+    release(bytes);
+    return status;
+}
+
+iso_status_t ux_rkey_unpack(iso_endpoint_t *ep, const void *buf, size_t len, iso_rkey_t **rkey_p)
+{
+    const unsigned char *ucp = (const unsigned char *)buf + sizeof(rkey_blob_t);
+    iso_transport_t *tp = ep->tp;
+    rkey_blob_t blob;
+
+    memset(&blob, 0, sizeof blob);
+    memcpy(&blob, buf, len < sizeof blob ? len : sizeof blob);
+    if (len < sizeof blob || blob.magic != RKEY_MAGIC || blob.version != UX_VERSION ||
+        blob.rank != ep->peer->rank || blob.length == 0 ||
+        blob.length > UINT64_MAX - blob.address || blob.ucp_len != len - sizeof blob ||
+        blob.hash != ux_hash(UX_HASH_START, ucp, blob.ucp_len)) {
+        ux_log(tp, ISO_LOG_ERROR, "%zu bytes are not an rkey of rank %u", len, ep->peer->rank);
+        return ISO_ERR_INVALID;
+    }
+    if (ep->ucp == NULL)
+        return ep->peer->state == UX_PEER_DEAD ? ISO_ERR_PEER_DEAD : ISO_ERR_UNREACHABLE;
+    iso_rkey_t *rkey = calloc(1, sizeof *rkey);
+    if (rkey == NULL) {
+        ux_log(tp, ISO_LOG_ERROR, "no memory for an rkey of rank %u", blob.rank);
+        return ISO_ERR_NO_MEMORY;
+    }
+    const ucs_status_t status = ucp_ep_rkey_unpack(ep->ucp, ucp, &rkey->ucp);
+    if (status != UCS_OK) {
+        ux_log(tp, ISO_LOG_ERROR, "UCX cannot use the rkey of rank %u: %s", blob.rank,
+               ucs_status_string(status));
+        free(rkey);
+        return ux_status(status);
+    }
+    rkey->tp = tp;
+    rkey->rank = blob.rank;
+    rkey->address = blob.address;
+    rkey->length = blob.length;
+    tp->rkeys++;
+    ux_lane_tell(ep); /* the peer has spoken: its lanes are settled */
+    *rkey_p = rkey;
+    return ISO_OK;
+}
+
+void ux_rkey_destroy(iso_rkey_t *rkey)
+{
+    rkey->tp->rkeys--;
+    ucp_rkey_destroy(rkey->ucp);
+    free(rkey);
+}

@@ -1,0 +1,157 @@
+/*
+ * ux_module.c - the transport as the library sees it: its table, probe, open, close and caps.
+ *
+ * An instance is made here from the parts of the other files, and taken apart in reverse.
+ */
+#include "ucx.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+void ux_log(const iso_transport_t *tp, iso_log_level_t level, const char *format, ...)
+{
+    char text[512];
+    va_list args;
+
+    if (tp->host->log == NULL)
+        return;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    tp->host->log(tp->host->arg, level, text);
+}
+
+static iso_status_t ux_probe(const char **why_p)
+{
+    unsigned major, minor, release;
+
+    ucp_get_version(&major, &minor, &release);
+    if (major == UCP_API_MAJOR && minor >= UCP_API_MINOR)
+        return ISO_OK;
+    *why_p = "the UCX library that is loaded is older than the one this module was built with: set "
+             "LD_LIBRARY_PATH, or build the module again";
+    return ISO_ERR_VERSION;
+}
+
+static iso_status_t check_host(const iso_transport_t *tp)
+{
+    const iso_transport_host_t *host = tp->host;
+
+    if (host->struct_size < sizeof *host || host->message == NULL || host->peer_failed == NULL) {
+        ux_log(tp, ISO_LOG_ERROR,
+               "the library's host structure has %u bytes, %zu and both callbacks are needed: "
+               "module and library are of different versions",
+               host->struct_size, sizeof *host);
+        return ISO_ERR_VERSION;
+    }
+    if (host->rank >= host->size) {
+        ux_log(tp, ISO_LOG_ERROR, "rank %u is not in a job of %u ranks", host->rank, host->size);
+        return ISO_ERR_RANK;
+    }
+    return ISO_OK;
+}
+
+static iso_status_t ux_open(const iso_transport_host_t *host, iso_transport_t **tp_p)
+{
+    const char *why;
+    iso_status_t status;
+    iso_transport_t *tp = calloc(1, sizeof *tp);
+
+    if (tp == NULL)
+        return ISO_ERR_NO_MEMORY;
+    tp->host = host;
+    status = check_host(tp);
+    if (status != ISO_OK)
+        goto free_tp;
+    if (process_find_self(&tp->place, &tp->process, &why) != ISO_OK)
+        ux_log(tp, ISO_LOG_INFO, "the end of processes on this host is not watched: %s", why);
+    status = ux_peers_open(tp);
+    if (status != ISO_OK)
+        goto free_tp;
+    status = ux_context_open(tp);
+    if (status != ISO_OK)
+        goto close_peers;
+    status = ux_inbox_open(tp);
+    if (status != ISO_OK)
+        goto close_context;
+    status = ux_events_open(tp);
+    if (status != ISO_OK)
+        goto close_inbox;
+    *tp_p = tp;
+    return ISO_OK;
+
+close_inbox:
+    ux_inbox_close(tp);
+close_context:
+    ux_context_close(tp);
+close_peers:
+    ux_peers_close(tp);
+free_tp:
+    free(tp);
+    return status;
+}
+
+static void ux_close(iso_transport_t *tp)
+{
+    if (tp->endpoints != 0 || tp->regions != 0 || tp->rkeys != 0)
+        ux_log(tp, ISO_LOG_ERROR,
+               "closed with %u endpoints, %u regions and %u rkeys still in use: give them back "
+               "first",
+               tp->endpoints, tp->regions, tp->rkeys);
+    const bool quiet = ux_ops_quiesce(tp);
+    ux_events_close(tp);
+    ux_context_close(tp); /* a worker of our own calls nobody back from here on */
+    if (tp->shares_worker && !quiet)
+        return; /* the program's does: what it will write to stays */
+    ux_inbox_close(tp);
+    ux_ops_free(tp);
+    ux_peers_close(tp);
+    free(tp);
+}
+
+static void ux_query(iso_transport_t *tp, iso_transport_caps_t *caps_p)
+{
+    *caps_p = (iso_transport_caps_t){
+        .struct_size = sizeof *caps_p,
+        .pins_memory = tp->devices.pins,
+        .one_sided = tp->devices.rdma,
+        .needs_fd = false,
+        .shares_host = !tp->devices.beyond_host,
+        .sees_death = false, /* on this host only */
+        .max_send = UX_MAX_SEND,
+        .max_put = UX_MAX_PUT,
+        .description = tp->devices.rdma
+                           ? "UCX with RDMA devices: they carry puts where they reach the peer "
+                             "(level info logs what carries them to each peer)"
+                       : tp->devices.beyond_host
+                           ? "UCX without RDMA devices: puts are messages that the target's CPU "
+                             "copies"
+                           : "UCX inside a host: puts are messages that the target's CPU copies",
+    };
+}
+
+extern ISO_API const iso_transport_ops_t iso_transport_module;
+const iso_transport_ops_t iso_transport_module = {
+    .abi_version = ISO_TRANSPORT_ABI,
+    .struct_size = sizeof(iso_transport_ops_t),
+    .name = "ucx",
+    .probe = ux_probe,
+    .open = ux_open,
+    .close = ux_close,
+    .query = ux_query,
+    .address = ux_address,
+    .connect = ux_connect,
+    .disconnect = ux_disconnect,
+    .mem_register = ux_mem_register,
+    .mem_deregister = ux_mem_deregister,
+    .rkey_pack = ux_rkey_pack,
+    .rkey_unpack = ux_rkey_unpack,
+    .rkey_destroy = ux_rkey_destroy,
+    .put = ux_put,
+    .fence = ux_fence,
+    .flush = ux_flush,
+    .send = ux_send,
+    .progress = ux_progress,
+    .event_fd = ux_event_fd,
+    .arm = ux_arm,
+};

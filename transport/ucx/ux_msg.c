@@ -1,0 +1,246 @@
+/*
+ * ux_msg.c - messages: sending, the inbox, delivering.
+ *
+ * A message is one active message with a header of ours. UCX promises no order among active messages
+ * (larger ones may be cut, and go by several lanes), so each has a number, and one that comes before its
+ * turn waits for it. What does not prove that it is of this job is dropped and counted.
+ */
+#include "ucx.h"
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- sending --------------------------------------------------------------------------------- */
+
+iso_status_t ux_send(iso_endpoint_t *ep, const void *data, size_t len)
+{
+    iso_transport_t *tp = ep->tp;
+    ux_peer_t *peer = ep->peer;
+
+    if (len > UX_MAX_SEND) {
+        ux_log(tp, ISO_LOG_ERROR, "a message of %zu bytes to rank %u: at most %u can be sent", len,
+               peer->rank, UX_MAX_SEND);
+        return ISO_ERR_INVALID;
+    }
+    iso_status_t status = ux_ep_usable(ep);
+    if (status != ISO_OK)
+        return status;
+    if (ep->sends >= UX_SENDS)
+        return ISO_ERR_AGAIN;
+    ux_send_t *send = (ux_send_t *)(void *)ux_op_get(ep, UX_OP_SEND, NULL);
+    if (send == NULL)
+        return ISO_ERR_NO_MEMORY;
+    send->header = (ux_header_t){.magic = UX_MAGIC,
+                                 .version = UX_VERSION,
+                                 .source = tp->host->rank,
+                                 .len = (uint32_t)len,
+                                 .number = peer->sent};
+    memcpy(send->header.cookie, tp->host->cookie, sizeof send->header.cookie);
+    if (len > 0)
+        memcpy(send->data, data, len);
+    static_assert(offsetof(ux_send_t, data) == offsetof(ux_send_t, header) + sizeof(ux_header_t),
+                  "header and data go in one piece");
+    const ucp_request_param_t param = {
+        .op_attr_mask =
+            UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS,
+        .cb.send = ux_op_called_back,
+        .user_data = send,
+        .flags = UCP_AM_SEND_FLAG_EAGER,
+    };
+    status = ux_op_started(&send->op, ucp_am_send_nbx(ep->ucp, ep->am_id, NULL, 0, &send->header,
+                                                      sizeof send->header + len, &param));
+    if (status < 0)
+        return status;
+    peer->sent++;
+    return ISO_OK;
+}
+
+/* ---- the inbox ------------------------------------------------------------------------------- */
+
+static ux_message_t *take_spare(ux_inbox_t *inbox)
+{
+    pthread_mutex_lock(&inbox->lock);
+    ux_message_t *message = inbox->spares;
+    if (message != NULL)
+        inbox->spares = message->next;
+    pthread_mutex_unlock(&inbox->lock);
+    return message != NULL ? message : malloc(sizeof *message);
+}
+
+static void give_back(ux_inbox_t *inbox, ux_message_t *message)
+{
+    pthread_mutex_lock(&inbox->lock);
+    message->next = inbox->spares;
+    inbox->spares = message;
+    pthread_mutex_unlock(&inbox->lock);
+}
+
+/* UCX's callback: data is valid during the call only. */
+static ucs_status_t on_message(void *arg, const void *header, size_t header_len, void *data,
+                               size_t len, const ucp_am_recv_param_t *param)
+{
+    iso_transport_t *tp = arg;
+    ux_inbox_t *inbox = &tp->inbox;
+    const size_t room = sizeof(ux_header_t) + UX_MAX_SEND;
+
+    (void)header;
+    /* Of a rendezvous, which no rank of ours begins, the data are not here. */
+    const bool odd = header_len != 0 || len < sizeof(ux_header_t) || len > room ||
+                     (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0;
+    ux_message_t *message = take_spare(inbox);
+    if (message != NULL) {
+        message->next = NULL;
+        message->len = odd ? 0 : len;
+        memcpy(&message->header, data, message->len);
+    }
+    pthread_mutex_lock(&inbox->lock);
+    if (message != NULL) {
+        *inbox->last = message;
+        inbox->last = &message->next;
+    } else {
+        inbox->lost = true;
+    }
+    pthread_mutex_unlock(&inbox->lock);
+    return UCS_OK;
+}
+
+iso_status_t ux_inbox_open(iso_transport_t *tp)
+{
+    const ucp_am_handler_param_t param = {
+        .field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_FLAGS |
+                      UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG,
+        .id = tp->am_id,
+        .flags = UCP_AM_FLAG_WHOLE_MSG,
+        .cb = on_message,
+        .arg = tp,
+    };
+
+    static_assert(offsetof(ux_message_t, data) ==
+                      offsetof(ux_message_t, header) + sizeof(ux_header_t),
+                  "header and data come in one piece");
+    if (pthread_mutex_init(&tp->inbox.lock, NULL) != 0)
+        return ISO_ERR_NO_MEMORY;
+    tp->inbox.last = &tp->inbox.first;
+    tp->inbox.ended_last = &tp->inbox.ended;
+    const ucs_status_t status = ucp_worker_set_am_recv_handler(tp->worker, &param);
+    if (status == UCS_OK)
+        return ISO_OK;
+    pthread_mutex_destroy(&tp->inbox.lock);
+    ux_log(tp, ISO_LOG_ERROR, "UCX does not take a handler of messages: %s",
+           ucs_status_string(status));
+    return ISO_ERR_SYSTEM;
+}
+
+static void free_messages(ux_message_t *message)
+{
+    for (ux_message_t *next; message != NULL; message = next) {
+        next = message->next;
+        free(message);
+    }
+}
+
+void ux_inbox_close(iso_transport_t *tp)
+{
+    free_messages(tp->inbox.first);
+    free_messages(tp->inbox.spares);
+    for (ux_peer_t *peer = tp->peers; peer != NULL; peer = peer->next) {
+        free_messages(peer->early);
+        peer->early = NULL;
+    }
+    pthread_mutex_destroy(&tp->inbox.lock);
+}
+
+bool ux_inbox_ready(iso_transport_t *tp)
+{
+    ux_inbox_t *inbox = &tp->inbox;
+
+    pthread_mutex_lock(&inbox->lock);
+    const bool ready = inbox->first != NULL || inbox->ended != NULL || inbox->failed != NULL;
+    pthread_mutex_unlock(&inbox->lock);
+    return ready;
+}
+
+/* ---- delivering ------------------------------------------------------------------------------ */
+
+/* NULL: not of this job. */
+static ux_peer_t *sender_of(iso_transport_t *tp, const ux_message_t *message)
+{
+    const ux_header_t *header = &message->header;
+
+    if (message->len >= sizeof *header && header->magic == UX_MAGIC &&
+        header->version == UX_VERSION && header->source < tp->host->size &&
+        header->len == message->len - sizeof *header &&
+        memcmp(header->cookie, tp->host->cookie, sizeof header->cookie) == 0)
+        return ux_peer_get(tp, header->source);
+    if (tp->dropped++ == 0)
+        ux_log(tp, ISO_LOG_WARN,
+               "a message that is not of this job was dropped (the first; all are counted)");
+    return NULL;
+}
+
+static unsigned hand_over(iso_transport_t *tp, ux_peer_t *peer, ux_message_t *message)
+{
+    peer->heard++;
+    tp->host->message(tp->host->arg, peer->rank, message->data, message->header.len);
+    give_back(&tp->inbox, message);
+    return 1;
+}
+
+/* Comes before its turn. */
+static void keep(ux_peer_t *peer, ux_message_t *message)
+{
+    ux_message_t **at = &peer->early;
+
+    while (*at != NULL && (*at)->header.number < message->header.number)
+        at = &(*at)->next;
+    message->next = *at;
+    *at = message;
+}
+
+static unsigned deliver(iso_transport_t *tp, ux_message_t *message)
+{
+    ux_peer_t *peer = sender_of(tp, message);
+    unsigned events = 0;
+
+    if (peer == NULL || peer->state == UX_PEER_DEAD || message->header.number < peer->heard) {
+        give_back(&tp->inbox, message);
+        return 0;
+    }
+    if (message->header.number > peer->heard) {
+        keep(peer, message);
+        return 0;
+    }
+    events += hand_over(tp, peer, message);
+    while ((message = peer->early) != NULL && message->header.number <= peer->heard) {
+        peer->early = message->next;
+        if (message->header.number == peer->heard)
+            events += hand_over(tp, peer, message);
+        else
+            give_back(&tp->inbox, message); /* twice the same */
+    }
+    return events;
+}
+
+unsigned ux_inbox_deliver(iso_transport_t *tp)
+{
+    ux_inbox_t *inbox = &tp->inbox;
+    unsigned events = 0;
+
+    pthread_mutex_lock(&inbox->lock);
+    ux_message_t *message = inbox->first;
+    const bool lost = inbox->lost;
+    inbox->first = NULL;
+    inbox->last = &inbox->first;
+    inbox->lost = false;
+    pthread_mutex_unlock(&inbox->lock);
+    if (lost)
+        ux_log(tp, ISO_LOG_ERROR,
+               "no memory for a message that came: it is lost, and nothing more "
+               "is heard from its sender");
+    for (ux_message_t *next; message != NULL; message = next) {
+        next = message->next;
+        events += deliver(tp, message);
+    }
+    return events;
+}

@@ -1,0 +1,233 @@
+/*
+ * ux_op.c - operations in UCX's hands, and their ends.
+ *
+ * An operation that failed, or a flush that says it did not, of an endpoint that has failed is held until
+ * it is known what became of the peer: then the library hears of the peer first, and of its operations
+ * after that. A flush must not be believed then: UCX 1.13 ends one that waits for the peer's answers
+ * without an error when it purges a failed endpoint (ucp_ep_reqs_purge).
+ */
+#include "ucx.h"
+#include <stdlib.h>
+
+#define QUIESCE_MS 2000
+
+iso_status_t ux_status(ucs_status_t status)
+{
+    switch (status) {
+    case UCS_OK:
+        return ISO_OK;
+    case UCS_ERR_NO_MEMORY:
+        return ISO_ERR_NO_MEMORY;
+    case UCS_ERR_NO_RESOURCE:
+        return ISO_ERR_AGAIN;
+    case UCS_ERR_INVALID_PARAM:
+    case UCS_ERR_INVALID_ADDR:
+    case UCS_ERR_UNSUPPORTED:
+        return ISO_ERR_INVALID;
+    default:
+        return ISO_ERR_UNREACHABLE;
+    }
+}
+
+ux_op_t *ux_op_get(iso_endpoint_t *ep, ux_op_kind_t kind, iso_completion_t *completion)
+{
+    iso_transport_t *tp = ep->tp;
+    ux_op_t **spares = &tp->spares[kind == UX_OP_SEND], *op = *spares;
+
+    if (op != NULL)
+        *spares = op->queue;
+    else
+        op = malloc(kind == UX_OP_SEND ? sizeof(ux_send_t) : sizeof(ux_op_t));
+    if (op == NULL) {
+        ux_log(tp, ISO_LOG_ERROR, "no memory for an operation to rank %u", ep->peer->rank);
+        return NULL;
+    }
+    *op = (ux_op_t){.tp = tp,
+                    .ep = ep,
+                    .completion = completion,
+                    .kind = kind,
+                    .next = ep->ops,
+                    .link = &ep->ops};
+    if (op->next != NULL)
+        op->next->link = &op->next;
+    ep->ops = op;
+    ep->puts += kind == UX_OP_PUT;
+    ep->sends += kind == UX_OP_SEND;
+    tp->in_ucx++;
+    return op;
+}
+
+static void leave_ep(ux_op_t *op)
+{
+    iso_endpoint_t *ep = op->ep;
+
+    *op->link = op->next;
+    if (op->next != NULL)
+        op->next->link = op->link;
+    ep->puts -= op->kind == UX_OP_PUT;
+    ep->sends -= op->kind == UX_OP_SEND;
+    op->ep = NULL;
+}
+
+static void put_back(ux_op_t *op)
+{
+    iso_transport_t *tp = op->tp;
+    ux_op_t **spares = &tp->spares[op->kind == UX_OP_SEND];
+
+    if (op->ep != NULL)
+        leave_ep(op);
+    tp->closing -= op->closing;
+    tp->in_ucx--;
+    op->queue = *spares;
+    *spares = op;
+}
+
+iso_status_t ux_op_started(ux_op_t *op, ucs_status_ptr_t request)
+{
+    if (UCS_PTR_IS_PTR(request))
+        return ISO_INPROGRESS; /* it may have ended already, if another thread progresses the worker */
+    put_back(op);
+    return ux_status(UCS_PTR_STATUS(request));
+}
+
+void ux_op_called_back(void *request, ucs_status_t status, void *arg)
+{
+    ux_op_t *op = arg;
+    ux_inbox_t *inbox = &op->tp->inbox;
+
+    op->status = status;
+    op->queue = NULL;
+    pthread_mutex_lock(&inbox->lock);
+    *inbox->ended_last = op;
+    inbox->ended_last = &op->queue;
+    pthread_mutex_unlock(&inbox->lock);
+    ucp_request_free(request);
+}
+
+void ux_ops_closing(iso_endpoint_t *ep)
+{
+    for (ux_op_t *op = ep->ops; op != NULL; op = op->next)
+        if (!op->closing) {
+            op->closing = true;
+            ep->tp->closing++;
+        }
+}
+
+void ux_ops_forget(iso_endpoint_t *ep)
+{
+    while (ep->ops != NULL) {
+        ep->ops->completion = NULL;
+        leave_ep(ep->ops);
+    }
+}
+
+static ux_op_t *empty_inbox(iso_transport_t *tp)
+{
+    ux_inbox_t *inbox = &tp->inbox;
+
+    pthread_mutex_lock(&inbox->lock);
+    ux_op_t *ended = inbox->ended;
+    inbox->ended = NULL;
+    inbox->ended_last = &inbox->ended;
+    pthread_mutex_unlock(&inbox->lock);
+    return ended;
+}
+
+/* What its caller is told. */
+static iso_status_t status_of(const ux_op_t *op)
+{
+    if (op->ep->peer->state == UX_PEER_DEAD)
+        return ISO_ERR_PEER_DEAD;
+    if (op->ep->peer->state == UX_PEER_UNREACHABLE)
+        return ISO_ERR_UNREACHABLE;
+    return ux_status(op->status);
+}
+
+/* Returns events. */
+static unsigned end(ux_op_t *op)
+{
+    iso_transport_t *tp = op->tp;
+    iso_completion_t *completion = op->completion;
+    iso_endpoint_t *ep = op->ep;
+
+    if (ep != NULL && ep->peer->state == UX_PEER_FAILED && completion != NULL) {
+        op->queue = tp->held;
+        tp->held = op;
+        return 0;
+    }
+    const iso_status_t status = ep != NULL ? status_of(op) : ISO_ERR_CANCELED;
+    const ucs_status_t why = op->status;
+    const bool lost = ep != NULL && op->kind == UX_OP_SEND && why != UCS_OK;
+    put_back(op);
+    if (lost)
+        ux_ep_fail(ep, why);
+    else if (completion != NULL)
+        completion->fn(completion, status);
+    return 1; /* room for others, if nothing else */
+}
+
+void ux_ops_take(iso_transport_t *tp)
+{
+    ux_op_t **last = &tp->ended;
+
+    while (*last != NULL)
+        last = &(*last)->queue;
+    *last = empty_inbox(tp);
+}
+
+unsigned ux_ops_end(iso_transport_t *tp)
+{
+    unsigned events = 0;
+    ux_op_t *held = tp->held, *ended = tp->ended;
+
+    tp->held = tp->ended = NULL;
+    for (ux_op_t *op = held, *next; op != NULL; op = next) {
+        next = op->queue;
+        events += end(op);
+    }
+    for (ux_op_t *op = ended, *next; op != NULL; op = next) {
+        next = op->queue;
+        events += end(op);
+    }
+    return events;
+}
+
+/* Nobody is told: those that anybody waits for stay held. */
+bool ux_ops_quiesce(iso_transport_t *tp)
+{
+    const uint64_t until = ux_now_ms() + QUIESCE_MS;
+
+    while (tp->closing > 0 && ux_now_ms() < until) {
+        ucp_worker_progress(tp->worker);
+        for (ux_op_t *op = empty_inbox(tp), *next; op != NULL; op = next) {
+            next = op->queue;
+            if (op->completion == NULL) {
+                put_back(op);
+            } else {
+                tp->closing -= op->closing;
+                op->closing = false;
+                op->queue = tp->held;
+                tp->held = op;
+            }
+        }
+    }
+    if (tp->closing == 0)
+        return true;
+    ux_log(tp, ISO_LOG_WARN, "UCX has not let go of %u operations after %d ms", tp->closing,
+           QUIESCE_MS);
+    return false;
+}
+
+void ux_ops_free(iso_transport_t *tp)
+{
+    ux_ops_take(tp);
+    for (ux_op_t *op = tp->ended, *next; op != NULL; op = next) {
+        next = op->queue;
+        put_back(op);
+    }
+    for (int i = 0; i < 2; i++)
+        for (ux_op_t *op = tp->spares[i], *next; op != NULL; op = next) {
+            next = op->queue;
+            free(op);
+        }
+}

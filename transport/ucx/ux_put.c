@@ -1,0 +1,96 @@
+/*
+ * ux_put.c - puts, and when they are complete at the peer.
+ *
+ * A flush is ucp_ep_flush_nbx, which ends when all earlier puts of the endpoint are complete at the peer:
+ * those that a device writes as the device says, those that are messages when the peer's UCX has copied
+ * and answered them.
+ *
+ * There is no fence. ucp_worker_fence (ucp.h) speaks of all operations of a worker, but what it does in
+ * UCX 1.13 (src/ucp/rma/flush.c) is uct_iface_fence on each interface, one after the other: it orders
+ * what goes by one interface and says nothing about two. Puts and messages go by different lanes as soon
+ * as there is an RDMA device, and where there is none a fence would not be cheaper than the flush.
+ * Later versions have several ways to fence (UCX_FENCE_MODE), for the same reason.
+ */
+#include "ucx.h"
+#include <inttypes.h>
+
+static bool inside(uint64_t start, uint64_t length, uint64_t address, size_t len)
+{
+    return address >= start && address - start <= length && len <= length - (address - start);
+}
+
+static iso_status_t check_put(const iso_endpoint_t *ep, const void *src, size_t len,
+                              const iso_region_t *region, uint64_t remote, const iso_rkey_t *rkey)
+{
+    if (len > UX_MAX_PUT) {
+        ux_log(ep->tp, ISO_LOG_ERROR, "a put of %zu bytes: at most %zu (caps.max_put) go at once",
+               len, UX_MAX_PUT);
+        return ISO_ERR_INVALID;
+    }
+    if (rkey->rank != ep->peer->rank) {
+        ux_log(ep->tp, ISO_LOG_ERROR, "a put to rank %u with an rkey of rank %u", ep->peer->rank,
+               rkey->rank);
+        return ISO_ERR_INVALID;
+    }
+    if (!inside(rkey->address, rkey->length, remote, len)) {
+        ux_log(ep->tp, ISO_LOG_ERROR,
+               "a put of %zu bytes to %#" PRIx64
+               " of rank %u is outside the region of its rkey, %#" PRIx64 " + %" PRIu64 " bytes",
+               len, remote, ep->peer->rank, rkey->address, rkey->length);
+        return ISO_ERR_INVALID;
+    }
+    if (region == NULL ||
+        !inside((uintptr_t)region->memory.address, region->memory.length, (uintptr_t)src, len)) {
+        ux_log(ep->tp, ISO_LOG_ERROR, "a put of %zu bytes from %p, which is outside its region",
+               len, src);
+        return ISO_ERR_INVALID;
+    }
+    return ISO_OK;
+}
+
+iso_status_t ux_put(iso_endpoint_t *ep, const void *src, size_t len, iso_region_t *region,
+                    uint64_t remote, iso_rkey_t *rkey, iso_completion_t *completion)
+{
+    iso_status_t status = check_put(ep, src, len, region, remote, rkey);
+
+    if (status == ISO_OK)
+        status = ux_ep_usable(ep);
+    if (status != ISO_OK || len == 0)
+        return status;
+    if (ep->puts >= UX_PUTS)
+        return ISO_ERR_AGAIN;
+    ux_op_t *op = ux_op_get(ep, UX_OP_PUT, completion);
+    if (op == NULL)
+        return ISO_ERR_NO_MEMORY;
+    const ucp_request_param_t param = {
+        .op_attr_mask =
+            UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_MEMH,
+        .cb.send = ux_op_called_back,
+        .user_data = op,
+        .memh = region->memh,
+    };
+    return ux_op_started(op, ucp_put_nbx(ep->ucp, src, len, remote, rkey->ucp, &param));
+}
+
+iso_status_t ux_fence(iso_endpoint_t *ep)
+{
+    (void)ep;
+    return ISO_ERR_INVALID;
+}
+
+iso_status_t ux_flush(iso_endpoint_t *ep, iso_completion_t *completion)
+{
+    const iso_status_t status = ux_ep_usable(ep); /* one after a failure would never end */
+
+    if (status != ISO_OK)
+        return status;
+    ux_op_t *op = ux_op_get(ep, UX_OP_FLUSH, completion);
+    if (op == NULL)
+        return ISO_ERR_NO_MEMORY;
+    const ucp_request_param_t param = {
+        .op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA,
+        .cb.send = ux_op_called_back,
+        .user_data = op,
+    };
+    return ux_op_started(op, ucp_ep_flush_nbx(ep->ucp, &param));
+}
