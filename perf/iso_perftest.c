@@ -90,6 +90,7 @@ static server_t *meet(options_t *options, server_t *server)
         server_await(server, options->port, &text);
         if (!options_hear(options, text))
             exit(1);
+        server_ready(server);
     } else {
         return NULL;
     }

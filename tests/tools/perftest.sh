@@ -120,7 +120,7 @@ run_ranks() { # every test between two ranks; puts, and handing over
     prints '^processor time in 1 s of waiting +[0-9.]+ ms' ranks -t idle
 }
 count() { # of iterations: few, where the test has some
-    [[ $1 == *' -n '* ]] || echo -n 3
+    [[ $1 == *' -n '* ]] || echo '-n 3'
 }
 ranks_part() {
     run_ranks
@@ -206,6 +206,7 @@ server() { # two processes that a TCP connection joins
         failed=1
     fi
     fails 'start iso_perftest there first' iso_perftest 127.0.0.1 -p $((port + 2))
+    fails 'Name or service not known|name resolution|not known' iso_perftest no-such-host.invalid
 }
 
 batch() { # a sweep, and its picture
