@@ -197,7 +197,7 @@ server() { # two processes that a TCP connection joins
         grep -q Cold "$work/client" && break
         sleep 0.1
     done
-    kill -KILL $client
+    kill -KILL $client; wait $client 2>/dev/null
     wait $pid
     status=$?
     if [ $status = 0 ] || ! grep -Eq 'is gone|dead|died' "$work/server"; then
