@@ -25,11 +25,12 @@ typedef struct worker {
 
 static void *new_block(const worker_t *worker)
 {
-    char *block = iso_malloc(worker->heap, worker->size);
-    if (!block)
+    volatile char *block = iso_malloc(worker->heap, worker->size);
+    if (block)
+        *block = 1;
+    else
         pair_fail("iso_malloc", ISO_ERR_NO_SPACE);
-    *(volatile char *)block = 1;
-    return block;
+    return (void *)block;
 }
 
 static void *work(void *arg)

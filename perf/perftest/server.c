@@ -19,6 +19,7 @@
 #define MAGIC 0x7066736fu /* grows by one with every change of what is said here */
 #define TEXT_MOST ((uint64_t)1 << 20)
 #define REACH_SECONDS 5 /* a server that is being started is waited for */
+#define REACH_TRIES 20  /* a second */
 #define ANSWER_SECONDS 10
 
 enum {
@@ -189,9 +190,9 @@ static bool is_answered(int fd)
 void server_reach(server_t *server, const char *host, size_t port, const char *text)
 {
     struct addrinfo *list = look_up(host, port, 0);
-    const struct timespec moment = {.tv_nsec = 50 * 1000000};
+    const struct timespec moment = {.tv_nsec = 1000000000 / REACH_TRIES};
     int fd = -1, error = 0;
-    for (int i = 0; fd < 0 && i < REACH_SECONDS * 20; i++) {
+    for (int i = 0; fd < 0 && i < REACH_SECONDS * REACH_TRIES; i++) {
         fd = try_addresses(list);
         error = errno;
         if (fd < 0 && error != ECONNREFUSED)

@@ -180,7 +180,7 @@ server() { # two processes that a TCP connection joins
         { exec 3<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null && break
         sleep 0.1
     done
-    printf 'GET / HTTP/1.0\r\n\r\n%100s\n' '' >&3
+    (trap '' PIPE && printf 'GET / HTTP/1.0\r\n\r\n%100s\n' '' >&3) 2>/dev/null
     exec 3>&-
     wait $pid
     status=$?
