@@ -129,6 +129,13 @@ ranks_part() {
     prints "^Attached: +5 +$number" "${one[@]}" -t migrate_lat -n 5
     prints '^ACK: +5 ' "${one[@]}" -t migrate_lat -n 5
     prints '^DONE: +5 ' "${one[@]}" -t migrate_lat -n 5
+    for backing in private shared; do # inside a node there is no such step, and handing over moves no bytes
+        if ISO_BACKING=$backing ranks -t migrate_lat -n 5 | grep -E '^DONE|inf|nan'; then
+            echo "FAILED: DONE inside a node, backing $backing"
+            failed=1
+        fi
+    done
+    prints '^Final: .* +- +- ' env ISO_BACKING=shared iso_run -n 2 iso_perftest -t migrate_bw -s 1M -n 3
     prints ' 0 handed over, 5 by puts; 8192 bytes and 1.0 puts each' "${one[@]}" -t migrate_lat -n 5
     prints '^ratio [0-9.]+ of what may be shipped' "${one[@]}" -t migrate_frag -s 3000000 -D nodes:4096 -n 1
     prints '^ratio [0-9.]+ of memcpy' "${one[@]}" -t migrate_memcpy -s 1000000 -n 2
