@@ -113,13 +113,14 @@ typedef struct moments {
 } moments_t;
 
 /* Waits for a heap whose address is known. It shows as moving from its COMMIT on, where a standing grant
- * spares it a reservation; where one step does both it is owned at once. */
+ * spares it a reservation; inside a node one step does both. */
 static moments_t watch_arrival(pair_t *pair, iso_heap_t *heap)
 {
     moments_t at = {0};
     while (pair->here_count == 0) {
         pair_turn(pair);
-        if (at.attached == 0 && pair->here_count == 0 && iso_heap_state(heap) == ISO_HEAP_MOVING)
+        if (!pair->same_node && at.attached == 0 && pair->here_count == 0 &&
+            iso_heap_state(heap) == ISO_HEAP_MOVING)
             at.attached = table_now();
     }
     at.owned = pair->arrived;
@@ -209,7 +210,7 @@ void test_migrate_lat(pair_t *pair, const plan_t *plan, table_t *table)
     if (steps.reserved == cold.reserved && plan->warm_up > 0) {
         series_row(&steps.attached, "Attached", false);
         series_row(&steps.ack, "ACK", false);
-        if (steps.done.seconds > 0) /* inside a node to be attached is to be owned */
+        if (!pair->same_node) /* where to be attached is to be owned */
             series_row(&steps.done, "DONE", false);
     } else {
         table_note(table, "some of them reserved slots first, or there was no warm-up: when they "
