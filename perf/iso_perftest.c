@@ -90,6 +90,7 @@ static server_t *meet(options_t *options, server_t *server)
         server_await(server, options->port, &text);
         if (!options_hear(options, text))
             exit(1);
+        server_ready(server);
     } else {
         return NULL;
     }
@@ -105,6 +106,7 @@ int main(int argc, char **argv)
     if (options.pinned &&
         sched_setaffinity(0, sizeof options.processors, &options.processors) != 0) {
         perror("iso_perftest: -c: no such processors for this process");
+        options_free(&options);
         return 2;
     }
     server_t *server = meet(&options, &connection);

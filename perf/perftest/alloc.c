@@ -20,16 +20,18 @@ typedef struct worker {
     iso_heap_t *heap;
     size_t size, samples;
     double *seconds; /* of each sample */
+    double began, ended;
     void *blocks[LIVE];
 } worker_t;
 
 static void *new_block(const worker_t *worker)
 {
-    char *block = iso_malloc(worker->heap, worker->size);
-    if (!block)
+    volatile char *block = iso_malloc(worker->heap, worker->size);
+    if (block)
+        *block = 1;
+    else
         pair_fail("iso_malloc", ISO_ERR_NO_SPACE);
-    *(volatile char *)block = 1;
-    return block;
+    return (void *)block;
 }
 
 static void *work(void *arg)
@@ -39,6 +41,7 @@ static void *work(void *arg)
     for (unsigned i = 0; i < LIVE; i++)
         worker->blocks[i] = new_block(worker);
     pthread_barrier_wait(worker->start);
+    worker->began = table_now();
     for (size_t sample = 0; sample < worker->samples; sample++) {
         double start = table_now();
         for (unsigned i = 0; i < SAMPLE; i++) {
@@ -49,6 +52,7 @@ static void *work(void *arg)
         }
         worker->seconds[sample] = table_now() - start;
     }
+    worker->ended = table_now();
     return NULL;
 }
 _Static_assert(LIVE == 1 << (64 - 54), "random >> 54 picks a block");
@@ -64,7 +68,7 @@ void test_alloc(pair_t *pair, const plan_t *plan, table_t *table)
     if (threads > 1 && pair->params.thread_level != ISO_THREAD_MULTIPLE)
         pair_fail("-T with more than one thread needs ISO_THREAD_LEVEL=multiple", ISO_ERR_INVALID);
     worker_t *workers = calloc(threads, sizeof *workers);
-    if (!workers || pthread_barrier_init(&start, NULL, (unsigned)threads + 1) != 0)
+    if (!workers || pthread_barrier_init(&start, NULL, (unsigned)threads) != 0)
         pair_fail("the threads", ISO_ERR_NO_MEMORY);
     series_open(&series, table, threads * samples, plan->size);
     for (size_t i = 0; i < threads; i++) {
@@ -79,19 +83,19 @@ void test_alloc(pair_t *pair, const plan_t *plan, table_t *table)
         if (pthread_create(&worker->thread, NULL, work, worker) != 0)
             pair_fail("pthread_create", ISO_ERR_SYSTEM);
     }
-    pthread_barrier_wait(&start);
-    double began = table_now();
-    for (size_t i = 0; i < threads; i++)
-        pthread_join(workers[i].thread, NULL);
-    double elapsed = table_now() - began, inside = 0;
+    double began = 0, ended = 0, inside = 0;
     for (size_t i = 0; i < threads; i++) {
+        worker_t *worker = &workers[i];
+        pthread_join(worker->thread, NULL);
+        began = i == 0 || worker->began < began ? worker->began : began;
+        ended = worker->ended > ended ? worker->ended : ended;
         for (size_t sample = 0; sample < samples; sample++) {
-            inside += workers[i].seconds[sample];
-            series_add(&series, workers[i].seconds[sample], SAMPLE, false);
+            inside += worker->seconds[sample];
+            series_add(&series, worker->seconds[sample], SAMPLE, false);
         }
-        free(workers[i].seconds);
+        free(worker->seconds);
     }
-    series_add_time(&series, elapsed - inside);
+    series_add_time(&series, ended - began - inside); /* the first's beginning to the last's end */
     series_row(&series, "Final", true);
     series_close(&series);
     pthread_barrier_destroy(&start);

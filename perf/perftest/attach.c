@@ -17,7 +17,8 @@ static double watch_attach(pair_t *pair, iso_heap_t *heap)
     while (pair->here_count == 0) {
         double before = table_now();
         pair_turn(pair);
-        if (began == 0 && (pair->here_count > 0 || iso_heap_state(heap) == ISO_HEAP_MOVING))
+        if (began == 0 &&
+            (pair->here_count > 0 || (!pair->same_node && iso_heap_state(heap) == ISO_HEAP_MOVING)))
             began = before;
     }
     return pair->arrived - began;

@@ -33,6 +33,14 @@ static void note_traffic(const pair_t *pair, const table_t *table, const iso_sta
                now.reservations - before->reservations);
 }
 
+/* The bytes that a migration moves, for bandwidth, when one has been: none where heaps are handed over. */
+static size_t moved(const pair_t *pair, size_t size)
+{
+    iso_stats_t stats;
+    iso_stats(pair->job, &stats);
+    return stats.handovers_out > 0 ? 0 : size;
+}
+
 /* ---- there and back ---- */
 
 /* Heaps that rank 0 has go to rank 1, all at once, and back; half of the time. */
@@ -53,10 +61,11 @@ static void warm_up(pair_t *pair, iso_heap_t **heaps, size_t count, size_t times
         round_trip(pair, heaps, count);
 }
 
-static void one_row(table_t *table, const char *stage, double seconds, unsigned operations)
+static void one_row(table_t *table, const char *stage, size_t bytes, double seconds,
+                    unsigned operations)
 {
     series_t series;
-    series_open(&series, table, 1, table->bytes);
+    series_open(&series, table, 1, bytes);
     series_add(&series, seconds, operations, false);
     series_row(&series, stage, false);
     series_close(&series);
@@ -74,10 +83,11 @@ void test_migrate_bw(pair_t *pair, const plan_t *plan, table_t *table)
         pair_fail("the list of heaps", ISO_ERR_NO_MEMORY);
     for (size_t i = 0; pair->first && i < count; i++)
         heaps[i] = load_new(pair, plan->size, plan->node_size);
-    one_row(table, "Cold", round_trip(pair, heaps, count), operations);
+    double cold = round_trip(pair, heaps, count);
+    one_row(table, "Cold", moved(pair, plan->size), cold, operations);
     warm_up(pair, heaps, count, (plan->warm_up + count - 1) / count);
     iso_stats(pair->job, &before);
-    series_open(&series, table, waves, plan->size);
+    series_open(&series, table, waves, moved(pair, plan->size));
     for (size_t i = 0; i < waves; i++)
         series_add(&series, round_trip(pair, heaps, count), operations, true);
     note_traffic(pair, table, &before);
@@ -103,13 +113,14 @@ typedef struct moments {
 } moments_t;
 
 /* Waits for a heap whose address is known. It shows as moving from its COMMIT on, where a standing grant
- * spares it a reservation; where one step does both it is owned at once. */
+ * spares it a reservation; inside a node one step does both. */
 static moments_t watch_arrival(pair_t *pair, iso_heap_t *heap)
 {
     moments_t at = {0};
     while (pair->here_count == 0) {
         pair_turn(pair);
-        if (at.attached == 0 && pair->here_count == 0 && iso_heap_state(heap) == ISO_HEAP_MOVING)
+        if (!pair->same_node && at.attached == 0 && pair->here_count == 0 &&
+            iso_heap_state(heap) == ISO_HEAP_MOVING)
             at.attached = table_now();
     }
     at.owned = pair->arrived;
@@ -158,10 +169,10 @@ static void send_and_watch(pair_t *pair, iso_heap_t *heap, steps_t *steps, bool 
     series_add(&steps->total, (at.owned - call) / 2, 1, ticking);
 }
 
-static void steps_open(steps_t *steps, table_t *table, size_t room)
+static void steps_open(steps_t *steps, table_t *table, size_t room, size_t bytes)
 {
-    series_open(&steps->total, table, room, table->bytes);
-    series_open(&steps->attached, table, room, table->bytes);
+    series_open(&steps->total, table, room, bytes);
+    series_open(&steps->attached, table, room, bytes);
     series_open(&steps->ack, table, room, 0);
     series_open(&steps->done, table, room, 0);
 }
@@ -185,10 +196,11 @@ void test_migrate_lat(pair_t *pair, const plan_t *plan, table_t *table)
             reflect(pair, theirs);
         return;
     }
-    steps_open(&cold, table, 1 + plan->warm_up);
-    steps_open(&steps, table, plan->iterations);
+    steps_open(&cold, table, 1 + plan->warm_up, 0);
     send_and_watch(pair, heap, &cold, false);
+    cold.total.bytes = moved(pair, plan->size);
     series_row(&cold.total, "Cold", false);
+    steps_open(&steps, table, plan->iterations, cold.total.bytes);
     for (size_t i = 0; i < plan->warm_up; i++)
         send_and_watch(pair, heap, &cold, false);
     iso_stats(pair->job, &before);
@@ -198,7 +210,8 @@ void test_migrate_lat(pair_t *pair, const plan_t *plan, table_t *table)
     if (steps.reserved == cold.reserved && plan->warm_up > 0) {
         series_row(&steps.attached, "Attached", false);
         series_row(&steps.ack, "ACK", false);
-        series_row(&steps.done, "DONE", false);
+        if (!pair->same_node) /* where to be attached is to be owned */
+            series_row(&steps.done, "DONE", false);
     } else {
         table_note(table, "some of them reserved slots first, or there was no warm-up: when they "
                           "were attached is not known");
@@ -235,6 +248,7 @@ void test_migrate_cold(pair_t *pair, const plan_t *plan, table_t *table)
         if (pair->first && plan->node_size == 0)
             series_add(&looks, theirs, 1, false);
     }
+    series.bytes = moved(pair, plan->size);
     series_row(&looks, "First look", false);
     series_row(&series, "Final", true);
     series_close(&looks);
@@ -266,10 +280,11 @@ void test_migrate_memcpy(pair_t *pair, const plan_t *plan, table_t *table)
     iso_heap_t *heap = pair->first ? load_new(pair, plan->size, plan->node_size) : NULL;
     void *from = pair->first ? memfd_map(plan->size) : NULL;
     void *to = pair->first ? memfd_map(plan->size) : NULL;
-    series_open(&times, table, plan->iterations, plan->size);
+    double cold = round_trip(pair, &heap, 1);
+    series_open(&times, table, plan->iterations, moved(pair, plan->size));
     series_open(&copies, table, plan->iterations, plan->size);
     series_open(&ratios, table, plan->iterations, 0);
-    one_row(table, "Cold", round_trip(pair, &heap, 1), 1);
+    one_row(table, "Cold", moved(pair, plan->size), cold, 1);
     warm_up(pair, &heap, 1, plan->warm_up);
     for (size_t i = 0; i < plan->iterations; i++) {
         double start = table_now();
@@ -364,9 +379,9 @@ void test_migrate_frag(pair_t *pair, const plan_t *plan, table_t *table)
     uint64_t shipped = after.bytes_put - before.bytes_put;
     double most = 1.02 * (double)(live.count * page) + (double)(slack + live.slots * page);
     table->bytes = heap_stats.live_bytes;
-    one_row(table, "Cold", cold, 1);
+    one_row(table, "Cold", moved(pair, table->bytes), cold, 1);
     warm_up(pair, &heap, 1, plan->warm_up);
-    series_open(&series, table, plan->iterations, table->bytes);
+    series_open(&series, table, plan->iterations, moved(pair, table->bytes));
     for (size_t i = 0; i < plan->iterations; i++)
         series_add(&series, round_trip(pair, &heap, 1), 1, true);
     table_note(table, "live blocks         %12.2f MiB", (double)heap_stats.block_bytes / (1 << 20));

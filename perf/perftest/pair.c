@@ -54,6 +54,8 @@ void pair_open(pair_t *pair, const char *transport, server_t *server)
     pair_check(iso_init(&pair->params, &pair->job), "iso_init");
     pair->first = iso_rank(pair->job) == 0;
     pair->peer = pair->first ? 1 : 0;
+    if (iso_size(pair->job) > 1)
+        pair_check(iso_same_node(pair->job, pair->peer, &pair->same_node), "iso_same_node");
     if (pair->first && iso_size(pair->job) > 1)
         pair_check(iso_heap_create(pair->job, &pair->token), "iso_heap_create");
 }

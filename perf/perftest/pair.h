@@ -18,6 +18,7 @@ typedef struct pair {
     server_t *server;    /* the connection of client and server; NULL: a launcher's ranks */
     bool first;          /* rank 0, which has the heaps first, and prints */
     uint32_t peer;
+    bool same_node; /* as the peer */
 
     iso_heap_t **here; /* heaps that have arrived and were not taken, the oldest first */
     size_t here_count, here_room;

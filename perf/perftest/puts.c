@@ -219,6 +219,18 @@ typedef struct costs {
     double pinned; /* by the last one */
 } costs_t;
 
+static void costs_open(costs_t *costs, table_t *table, size_t room)
+{
+    series_open(&costs->in, table, room, table->bytes);
+    series_open(&costs->out, table, room, table->bytes);
+}
+
+static void costs_close(costs_t *costs)
+{
+    series_close(&costs->in);
+    series_close(&costs->out);
+}
+
 static void register_once(port_t *port, const iso_memory_t *memory, costs_t *costs)
 {
     iso_region_t *region;
@@ -233,50 +245,46 @@ static void register_once(port_t *port, const iso_memory_t *memory, costs_t *cos
 }
 
 /* Of memory that nobody has touched, new each time, and of the same memory over and over. */
-void test_register(pair_t *pair, const plan_t *plan, table_t *table)
+static void measure_registration(port_t *port, const plan_t *plan, table_t *table)
 {
-    port_t port;
     iso_memory_t memory;
-    costs_t cold, warm;
-    const char *name = iso_transport_name(pair->job);
-    series_open(&cold.in, table, plan->iterations, plan->size);
-    series_open(&cold.out, table, plan->iterations, plan->size);
-    series_open(&warm.in, table, plan->iterations, plan->size);
-    series_open(&warm.out, table, plan->iterations, plan->size);
-    if (strcmp(name, "none") == 0)
-        name = strcmp(pair->params.transport, "auto") == 0 ? "loopback" : pair->params.transport;
-    port_open(&port, pair, name);
-    table->transport = port.ops->name;
-    if (!pair->first) {
-        port_close(&port);
-        return;
-    }
+    costs_t cold, warm_up, warm;
+    costs_open(&cold, table, plan->iterations);
+    costs_open(&warm_up, table, plan->warm_up);
+    costs_open(&warm, table, plan->iterations);
     for (size_t i = 0; i < plan->iterations; i++) {
         port_map(&memory, plan->size);
-        register_once(&port, &memory, &cold);
+        register_once(port, &memory, &cold);
         port_unmap(&memory);
     }
     port_map(&memory, plan->size);
     memset(memory.address, 1, plan->size);
     for (size_t i = 0; i < plan->warm_up; i++)
-        register_once(&port, &memory, &warm);
-    series_close(&warm.in);
-    series_close(&warm.out);
-    series_open(&warm.in, table, plan->iterations, plan->size);
-    series_open(&warm.out, table, plan->iterations, plan->size);
+        register_once(port, &memory, &warm_up);
     for (size_t i = 0; i < plan->iterations; i++)
-        register_once(&port, &memory, &warm);
+        register_once(port, &memory, &warm);
     port_unmap(&memory);
     series_row(&cold.in, "Untouched", false);
     series_row(&cold.out, "Deregister", false);
-    series_row(&warm.in, "Final", true);
     series_row(&warm.out, "Deregister", false);
+    series_row(&warm.in, "Final", true);
     table_result(
         table, "pinned bytes %.0f of %zu untouched, %.0f resident; the transport %s memory",
-        cold.pinned, plan->size, warm.pinned, port.caps.pins_memory ? "pins" : "does not pin");
-    series_close(&cold.in);
-    series_close(&cold.out);
-    series_close(&warm.in);
-    series_close(&warm.out);
+        cold.pinned, plan->size, warm.pinned, port->caps.pins_memory ? "pins" : "does not pin");
+    costs_close(&cold);
+    costs_close(&warm_up);
+    costs_close(&warm);
+}
+
+void test_register(pair_t *pair, const plan_t *plan, table_t *table)
+{
+    port_t port;
+    const char *name = iso_transport_name(pair->job);
+    if (strcmp(name, "none") == 0) /* a job of one rank has no transport */
+        name = strcmp(pair->params.transport, "auto") == 0 ? "loopback" : pair->params.transport;
+    port_open(&port, pair, name);
+    table->transport = port.ops->name;
+    if (pair->first)
+        measure_registration(&port, plan, table);
     port_close(&port);
 }

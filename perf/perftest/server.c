@@ -19,11 +19,14 @@
 #define MAGIC 0x7066736fu /* grows by one with every change of what is said here */
 #define TEXT_MOST ((uint64_t)1 << 20)
 #define REACH_SECONDS 5 /* a server that is being started is waited for */
+#define REACH_TRIES 20  /* a second */
+#define ANSWER_SECONDS 10
 
 enum {
     KIND_TEXT = 1,
-    KIND_GATHER = 2,
-    KIND_BARRIER = 3
+    KIND_READY = 2, /* the server's answer to it */
+    KIND_GATHER = 3,
+    KIND_BARRIER = 4
 };
 
 typedef server_frame_t frame_t;
@@ -78,6 +81,13 @@ static bool is_frame(const frame_t *frame, uint32_t kind, uint64_t most)
 
 /* ---- the bootstrap ---- */
 
+/* The library says which call of it has failed, and knows no more. */
+static iso_status_t broken(const char *why)
+{
+    fprintf(stderr, "iso_perftest: the connection to the other process: %s\n", why);
+    return ISO_ERR_SYSTEM;
+}
+
 static iso_status_t allgather(void *ctx, const void *mine, void *all, size_t len)
 {
     const server_t *server = ctx;
@@ -86,18 +96,18 @@ static iso_status_t allgather(void *ctx, const void *mine, void *all, size_t len
     uint32_t rank = server->table.rank;
     frame_t frame;
     memcpy(slots + rank * len, mine, len);
-    if (!write_frame(fd, KIND_GATHER, mine, len) || !read_all(fd, &frame, sizeof frame) ||
-        !is_frame(&frame, KIND_GATHER, len) || frame.length != len ||
-        !read_all(fd, slots + (1 - rank) * len, len))
-        return ISO_ERR_SYSTEM;
-    return ISO_OK;
+    if (!write_frame(fd, KIND_GATHER, mine, len) || !read_all(fd, &frame, sizeof frame))
+        return broken("it has ended");
+    if (!is_frame(&frame, KIND_GATHER, len) || frame.length != len)
+        return broken("the two are not at the same step");
+    return read_all(fd, slots + (1 - rank) * len, len) ? ISO_OK : broken("it has ended");
 }
 
 static iso_status_t barrier_start(void *ctx)
 {
     server_t *server = ctx;
     server->barrier_got = 0;
-    return write_frame(server->fd, KIND_BARRIER, NULL, 0) ? ISO_OK : ISO_ERR_SYSTEM;
+    return write_frame(server->fd, KIND_BARRIER, NULL, 0) ? ISO_OK : broken("it has ended");
 }
 
 static iso_status_t barrier_test(void *ctx)
@@ -109,11 +119,12 @@ static iso_status_t barrier_test(void *ctx)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return ISO_INPROGRESS;
     if (n <= 0)
-        return ISO_ERR_SYSTEM;
+        return broken("it has ended");
     server->barrier_got += (size_t)n;
     if (server->barrier_got < sizeof server->barrier)
         return ISO_INPROGRESS;
-    return is_frame(&server->barrier, KIND_BARRIER, 0) ? ISO_OK : ISO_ERR_SYSTEM;
+    return is_frame(&server->barrier, KIND_BARRIER, 0) ? ISO_OK
+                                                       : broken("the two are not at the same step");
 }
 
 /* Both ends of a connection that is up. A network that fails is found out in less than a minute. */
@@ -165,12 +176,23 @@ static int try_addresses(const struct addrinfo *list)
     return -1;
 }
 
+/* A server answers at once, or ends the connection. */
+static bool is_answered(int fd)
+{
+    const struct timeval patience = {.tv_sec = ANSWER_SECONDS}, none = {0};
+    frame_t frame;
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    bool good = read_all(fd, &frame, sizeof frame) && is_frame(&frame, KIND_READY, 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof none);
+    return good;
+}
+
 void server_reach(server_t *server, const char *host, size_t port, const char *text)
 {
     struct addrinfo *list = look_up(host, port, 0);
-    const struct timespec moment = {.tv_nsec = 50 * 1000000};
+    const struct timespec moment = {.tv_nsec = 1000000000 / REACH_TRIES};
     int fd = -1, error = 0;
-    for (int i = 0; fd < 0 && i < REACH_SECONDS * 20; i++) {
+    for (int i = 0; fd < 0 && i < REACH_SECONDS * REACH_TRIES; i++) {
         fd = try_addresses(list);
         error = errno;
         if (fd < 0 && error != ECONNREFUSED)
@@ -185,8 +207,13 @@ void server_reach(server_t *server, const char *host, size_t port, const char *t
         exit(1);
     }
     begin(server, fd, 0);
-    if (!write_frame(fd, KIND_TEXT, text, strlen(text) + 1))
-        fail_gone();
+    if (write_frame(fd, KIND_TEXT, text, strlen(text) + 1) && is_answered(fd))
+        return;
+    fprintf(
+        stderr,
+        "iso_perftest: %s port %zu: no iso_perftest of this release that is ready answers there\n",
+        host, port);
+    exit(1);
 }
 
 /* A socket that listens on all addresses; of both families where the host has both. */
@@ -241,6 +268,12 @@ void server_await(server_t *server, size_t port, char **text_p)
         fail_gone();
     text[frame.length - 1] = '\0';
     *text_p = text;
+}
+
+void server_ready(const server_t *server)
+{
+    if (!write_frame(server->fd, KIND_READY, NULL, 0))
+        fail_gone();
 }
 
 void server_check(const server_t *server)

@@ -29,6 +29,8 @@ typedef struct server {
 void server_reach(server_t *server, const char *host, size_t port, const char *text);
 /* The server's end: waits for one client. *text_p is what it told; the caller frees it. */
 void server_await(server_t *server, size_t port, char **text_p);
+/* Tells the client that its text is understood. */
+void server_ready(const server_t *server);
 /* Ends the process when the other one is gone. */
 void server_check(const server_t *server);
 void server_close(server_t *server);

@@ -112,7 +112,7 @@ run_ranks() { # every test between two ranks; puts, and handing over
         'register -s 1M' 'alloc -n 1000 -T 3' 'visit -s 100K' progress 'heaps -s 16' 'handover -s 3M')
     for test in "${tests[@]}"; do
         for backing in private shared; do
-            # shellcheck disable=SC2086 # a word each
+            # shellcheck disable=SC2046,SC2086 # a word each
             ISO_BACKING=$backing prints "^Final:$row" ranks -t $test $(count "$test")
         done
     done
@@ -120,7 +120,7 @@ run_ranks() { # every test between two ranks; puts, and handing over
     prints '^processor time in 1 s of waiting +[0-9.]+ ms' ranks -t idle
 }
 count() { # of iterations: few, where the test has some
-    [[ $1 == *' -n '* ]] || echo -n 3
+    [[ $1 == *' -n '* ]] || echo '-n 3'
 }
 ranks_part() {
     run_ranks
@@ -129,6 +129,13 @@ ranks_part() {
     prints "^Attached: +5 +$number" "${one[@]}" -t migrate_lat -n 5
     prints '^ACK: +5 ' "${one[@]}" -t migrate_lat -n 5
     prints '^DONE: +5 ' "${one[@]}" -t migrate_lat -n 5
+    for backing in private shared; do # inside a node there is no such step, and handing over moves no bytes
+        if ISO_BACKING=$backing ranks -t migrate_lat -n 5 | grep -E '^DONE|inf|nan'; then
+            echo "FAILED: DONE inside a node, backing $backing"
+            failed=1
+        fi
+    done
+    prints '^Final: .* +- +- ' env ISO_BACKING=shared iso_run -n 2 iso_perftest -t migrate_bw -s 1M -n 3
     prints ' 0 handed over, 5 by puts; 8192 bytes and 1.0 puts each' "${one[@]}" -t migrate_lat -n 5
     prints '^ratio [0-9.]+ of what may be shipped' "${one[@]}" -t migrate_frag -s 3000000 -D nodes:4096 -n 1
     prints '^ratio [0-9.]+ of memcpy' "${one[@]}" -t migrate_memcpy -s 1000000 -n 2
@@ -180,7 +187,7 @@ server() { # two processes that a TCP connection joins
         { exec 3<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null && break
         sleep 0.1
     done
-    printf 'GET / HTTP/1.0\r\n\r\n%100s\n' '' >&3
+    (trap '' PIPE && printf 'GET / HTTP/1.0\r\n\r\n%100s\n' '' >&3) 2>/dev/null
     exec 3>&-
     wait $pid
     status=$?
@@ -197,7 +204,7 @@ server() { # two processes that a TCP connection joins
         grep -q Cold "$work/client" && break
         sleep 0.1
     done
-    kill -KILL $client
+    kill -KILL $client; wait $client 2>/dev/null
     wait $pid
     status=$?
     if [ $status = 0 ] || ! grep -Eq 'is gone|dead|died' "$work/server"; then
@@ -206,6 +213,7 @@ server() { # two processes that a TCP connection joins
         failed=1
     fi
     fails 'start iso_perftest there first' iso_perftest 127.0.0.1 -p $((port + 2))
+    fails 'Name or service not known|name resolution|not known' iso_perftest no-such-host.invalid
 }
 
 batch() { # a sweep, and its picture
@@ -253,6 +261,38 @@ ucx() { # UCX alone, and both together
     prints '^bandwidth +ucp_put_bw' iso_plot -o "$work/picture" "$work/pairs"
 }
 
+hosts() { # server and client on two hosts: network namespaces that a veth joins, so that addresses are all they share
+    local skip='' a=isoa$$ b=isob$$ module=$bin/../lib/isomalloc/libisomalloc-ucx.so
+    [ -e "$module" ] || skip='no module ucx'
+    [ $EUID = 0 ] || skip='not root'
+    [ -n "$skip" ] || ip netns add $a 2>"$work/error" || skip="no network namespaces: $(cat "$work/error")"
+    if [ -n "$skip" ]; then
+        echo "SKIPPED: $skip"
+        exit 77
+    fi
+    # shellcheck disable=SC2064 # these two, now
+    trap "ip netns del $a; ip netns del $b; rm -rf '$work'" EXIT
+    ip netns add $b && ip -n $a link add veth0 type veth peer name veth0 netns $b &&
+        ip -n $a addr add 10.99.0.1/24 dev veth0 && ip -n $b addr add 10.99.0.2/24 dev veth0 &&
+        ip -n $a link set veth0 up && ip -n $b link set veth0 up || { echo 'FAILED: no veth'; exit 1; }
+    for host in $a $b; do # the kernel takes its time, and UCX goes by the state
+        for _ in $(seq 100); do
+            ip netns exec "$host" grep -q up /sys/class/net/veth0/operstate && break
+            sleep 0.1
+        done
+    done
+    for options in '-t migrate_lat -n 10' '-t migrate_bw -s 1M -n 10' '-x ucx -t put_bw -s 64K -n 10' '-t attach -s 8000 -D nodes:8 -n 2'; do
+        UCX_TLS=tcp,self ip netns exec $b iso_perftest >"$work/server" 2>&1 &
+        local pid=$!
+        # shellcheck disable=SC2086 # a word each
+        UCX_TLS=tcp,self prints "^(Final|1000):$row" ip netns exec $a iso_perftest 10.99.0.2 $options
+        wait $pid || { echo "FAILED: the server of $options"; cat "$work/server"; failed=1; }
+    done
+    ip netns exec $b iso_perftest >"$work/server" 2>&1 &
+    fails 'on several hosts, and transport loopback reaches only its own' ip netns exec $a iso_perftest 10.99.0.2 -x loopback
+    wait
+}
+
 case $part in
 options) options ;;
 ranks) ranks_part ;;
@@ -260,6 +300,7 @@ settings) settings ;;
 server) server ;;
 batch) batch ;;
 ucx) ucx ;;
+hosts) hosts ;;
 *) echo "no part $part"; exit 2 ;;
 esac
 exit $failed
