@@ -37,7 +37,19 @@ refused "backings differ" "ISO_BACKING" bash -c 'one_differs ISO_BACKING private
 refused "node sizes differ" "ISO_NODE_SIZE" bash -c 'one_differs ISO_NODE_SIZE 1'
 refused "base beyond all addresses" "ISO_SPACE_BASE=0xffff.*beyond" env ISO_SPACE_BASE=0xffffffff80000000 "$program" base
 refused "RLIMIT_FSIZE too small" "ulimit -f" env ISO_BACKING=private bash -c 'ulimit -f 1000; "$program" base'
-refused "RLIMIT_NOFILE too small" "ulimit -n" bash -c 'ulimit -n 7; "$program" base'
+# One descriptor less than it starts with; how many that are depends on those that it inherits.
+one_descriptor_short() {
+    local n said= now
+    for n in $(seq 4 64); do
+        if now=$(ulimit -Sn "$n"; "$program" base 2>&1); then
+            printf '%s\n' "$said"
+            return 1
+        fi
+        said=$now
+    done
+}
+export -f one_descriptor_short
+refused "RLIMIT_NOFILE too small" "ulimit -n" bash -c one_descriptor_short
 refused "mpirun without its module" "OMPI_COMM_WORLD_SIZE.*pmix" env ISO_MODULE_PATH=/nowhere OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_RANK=0 "$program" base
 refused "srun without its module" "SLURM_STEP_NUM_TASKS.*pmix" env ISO_MODULE_PATH=/nowhere SLURM_STEP_NUM_TASKS=4 SLURM_PROCID=0 "$program" base
 refused "pmix without its module" "PMIX_NAMESPACE.*pmix" env ISO_MODULE_PATH=/nowhere PMIX_NAMESPACE=x PMIX_RANK=0 "$program" base
