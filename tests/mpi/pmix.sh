@@ -5,6 +5,7 @@
 #   refusals                        jobs that must not start: each rank says so, nobody waits for ever
 #   hosts                           ranks of several hosts (as mpirun sees it, each with its own daemon)
 #   orphans                         a rank in a barrier whose launcher is killed does not wait for ever
+#   startup                         a rank's memory does not grow with the job
 set -uo pipefail
 mpirun=$1 bin=$2 case=$3
 shift 3
@@ -108,6 +109,11 @@ orphans)
         fail "a rank waits for ever in a barrier whose launcher is gone" 0 "$(cat "$work/out")"
         kill -KILL "${ranks[@]}" 2>/dev/null
     fi
+    ;;
+startup)
+    out=$("$bin/iso_startup" -n 2,48 -r 1 2>&1)
+    kib=$(sed -n 's/^from 2 to 48 ranks: \([-+][0-9]*\) KiB.*/\1/p' <<<"$out")
+    [ -n "$kib" ] && ((kib <= 128)) || fail "start-up grows by '$kib' KiB" $? "$out"
     ;;
 esac
 exit $failed
