@@ -2,6 +2,7 @@
 # pmix.sh MPIRUN BIN CASE ARGS...: programs of BIN that know nothing of MPI, started by Open MPI's mpirun.
 #   runs RANKS PROGRAM ARGS...      all ranks end well
 #   survives RANKS PROGRAM ARGS...  one rank is killed, the others say at their end that all is well
+#   module RANKS DONE SCENARIO ARGS...  the bootstrap's table by itself; so many ranks come to the end
 #   refusals                        jobs that must not start: each rank says so, nobody waits for ever
 #   hosts                           ranks of several hosts (as mpirun sees it, each with its own daemon)
 #   orphans                         a rank in a barrier whose launcher is killed does not wait for ever
@@ -46,6 +47,15 @@ survives)
     out=$(limit=40 launch --enable-recovery -n "$@" 2>&1)
     status=$?
     if [ $status = 124 ] || [ "$(grep -c '^survivor [0-9]* ok$' <<<"$out")" != $((ranks - 1)) ]; then
+        fail "$*" $status "$out"
+    fi
+    ;;
+module)
+    ranks=$1 done=$2
+    shift 2
+    out=$(limit=60 launch --enable-recovery -n "$ranks" bootstrap_rank "$bin/../lib/isomalloc/libisomalloc-pmix.so" "$@" 2>&1)
+    status=$?
+    if [ $status = 124 ] || [ "$(grep -c ': done$' <<<"$out")" != "$done" ]; then
         fail "$*" $status "$out"
     fi
     ;;

@@ -1,5 +1,6 @@
 /* pmix_watch.c - see pmix_watch.h. */
 #include "pmix_watch.h"
+#include "pmix_get.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -180,8 +181,11 @@ iso_status_t iso_pmix_watch_offer(iso_pmix_link_t *link)
     return iso_pmix_put(link, NAMESPACE, &network, sizeof network);
 }
 
-void iso_pmix_watch_start(iso_pmix_link_t *link)
+void iso_pmix_watch_begin(iso_pmix_link_t *link)
 {
+    if (link->watch.begun)
+        return;
+    link->watch.begun = true;
     watch_next(link, link->self.rank, false);
 }
 
