@@ -47,9 +47,12 @@ static void on_answer(pmix_status_t status, pmix_value_t *value, void *arg)
     question->done = true;
     question->status = status;
     if (!abandoned && status == PMIX_SUCCESS && value->type == PMIX_BYTE_OBJECT) {
-        question->len = value->data.bo.size;
-        memcpy(question->into, value->data.bo.bytes,
-               question->len < question->room ? question->len : question->room);
+        size_t len = value->data.bo.size;
+
+        question->len = len;
+        if (len > 0)
+            memcpy(question->into, value->data.bo.bytes,
+                   len < question->room ? len : question->room);
     } else if (status == PMIX_SUCCESS) {
         question->status = PMIX_ERR_TYPE_MISMATCH;
     }
