@@ -18,11 +18,11 @@
 
 /* The watch over another rank of the host, see pmix_watch.h. A descriptor is -1 while unused. */
 typedef struct iso_pmix_watch {
-    int claim_fd;  /* listens under this rank's name: this process is the rank */
-    int bye_fd;    /* connected to the watched rank's claim_fd */
-    int pid_fd;    /* its process */
-    bool begun;    /* in this open */
-    uint32_t rank; /* who is watched, if pid_fd >= 0 */
+    int claim_fd;    /* listens under this rank's name: this process is the rank */
+    int bye_fd;      /* connected to the watched rank's claim_fd */
+    int pid_fd;      /* its process */
+    uint32_t fences; /* passed in this open */
+    uint32_t rank;   /* who is watched, if pid_fd >= 0 */
 } iso_pmix_watch_t;
 
 typedef struct iso_pmix_link {
