@@ -44,8 +44,8 @@ ended() {
     grep -Eq "$pattern" <<<"$out" || fail "$name" "$status, pattern $pattern" "$out"
 }
 
-# What rank 1 alone has set.
-one_differs='[ "$PMIX_RANK" = 1 ] && export "$NAME=$VALUE"; exec "$bin/protocol" base'
+# What one rank alone has set: rank 1, or WHO.
+one_differs='[ "$PMIX_RANK" = "${WHO:-1}" ] && export "$NAME=$VALUE"; exec "$bin/protocol" base'
 
 case $case in
 runs)
@@ -80,6 +80,8 @@ refusals)
     for setting in ISO_TRANSPORT=carrier-pigeon ISO_SPACE_SIZE=1G ISO_NODE_SIZE=1; do
         refused "$setting in one rank" "${setting%%=*}" 3 env NAME="${setting%%=*}" VALUE="${setting#*=}" bash -c "$one_differs"
     done
+    # in a job whose ranks are a tree of two levels
+    refused "ISO_SPACE_SIZE in rank 67 of 70" "rank 67 has ISO_SPACE_SIZE" 70 env WHO=67 NAME=ISO_SPACE_SIZE VALUE=1G bash -c "$one_differs"
     refused "RLIMIT_FSIZE too small in one rank" "ulimit -f" 3 env ISO_BACKING=private bash -c \
         '[ "$PMIX_RANK" = 1 ] && ulimit -f 1000; exec "$bin/protocol" base'
     # The launcher is not one with PMIx; and it is none that still runs.
@@ -127,7 +129,7 @@ orphans)
         [ $alive = 0 ] && break
         sleep 0.1
     done
-    if [ $alive != 0 ]; then
+    if [ "$alive" != 0 ]; then
         fail "a rank waits for ever in a barrier whose launcher is gone" 0 "$(cat "$work/out")"
         kill -KILL "${ranks[@]}" 2>/dev/null
     fi
