@@ -77,12 +77,20 @@ static iso_status_t gather(const iso_job_t *job, const void *mine, size_t len,
     return job->bootstrap->gather(job->bootstrap->ctx, mine, len, ranks, count, theirs);
 }
 
+/* The lowest rank of a host takes its records, and the others take them from there all at once: one question
+ * a rank, not one for each other rank of the host. */
 static iso_status_t gather_host(const iso_job_t *job, const void *mine, size_t len, void **host_p)
 {
     uint32_t count;
     const uint32_t *ranks = iso_exchange_host(job, &count);
-    void *host = malloc(count * len);
-    iso_status_t status = host ? gather(job, mine, len, ranks, count, host) : ISO_ERR_NO_MEMORY;
+    bool first = ranks[0] == job->rank;
+    void *gathered = malloc(count * len), *host = malloc(count * len);
+    iso_status_t status = gathered && host ? ISO_OK : ISO_ERR_NO_MEMORY;
+    if (status == ISO_OK)
+        status = gather(job, mine, len, ranks, first ? count : 0, gathered);
+    if (status == ISO_OK)
+        status = gather(job, first ? gathered : NULL, count * len, ranks, 1, host);
+    free(gathered);
     if (status == ISO_OK)
         *host_p = host;
     else

@@ -24,7 +24,6 @@
 #include "core/params.h"
 #include "core/poison.h"
 #include "core/shared.h"
-#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -157,7 +156,8 @@ static iso_status_t find_node(iso_job_t *job, const hello_t *mine, const hello_t
     const uint32_t *host = iso_exchange_host(job, &host_count);
     for (uint32_t i = 0; i < host_count; i++)
         count += same_node(mine, job->rank, &hellos[i], host ? host[i] : i, job->params.node_size);
-    assert(count > 0); /* this rank at least */
+    if (count == 0) /* not even this rank: who was to tell has died */
+        return ISO_ERR_PEER_DEAD;
     node->self = job->rank;
     node->ranks = malloc(count * sizeof *node->ranks);
     node->pids = malloc(count * sizeof *node->pids);
@@ -402,18 +402,6 @@ static iso_status_t open_backing(iso_job_t *job, uint64_t size, const place_t *l
     return ISO_OK;
 }
 
-/* What a rank of this host has said. */
-static place_t place_of(const iso_job_t *job, const place_t *places, uint32_t rank)
-{
-    uint32_t count, i = 0;
-    const uint32_t *host = iso_exchange_host(job, &count);
-    if (!host)
-        return places[rank];
-    while (host[i] != rank)
-        i++;
-    return places[i];
-}
-
 /* Anonymous memory, at this node or at another, is not relied on before it has been tried. */
 static iso_status_t try_anon(iso_job_t *job, uint32_t trials, place_t *leader)
 {
@@ -445,15 +433,15 @@ static iso_status_t settle_space(iso_job_t *job, const hello_t *first, iso_statu
     }
     mine.anon = mine.backing == ISO_BACKING_ANON;
     place_t total;
-    void *places;
-    iso_status_t status = iso_exchange(job, &mine, sizeof mine, combine_places, &total, &places);
+    place_t leader;
+    iso_status_t status = iso_exchange(job, &mine, sizeof mine, combine_places, &total, NULL);
+    if (status == ISO_OK)
+        status = iso_exchange_one(job, &mine, sizeof mine, job->node.leader, &leader);
     if (status != ISO_OK) {
         if (mine.backing_fd >= 0)
             close(mine.backing_fd);
         return status;
     }
-    place_t leader = place_of(job, places, job->node.leader);
-    free(places);
     if (total.reserve != ISO_OK) {
         iso_space_release(&job->space);
         status = try_holes(job, size);

@@ -32,7 +32,8 @@ typedef struct iso_bootstrap {
     /* Optional, both or neither: for a start whose cost for a rank does not grow with the job. Without
      * them the library uses allgather.
      * gather: collective, blocking: of the `count` ranks that this one names (each rank may name
-     * others, in any number) their len bytes, in the order named. mine NULL: nobody names this rank.
+     * others, in any number) their len bytes, in the order named. mine NULL: nobody names this rank. len is
+     * the same at a rank and at those that name it.
      * host_ranks: the ranks of this rank's host, ascending, itself among them. */
     iso_status_t (*gather)(void *ctx, const void *mine, size_t len, const uint32_t *ranks,
                            uint32_t count, void *theirs);

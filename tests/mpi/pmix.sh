@@ -2,9 +2,11 @@
 # pmix.sh MPIRUN BIN CASE ARGS...: programs of BIN that know nothing of MPI, started by Open MPI's mpirun.
 #   runs RANKS PROGRAM ARGS...      all ranks end well
 #   survives RANKS PROGRAM ARGS...  one rank is killed, the others say at their end that all is well
+#   module RANKS DONE SCENARIO ARGS...  the bootstrap's table by itself; so many ranks come to the end
 #   refusals                        jobs that must not start: each rank says so, nobody waits for ever
 #   hosts                           ranks of several hosts (as mpirun sees it, each with its own daemon)
 #   orphans                         a rank in a barrier whose launcher is killed does not wait for ever
+#   startup                         a rank's memory does not grow with the job
 set -uo pipefail
 mpirun=$1 bin=$2 case=$3
 shift 3
@@ -26,15 +28,24 @@ fail() { # NAME STATUS OUTPUT
 refused() {
     local name=$1 pattern=$2 ranks=$3 out status=0
     shift 3
-    out=$(limit=40 launch --enable-recovery -n "$ranks" "$@" 2>&1) || status=$?
+    out=$(limit=60 launch --enable-recovery -n "$ranks" "$@" 2>&1) || status=$?
     if [ $status = 124 ] || [ $status = 137 ] || ! grep -Eq "$pattern" <<<"$out" ||
         [ "$(grep -c "^rank 0: .*init(&params.* gives '" <<<"$out")" != "$ranks" ]; then
         fail "$name" "$status, pattern $pattern" "$out"
     fi
 }
 
-# What rank 1 alone has set.
-one_differs='[ "$PMIX_RANK" = 1 ] && export "$NAME=$VALUE"; exec "$bin/protocol" base'
+# ended NAME PATTERN RANKS COMMAND...: one rank does not even come to iso_init, and mpirun ends the others.
+ended() {
+    local name=$1 pattern=$2 out status=0
+    shift 2
+    out=$(limit=60 launch -n "$@" 2>&1) || status=$?
+    case $status in 0 | 124 | 137) fail "$name" $status "$out" ;; esac
+    grep -Eq "$pattern" <<<"$out" || fail "$name" "$status, pattern $pattern" "$out"
+}
+
+# What one rank alone has set: rank 1, or WHO.
+one_differs='[ "$PMIX_RANK" = "${WHO:-1}" ] && export "$NAME=$VALUE"; exec "$bin/protocol" base'
 
 case $case in
 runs)
@@ -48,15 +59,29 @@ survives)
         fail "$*" $status "$out"
     fi
     ;;
+module)
+    ranks=$1 done=$2
+    shift 2
+    out=$(limit=60 launch --enable-recovery -n "$ranks" bootstrap_rank "$bin/../lib/isomalloc/libisomalloc-pmix.so" "$@" 2>&1)
+    status=$?
+    if [ $status = 124 ] || [ "$(grep -c ': done$' <<<"$out")" != "$done" ]; then
+        fail "$*" $status "$out"
+    fi
+    ;;
 refusals)
     base=("$bin/protocol" base)
     refused "bad backing everywhere" "ISO_BACKING.*paper" 3 env ISO_BACKING=paper "${base[@]}"
     refused "no such bootstrap" "bootstrap 'pidgin'.*libisomalloc-pidgin" 3 env ISO_BOOTSTRAP=pidgin "${base[@]}"
     refused "not started by iso_run" "needs a program started by iso_run" 3 env ISO_BOOTSTRAP=local "${base[@]}"
     refused "module not installed" "libisomalloc-pmix.so was looked for in /nowhere" 3 env ISO_MODULE_PATH=/nowhere "${base[@]}"
-    for setting in ISO_BACKING=paper ISO_TIMEOUT=soon ISO_TRANSPORT=carrier-pigeon ISO_SPACE_SIZE=1G ISO_NODE_SIZE=1; do
+    for setting in ISO_BACKING=paper ISO_TIMEOUT=soon; do
+        ended "$setting in one rank" "${setting%%=*}" 3 env NAME="${setting%%=*}" VALUE="${setting#*=}" bash -c "$one_differs"
+    done
+    for setting in ISO_TRANSPORT=carrier-pigeon ISO_SPACE_SIZE=1G ISO_NODE_SIZE=1; do
         refused "$setting in one rank" "${setting%%=*}" 3 env NAME="${setting%%=*}" VALUE="${setting#*=}" bash -c "$one_differs"
     done
+    # in a job whose ranks are a tree of two levels
+    refused "ISO_SPACE_SIZE in rank 67 of 70" "rank 67 has ISO_SPACE_SIZE" 70 env WHO=67 NAME=ISO_SPACE_SIZE VALUE=1G bash -c "$one_differs"
     refused "RLIMIT_FSIZE too small in one rank" "ulimit -f" 3 env ISO_BACKING=private bash -c \
         '[ "$PMIX_RANK" = 1 ] && ulimit -f 1000; exec "$bin/protocol" base'
     # The launcher is not one with PMIx; and it is none that still runs.
@@ -104,10 +129,15 @@ orphans)
         [ $alive = 0 ] && break
         sleep 0.1
     done
-    if [ $alive != 0 ]; then
+    if [ "$alive" != 0 ]; then
         fail "a rank waits for ever in a barrier whose launcher is gone" 0 "$(cat "$work/out")"
         kill -KILL "${ranks[@]}" 2>/dev/null
     fi
+    ;;
+startup)
+    out=$("$bin/iso_startup" -n 2,48 -r 1 2>&1)
+    kib=$(sed -n 's/^from 2 to 48 ranks: \([-+][0-9]*\) KiB.*/\1/p' <<<"$out")
+    [ -n "$kib" ] && ((kib <= 128)) || fail "start-up grows by '$kib' KiB" $? "$out"
     ;;
 esac
 exit $failed

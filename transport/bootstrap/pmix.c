@@ -7,6 +7,7 @@
  * namespace: while a thread is in one, no other may be in one, be it MPI's.
  */
 #include "pmix_fence.h"
+#include "pmix_get.h"
 #include "pmix_link.h"
 #include "pmix_watch.h"
 
@@ -83,8 +84,8 @@ static iso_status_t exchange(iso_pmix_link_t *link, const void *mine, size_t len
         status = iso_pmix_put(link, what, mine, len);
     if (status == ISO_OK)
         status = iso_pmix_fence(link);
-    if (status == ISO_OK && link->round == 1) /* all have claimed their ranks now */
-        iso_pmix_watch_start(link);
+    if (status == ISO_OK)
+        iso_pmix_watch_look(link);
     for (uint32_t i = 0; i < count && status == ISO_OK; i++)
         status =
             fetch(link, ranks != NULL ? ranks[i] : i, what, mine, (char *)theirs + i * len, len);
@@ -224,17 +225,19 @@ static void pmix_close(void *ctx)
 static iso_status_t read_rank(uint32_t *rank_p)
 {
     const char *text = getenv("PMIX_RANK");
-    char *end;
-    unsigned long rank;
+    char *end = NULL;
+    unsigned long rank = 0;
 
     errno = 0;
-    rank = strtoul(text, &end, 10);
-    if (errno != 0 || *text < '0' || *text > '9' || *end != '\0' || rank > PMIX_RANK_VALID) {
-        iso_pmix_log(&the_link, ISO_LOG_ERROR, "PMIX_RANK=%s is no rank: do not change it", text);
-        return ISO_ERR_INVALID;
+    if (text != NULL && *text >= '0' && *text <= '9')
+        rank = strtoul(text, &end, 10);
+    if (errno == 0 && end != NULL && *end == '\0' && rank <= PMIX_RANK_VALID) {
+        *rank_p = (uint32_t)rank;
+        return ISO_OK;
     }
-    *rank_p = (uint32_t)rank;
-    return ISO_OK;
+    iso_pmix_log(&the_link, ISO_LOG_ERROR, "PMIX_RANK=%s is no rank: do not change it",
+                 text != NULL ? text : "");
+    return ISO_ERR_INVALID;
 }
 
 static iso_status_t start(iso_pmix_link_t *link)

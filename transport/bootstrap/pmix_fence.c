@@ -71,7 +71,11 @@ iso_status_t iso_pmix_fence(iso_pmix_link_t *link)
         if (error == PMIX_ERR_TIMEOUT)
             iso_pmix_watch_look(link);
     } while (error == PMIX_ERR_TIMEOUT);
-    return has_passed(error) ? ISO_OK : iso_pmix_failed(link, "PMIx_Fence", error);
+    if (!has_passed(error))
+        return iso_pmix_failed(link, "PMIx_Fence", error);
+    link->partial = error == PMIX_ERR_PARTIAL_SUCCESS;
+    iso_pmix_watch_begin(link);
+    return ISO_OK;
 }
 
 static void end_barrier(iso_pmix_link_t *link)
@@ -139,5 +143,8 @@ iso_status_t iso_pmix_fence_test(iso_pmix_link_t *link)
         return status;
     }
     end_barrier(link);
-    return has_passed(error) ? ISO_OK : iso_pmix_failed(link, "a fence", error);
+    if (!has_passed(error))
+        return iso_pmix_failed(link, "a fence", error);
+    iso_pmix_watch_begin(link);
+    return ISO_OK;
 }

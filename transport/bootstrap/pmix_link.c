@@ -15,12 +15,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/* How long a server may take to hand over what has been put: nobody waits for it but where a host is
- * overloaded, or gone with all its ranks. */
-#define GET_SECONDS 30
-/* The same for a rank that may have died before it had put anything. */
-#define GET_SECONDS_DEAD 1
-
 /* A rank of this host has died; iso.dead says which. */
 #define DEATH_EVENT (PMIX_EXTERNAL_ERR_BASE - 0x150)
 #define DEATH_RANK "iso.dead"
@@ -357,7 +351,7 @@ __attribute__((destructor)) static void leave_at_exit(void)
 
 /* ---- data -------------------------------------------------------------------------------------- */
 
-static void make_key(const iso_pmix_link_t *link, const char *what, pmix_key_t key)
+void iso_pmix_key(const iso_pmix_link_t *link, const char *what, pmix_key_t key)
 {
     snprintf(key, sizeof(pmix_key_t), "iso.%" PRIu32 ".%s", link->opens, what);
 }
@@ -365,10 +359,10 @@ static void make_key(const iso_pmix_link_t *link, const char *what, pmix_key_t k
 iso_status_t iso_pmix_put(iso_pmix_link_t *link, const char *what, const void *data, size_t len)
 {
     pmix_value_t value = {.type = PMIX_BYTE_OBJECT};
-    pmix_key_t key;
+    pmix_key_t key = {0};
     pmix_status_t status;
 
-    make_key(link, what, key);
+    iso_pmix_key(link, what, key);
     value.data.bo.bytes = (char *)(uintptr_t)data;
     value.data.bo.size = len;
     status = PMIx_Put(PMIX_GLOBAL, key, &value);
@@ -376,39 +370,4 @@ iso_status_t iso_pmix_put(iso_pmix_link_t *link, const char *what, const void *d
         return iso_pmix_failed(link, "PMIx_Put", status);
     status = PMIx_Commit();
     return status == PMIX_SUCCESS ? ISO_OK : iso_pmix_failed(link, "PMIx_Commit", status);
-}
-
-iso_status_t iso_pmix_get(iso_pmix_link_t *link, uint32_t rank, const char *what, void *into,
-                          size_t *len_p)
-{
-    int seconds = iso_pmix_is_dead(link, rank) ? GET_SECONDS_DEAD : GET_SECONDS;
-    pmix_proc_t proc = link->self;
-    pmix_value_t *value;
-    pmix_info_t timeout;
-    pmix_key_t key;
-    pmix_status_t status;
-    bool bytes;
-
-    proc.rank = rank;
-    make_key(link, what, key);
-    PMIX_INFO_CONSTRUCT(&timeout);
-    PMIX_INFO_LOAD(&timeout, PMIX_TIMEOUT, &seconds, PMIX_INT);
-    status = PMIx_Get(&proc, key, &timeout, 1, &value);
-    PMIX_INFO_DESTRUCT(&timeout);
-    if (status == PMIX_ERR_UNREACH || status == PMIX_ERR_LOST_CONNECTION)
-        return iso_pmix_failed(link, "PMIx_Get", status);
-    if (status != PMIX_SUCCESS) {
-        iso_pmix_log(link, ISO_LOG_INFO, "rank %u cannot be asked for %s, it counts as dead: %s",
-                     rank, key, PMIx_Error_string(status));
-        return ISO_ERR_PEER_DEAD;
-    }
-    bytes = value->type == PMIX_BYTE_OBJECT;
-    if (bytes) {
-        if (value->data.bo.size < *len_p)
-            *len_p = value->data.bo.size;
-        memcpy(into, value->data.bo.bytes, *len_p);
-        *len_p = value->data.bo.size;
-    }
-    PMIX_VALUE_RELEASE(value);
-    return bytes ? ISO_OK : ISO_ERR_INVALID;
 }

@@ -18,10 +18,11 @@
 
 /* The watch over another rank of the host, see pmix_watch.h. A descriptor is -1 while unused. */
 typedef struct iso_pmix_watch {
-    int claim_fd;  /* listens under this rank's name: this process is the rank */
-    int bye_fd;    /* connected to the watched rank's claim_fd */
-    int pid_fd;    /* its process */
-    uint32_t rank; /* who is watched, if pid_fd >= 0 */
+    int claim_fd;    /* listens under this rank's name: this process is the rank */
+    int bye_fd;      /* connected to the watched rank's claim_fd */
+    int pid_fd;      /* its process */
+    uint32_t fences; /* passed in this open */
+    uint32_t rank;   /* who is watched, if pid_fd >= 0 */
 } iso_pmix_watch_t;
 
 typedef struct iso_pmix_link {
@@ -33,6 +34,7 @@ typedef struct iso_pmix_link {
     bool keeps_survivors;             /* of a death, as far as the launcher says */
     uint32_t opens;                   /* which open this is; part of every key */
     uint32_t round;                   /* collectives with data since */
+    bool partial;                     /* somebody was missing in the last blocking fence */
     int event_fd;                     /* epoll: news_fd, the watched rank's pid_fd */
     int news_fd;                      /* eventfd, raised exactly while `news` */
     iso_pmix_watch_t watch;
@@ -59,10 +61,8 @@ iso_status_t iso_pmix_join(iso_pmix_link_t *link);
 
 /* Puts bytes where other ranks get them once a fence has followed. Logged. */
 iso_status_t iso_pmix_put(iso_pmix_link_t *link, const char *what, const void *data, size_t len);
-/* Gets what that rank has put, up to *len_p bytes of it; *len_p: its length. It waits for a rank that
- * has not put it yet, not for one that has died: ISO_ERR_PEER_DEAD. */
-iso_status_t iso_pmix_get(iso_pmix_link_t *link, uint32_t rank, const char *what, void *into,
-                          size_t *len_p);
+/* The key of this open for it. */
+void iso_pmix_key(const iso_pmix_link_t *link, const char *what, pmix_key_t key);
 
 /* Deaths become known by the launcher's events, by other ranks' of this host, and by the watch. */
 bool iso_pmix_is_dead(iso_pmix_link_t *link, uint32_t rank);

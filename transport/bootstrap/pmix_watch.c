@@ -1,5 +1,6 @@
 /* pmix_watch.c - see pmix_watch.h. */
 #include "pmix_watch.h"
+#include "pmix_get.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -15,6 +16,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#define FIRST_WATCHER_MS 2000 /* that a rank waits for it, if it leaves after one fence only */
 #define WATCHERS 16 /* that can wait in a claim's queue: more than one only after deaths */
 
 /* A rank puts it: names of abstract sockets mean the same in one network namespace only. */
@@ -180,9 +182,10 @@ iso_status_t iso_pmix_watch_offer(iso_pmix_link_t *link)
     return iso_pmix_put(link, NAMESPACE, &network, sizeof network);
 }
 
-void iso_pmix_watch_start(iso_pmix_link_t *link)
+void iso_pmix_watch_begin(iso_pmix_link_t *link)
 {
-    watch_next(link, link->self.rank, false);
+    if (link->watch.fences++ == 0)
+        watch_next(link, link->self.rank, false);
 }
 
 void iso_pmix_watch_look(iso_pmix_link_t *link)
@@ -209,6 +212,9 @@ void iso_pmix_unclaim(iso_pmix_link_t *link)
     int fd;
 
     watch_end(link);
+    /* Who leaves so early may be gone before its watcher has come, and would be taken for dead. */
+    if (watch->fences == 1 && link->host_count > 1)
+        poll(&(struct pollfd){.fd = watch->claim_fd, .events = POLLIN}, 1, FIRST_WATCHER_MS);
     while ((fd = accept4(watch->claim_fd, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
         send(fd, &bye, sizeof bye, MSG_NOSIGNAL | MSG_DONTWAIT);
         close(fd);

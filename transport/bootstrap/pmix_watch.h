@@ -6,6 +6,7 @@
  * learns from that which process to watch (a pidfd). Who leaves in order says so to whoever watches it.
  * What a watcher finds it tells the host: so the death of a process is known even where the launcher
  * tells nobody. It finds it in its own calls, as a rank answers others only in its own calls.
+ * The watch begins with the first fence, and no rank is through a second one before it has begun.
  */
 #ifndef ISO_PMIX_WATCH_H
 #define ISO_PMIX_WATCH_H
@@ -20,8 +21,8 @@ void iso_pmix_unclaim(iso_pmix_link_t *link);
 
 /* Puts what others need to watch this rank. Logged. */
 iso_status_t iso_pmix_watch_offer(iso_pmix_link_t *link);
-/* Once all ranks have offered and a fence has followed. */
-void iso_pmix_watch_start(iso_pmix_link_t *link);
+/* After every fence that passes, all ranks having offered before: the first begins the watch. */
+void iso_pmix_watch_begin(iso_pmix_link_t *link);
 /* Looks whether the watched rank is gone. */
 void iso_pmix_watch_look(iso_pmix_link_t *link);
 
