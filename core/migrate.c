@@ -103,6 +103,7 @@ static void end_gone(iso_request_t *request)
         job->stats.handovers_out++;
     if (!request->decided_by_node)
         send_about(request, ISO_MSG_DONE);
+    hold->stays_open = request->promise && !request->peer->link->caps.one_sided;
     iso_hold_drop(hold, false);
     reach(request, ISO_STAGE_DONE_SENT);
     end(request, ISO_OK);

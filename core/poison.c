@@ -220,7 +220,8 @@ void iso_poison_heap_gone(const iso_hold_t *hold)
     if (!iso_poison_active)
         return;
     forget_blocks(hold);
-    each_extent(hold, shut);
+    if (!hold->stays_open)
+        each_extent(hold, shut);
 }
 
 void iso_poison_slots_gone(iso_job_t *job, const iso_extent_t *extent)

@@ -10,7 +10,8 @@
  *   - a tool's knowledge is of one process: it is dropped when a heap is frozen, so that its pages can be
  *     read and put, and made again from the metadata when the heap is thawed, here or at its target.
  *     (A block's size is then that of its class.)
- * Metadata is never poisoned; a heap that is not here is, and so are free slots.
+ * Metadata is never poisoned; a heap that is not here is, and so are free slots: but what a heap left
+ * behind under a standing grant is not, where the transport's puts are carried out by this process.
  */
 #ifndef ISO_CORE_POISON_H
 #define ISO_CORE_POISON_H

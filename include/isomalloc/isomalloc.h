@@ -181,8 +181,8 @@ typedef struct iso_params {
     void *arrival_arg;
     iso_admit_fn admit; /* NULL admits all */
     void *admit_arg;
-    /* What the transport between nodes uses of the program's instead of its own; that transport is then
-     * what `auto` means. NULL: nothing. See iso_ucx.h. */
+    /* What the transport between nodes uses of the program's instead of its own (iso_ucx.h), which makes
+     * it the one that `auto` means. NULL: nothing. */
     const struct iso_transport_shared *transport_shared;
 } iso_params_t;
 

@@ -63,3 +63,9 @@ foreach(tls tcp,self posix,cma,self)
     iso_stage_test(end private 1 ${iso_stage_rounds} ${over} ${ucx})
     iso_stage_test(stop private 1 1 ${over} ${ucx})
 endforeach()
+
+# Two hosts, nearly, and the cable between them is pulled.
+add_test(NAME "ranks: the cable is pulled, ucx tcp" COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/cable.sh
+    $<TARGET_FILE:iso_run> $<TARGET_FILE:cable>)
+set_tests_properties("ranks: the cable is pulled, ucx tcp" PROPERTIES TIMEOUT 240 PROCESSORS 2
+    LABELS "ranks;ucx" SKIP_RETURN_CODE 77 ENVIRONMENT "${iso_test_environment}")

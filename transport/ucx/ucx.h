@@ -159,8 +159,7 @@ struct iso_transport {
     ux_op_t *ended;     /* taken out of the inbox */
     ux_op_t *held;      /* ended, to peers whose state is UX_PEER_FAILED */
     ux_op_t *spares[2]; /* [1]: of messages */
-    unsigned in_ucx;    /* operations not ended, those of ended endpoints included */
-    unsigned closing;   /* of those, whose endpoint UCX was told to close */
+    unsigned closing;   /* operations in its hands whose endpoint UCX was told to close */
 
     int event_fd; /* epoll: worker_fd, watch_fd */
     int watch_fd; /* epoll: pidfds, timer_fd */

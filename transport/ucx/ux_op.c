@@ -53,14 +53,11 @@ ux_op_t *ux_op_get(iso_endpoint_t *ep, ux_op_kind_t kind, iso_completion_t *comp
     ep->ops = op;
     ep->puts += kind == UX_OP_PUT;
     ep->sends += kind == UX_OP_SEND;
-    tp->in_ucx++;
     return op;
 }
 
-static void leave_ep(ux_op_t *op)
+static void leave_ep(iso_endpoint_t *ep, ux_op_t *op)
 {
-    iso_endpoint_t *ep = op->ep;
-
     *op->link = op->next;
     if (op->next != NULL)
         op->next->link = op->link;
@@ -75,9 +72,8 @@ static void put_back(ux_op_t *op)
     ux_op_t **spares = &tp->spares[op->kind == UX_OP_SEND];
 
     if (op->ep != NULL)
-        leave_ep(op);
+        leave_ep(op->ep, op);
     tp->closing -= op->closing;
-    tp->in_ucx--;
     op->queue = *spares;
     *spares = op;
 }
@@ -115,9 +111,9 @@ void ux_ops_closing(iso_endpoint_t *ep)
 
 void ux_ops_forget(iso_endpoint_t *ep)
 {
-    while (ep->ops != NULL) {
-        ep->ops->completion = NULL;
-        leave_ep(ep->ops);
+    for (ux_op_t *op; (op = ep->ops) != NULL;) {
+        op->completion = NULL;
+        leave_ep(ep, op);
     }
 }
 
@@ -173,6 +169,10 @@ void ux_ops_take(iso_transport_t *tp)
     while (*last != NULL)
         last = &(*last)->queue;
     *last = empty_inbox(tp);
+    for (ux_op_t *op = *last; op != NULL; op = op->queue) {
+        tp->closing -= op->closing;
+        op->closing = false;
+    }
 }
 
 unsigned ux_ops_end(iso_transport_t *tp)
@@ -192,25 +192,12 @@ unsigned ux_ops_end(iso_transport_t *tp)
     return events;
 }
 
-/* Nobody is told: those that anybody waits for stay held. */
 bool ux_ops_quiesce(iso_transport_t *tp)
 {
     const uint64_t until = ux_now_ms() + QUIESCE_MS;
 
-    while (tp->closing > 0 && ux_now_ms() < until) {
+    for (ux_ops_take(tp); tp->closing > 0 && ux_now_ms() < until; ux_ops_take(tp))
         ucp_worker_progress(tp->worker);
-        for (ux_op_t *op = empty_inbox(tp), *next; op != NULL; op = next) {
-            next = op->queue;
-            if (op->completion == NULL) {
-                put_back(op);
-            } else {
-                tp->closing -= op->closing;
-                op->closing = false;
-                op->queue = tp->held;
-                tp->held = op;
-            }
-        }
-    }
     if (tp->closing == 0)
         return true;
     ux_log(tp, ISO_LOG_WARN, "UCX has not let go of %u operations after %d ms", tp->closing,
@@ -218,16 +205,19 @@ bool ux_ops_quiesce(iso_transport_t *tp)
     return false;
 }
 
+static void free_queue(ux_op_t *op)
+{
+    for (ux_op_t *next; op != NULL; op = next) {
+        next = op->queue;
+        free(op);
+    }
+}
+
 void ux_ops_free(iso_transport_t *tp)
 {
     ux_ops_take(tp);
-    for (ux_op_t *op = tp->ended, *next; op != NULL; op = next) {
-        next = op->queue;
-        put_back(op);
-    }
-    for (int i = 0; i < 2; i++)
-        for (ux_op_t *op = tp->spares[i], *next; op != NULL; op = next) {
-            next = op->queue;
-            free(op);
-        }
+    free_queue(tp->ended);
+    free_queue(tp->held);
+    free_queue(tp->spares[0]);
+    free_queue(tp->spares[1]);
 }
