@@ -43,7 +43,7 @@ static void find_tiny(iso_block_t *block, const void *ptr, const char *what)
     iso_chunk_t *chunk = iso_chunk_of(ptr);
     if (!iso_class_is_tiny(block->span->klass))
         iso_span_damaged(block->heap, block->span, "a span's class");
-    if ((void *)chunk == block->slot)
+    if (!(iso_unit_chunks(block->slot, iso_unit_of(ptr)) >> iso_chunk_number(chunk) & 1))
         no_block(block->heap, ptr, what, in_block);
     if (!(block->span->live >> iso_chunk_number(chunk) & 1))
         no_block(block->heap, ptr, what, freed);
@@ -109,7 +109,6 @@ iso_block_t iso_block_find(const void *ptr, const char *what)
         if (!(atomic_load_explicit(&block.slot->free_units, memory_order_relaxed) >> unit & 1))
             iso_span_damaged(block.heap, block.span, "a unit in use has no span");
         no_block(block.heap, ptr, what, freed);
-    case ISO_SPAN_HEAP:
     case ISO_SPAN_REST:
         no_block(block.heap, ptr, what, in_block);
     default:

@@ -6,8 +6,8 @@
  * mallocng: a free block holds nothing, so its page need not be shipped.
  *
  *   slot (2 MiB)   header in its first 4 KiB: of each of its 32 units of 64 KiB what is in it, and the free
- *                  bits of small blocks. Unit 0 lacks the header's 4 KiB; in a heap's first slot it holds
- *                  the heap
+ *                  bits of small blocks. Unit 0 lacks the header's 4 KiB, and in a heap's first slot
+ *                  those of the heap itself, behind it
  *   span           one unit of tiny or small blocks of one class (in unit 0 only tiny ones), or up to 32
  *                  units for one medium block (unit 0 only as a part of all 32)
  *   chunk (4 KiB)  of a tiny span: its own free bits, then its blocks: a page with a live block
@@ -49,7 +49,6 @@ extern "C" {
 
 typedef enum iso_span_kind {
     ISO_SPAN_FREE = 0, /* of a unit that no span uses; all else in the span is meaningless */
-    ISO_SPAN_HEAP,     /* unit 0 of a heap's first slot */
     ISO_SPAN_TINY,
     ISO_SPAN_SMALL,
     ISO_SPAN_MEDIUM, /* first unit of a medium block */
@@ -188,6 +187,17 @@ static inline iso_current_t iso_current_none(const iso_heap_t *heap)
     return (iso_current_t){.word = (uint64_t *)&heap->none};
 }
 #endif
+/* A heap's first slot holds the heap as well. */
+static inline bool iso_slot_is_first(const iso_slot_t *slot)
+{
+    return slot->heap == (uintptr_t)slot + ISO_HEAP_OFFSET;
+}
+/* Which chunks of the unit may hold blocks. */
+static inline uint16_t iso_unit_chunks(const iso_slot_t *slot, unsigned unit)
+{
+    unsigned metadata = iso_slot_is_first(slot) ? 2 : 1;
+    return (uint16_t)(unit ? 0xffff : 0xffffu << metadata);
+}
 /* Where the block of a MEDIUM span begins. Unit 0 has tiny spans, and blocks of a whole slot. */
 static inline char *iso_unit_base(const iso_slot_t *slot, unsigned unit)
 {

@@ -63,7 +63,7 @@ static void mask_slot(uint64_t mask[MASK_WORDS], const iso_slot_t *slot)
 {
     for (unsigned i = 0; i < MASK_WORDS; i++)
         mask[i] = 0;
-    mask[0] = 1;
+    mask[0] = iso_slot_is_first(slot) ? 3 : 1;
     for (unsigned unit = 0; unit < ISO_UNITS_PER_SLOT; unit++) {
         const iso_span_t *span = &slot->spans[unit];
         unsigned chunk = unit * ISO_CHUNKS_PER_UNIT;
@@ -71,8 +71,6 @@ static void mask_slot(uint64_t mask[MASK_WORDS], const iso_slot_t *slot)
             mask[chunk / 64] |= (uint64_t)span->live << chunk % 64;
         else if (span->kind == ISO_SPAN_SMALL)
             mask[chunk / 64] |= (uint64_t)small_chunks(span) << chunk % 64;
-        else if (span->kind == ISO_SPAN_HEAP)
-            mask_bytes(mask, ISO_HEAP_OFFSET, sizeof(iso_heap_t));
         else if (span->kind == ISO_SPAN_MEDIUM)
             mask_bytes(mask, (size_t)(iso_unit_base(slot, unit) - (const char *)slot), span->bytes);
     }

@@ -185,7 +185,7 @@ static bool live_again(void *block, size_t size, void *arg)
 static void shut_slot(const iso_slot_t *slot)
 {
     shut((const char *)slot + ISO_SLOT_HEADER, ISO_SLOT_SIZE - ISO_SLOT_HEADER);
-    if (slot->spans[0].kind == ISO_SPAN_HEAP)
+    if (iso_slot_is_first(slot))
         open_up((const char *)slot + ISO_HEAP_OFFSET, sizeof(iso_heap_t));
     for (unsigned unit = 0; unit < ISO_UNITS_PER_SLOT; unit++) {
         const iso_span_t *span = &slot->spans[unit];

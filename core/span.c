@@ -60,12 +60,15 @@ static void set_free_units(iso_slot_t *slot, uint32_t mask)
 
 /* ---- slots by their longest run of free units ---- */
 
+/* Could a block of a whole slot be here? */
+static bool is_empty(const iso_slot_t *slot)
+{
+    return free_units(slot) == UINT32_MAX && !iso_slot_is_first(slot);
+}
+
 static unsigned longest_run(uint32_t mask)
 {
     unsigned length = 0;
-    if (mask == UINT32_MAX)
-        return ISO_UNITS_PER_SLOT;
-    mask &= ~1u;
     for (; mask; length++)
         mask &= mask >> 1;
     return length;
@@ -73,7 +76,7 @@ static unsigned longest_run(uint32_t mask)
 
 unsigned iso_span_longest(const iso_slot_t *slot)
 {
-    return longest_run(free_units(slot));
+    return is_empty(slot) ? ISO_UNITS_PER_SLOT : longest_run(free_units(slot) & ~1u);
 }
 
 static void check_slot_links(iso_heap_t *heap, const iso_slot_t *slot)
@@ -132,10 +135,6 @@ void iso_span_slot_init(iso_heap_t *heap, iso_slot_t *slot, uint32_t warm)
     slot->check = iso_check_of(slot);
     slot->heap = (uintptr_t)heap;
     set_free_units(slot, UINT32_MAX);
-    if (slot == iso_slot_of(heap)) {
-        slot->spans[0].kind = ISO_SPAN_HEAP;
-        set_free_units(slot, ~1u);
-    }
     slot_relist(heap, slot);
     if (warm & ~1u)
         iso_retain_units_free(job_of(heap), slot, warm & ~1u);
@@ -207,7 +206,7 @@ void iso_span_units_give(iso_heap_t *heap, iso_slot_t *slot, unsigned first, uns
         iso_retain_units_free(job_of(heap), slot, mask & ~1u);
     slot_relist(heap, slot);
     iso_slot_t *empty = heap->slots[ISO_UNITS_PER_SLOT];
-    if (free_units(slot) == UINT32_MAX && (empty != slot || slot->next))
+    if (is_empty(slot) && (empty != slot || slot->next))
         give_slot(heap, slot); /* another empty one is kept already */
 }
 
@@ -294,7 +293,7 @@ static void visit_anew(const iso_heap_t *heap, iso_span_t *span)
     if (span->kind == ISO_SPAN_SMALL)
         span->avail = (uint16_t)((iso_classes[span->klass].count + 63) / 64);
     else
-        span->avail = unit ? 0xffff : 0xfffe; /* the header is no chunk */
+        span->avail = iso_unit_chunks(iso_slot_of(span), unit);
     span->until = patience(heap, span);
 }
 
@@ -333,7 +332,9 @@ static iso_span_t *span_new(iso_heap_t *heap, unsigned klass)
         span->live = 0xffff;
         memset(span->bits, 0xff, sizeof span->bits);
     }
-    iso_poison_unit(iso_unit_base(slot, unit), ISO_UNIT_SIZE - (unit ? 0 : ISO_SLOT_HEADER));
+    size_t metadata = (size_t)__builtin_ctz(iso_unit_chunks(slot, unit)) * ISO_CHUNK_SIZE;
+    iso_poison_unit((char *)slot + ((size_t)unit << ISO_UNIT_SHIFT) + metadata,
+                    ISO_UNIT_SIZE - metadata);
     span_list_again(heap, span);
     return span;
 }

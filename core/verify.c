@@ -4,7 +4,6 @@
 #include "core/job.h"
 #include "core/log.h"
 #include "core/shared.h"
-#include <string.h>
 
 const char iso_more_blocks[] = "blocks in use that do not exist";
 
@@ -122,7 +121,7 @@ static void verify_tiny(const iso_heap_t *heap, const iso_slot_t *slot, unsigned
 {
     const iso_span_t *span = &slot->spans[unit];
     const iso_class_t *class = &iso_classes[span->klass];
-    uint16_t chunks = unit ? 0xffff : 0xfffe;
+    uint16_t chunks = iso_unit_chunks(slot, unit);
     if (!iso_class_is_tiny(span->klass))
         iso_span_damaged(heap, span, "a span's class");
     if (((span->avail | span->live) & ~chunks))
@@ -166,13 +165,6 @@ static uint16_t current_in(const iso_slot_t *slot, unsigned unit, const sums_t *
     return span->kind == ISO_SPAN_TINY ? (uint16_t)(1u << iso_chunk_number(current->word)) : 1;
 }
 
-static bool is_heaps_unit(const iso_span_t *span)
-{
-    static const iso_span_t heaps_unit = {.kind = ISO_SPAN_HEAP};
-    return memcmp((const char *)span + ISO_SPAN_FIELDS, (const char *)&heaps_unit + ISO_SPAN_FIELDS,
-                  sizeof *span - ISO_SPAN_FIELDS) == 0;
-}
-
 static void verify_spans(const iso_heap_t *heap, const iso_slot_t *slot, sums_t *sums)
 {
     uint32_t free = 0;
@@ -183,10 +175,6 @@ static void verify_spans(const iso_heap_t *heap, const iso_slot_t *slot, sums_t 
             if (span->live || span->avail)
                 iso_span_damaged(heap, span, "a unit that is in no span");
             free |= 1u << unit;
-            break;
-        case ISO_SPAN_HEAP:
-            if (unit != 0 || slot != iso_slot_of(heap) || !is_heaps_unit(span))
-                iso_span_damaged(heap, span, "the unit of the heap itself");
             break;
         case ISO_SPAN_TINY:
         case ISO_SPAN_SMALL:

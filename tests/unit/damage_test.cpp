@@ -213,8 +213,7 @@ std::vector<Word> metadata_of(const iso_heap_t *heap, const std::vector<char *> 
         const char *fields = reinterpret_cast<const char *>(&span) + ISO_SPAN_FIELDS;
         add_words(&words, fields, 8, false);
         // of a unit in use: how large; which pages were populated is a hint. Links count in lists.
-        const bool lists =
-            (span.listed && span.kind != ISO_SPAN_FREE) || span.kind == ISO_SPAN_HEAP;
+        const bool lists = span.listed && span.kind != ISO_SPAN_FREE;
         add_words(&words, fields + 8, 8, span.kind == ISO_SPAN_FREE || span.kind == ISO_SPAN_REST);
         add_words(&words, fields + 16, 16, !lists);
         const uint32_t count = iso_classes[span.klass].count;
