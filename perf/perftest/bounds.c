@@ -13,17 +13,6 @@
 #define SMALL ((size_t)1 << 20) /* what a large heap is compared with */
 #define CALLS 10000             /* of iso_progress in one sample */
 
-static double round_trip(pair_t *pair, iso_heap_t **heap_p)
-{
-    double start = table_now();
-    if (pair->first)
-        pair_send(pair, heap_p, 1, NULL, 0);
-    pair_receive(pair, heap_p, 1);
-    if (!pair->first)
-        pair_send(pair, heap_p, 1, NULL, 0);
-    return (table_now() - start) / 2;
-}
-
 /* A large heap in turns with a small one: where no bytes move the time is nearly the same. */
 void test_handover(pair_t *pair, const plan_t *plan, table_t *table)
 {
@@ -34,13 +23,14 @@ void test_handover(pair_t *pair, const plan_t *plan, table_t *table)
     series_open(&large, table, plan->iterations, 0);
     series_open(&small, table, plan->iterations, 0);
     series_open(&ratios, table, plan->iterations, 0);
-    series_add(&cold, round_trip(pair, &of_size), 1, false);
+    series_add(&cold, pair_round_trip(pair, &of_size, 1), 1, false);
     for (size_t i = 0; i < plan->warm_up; i++) {
-        round_trip(pair, &of_small);
-        round_trip(pair, &of_size);
+        pair_round_trip(pair, &of_small, 1);
+        pair_round_trip(pair, &of_size, 1);
     }
     for (size_t i = 0; i < plan->iterations; i++) {
-        double less = round_trip(pair, &of_small), more = round_trip(pair, &of_size);
+        double less = pair_round_trip(pair, &of_small, 1),
+               more = pair_round_trip(pair, &of_size, 1);
         series_add(&small, less, 1, false);
         series_add(&large, more, 1, false);
         series_add(&ratios, more / less, 1, false);

@@ -43,22 +43,10 @@ static size_t moved(const pair_t *pair, size_t size)
 
 /* ---- there and back ---- */
 
-/* Heaps that rank 0 has go to rank 1, all at once, and back; half of the time. */
-static double round_trip(pair_t *pair, iso_heap_t **heaps, size_t count)
-{
-    double start = table_now();
-    if (pair->first)
-        pair_send(pair, heaps, count, NULL, 0);
-    pair_receive(pair, heaps, count);
-    if (!pair->first)
-        pair_send(pair, heaps, count, NULL, 0);
-    return (table_now() - start) / 2;
-}
-
 static void warm_up(pair_t *pair, iso_heap_t **heaps, size_t count, size_t times)
 {
     while (times-- > 0)
-        round_trip(pair, heaps, count);
+        pair_round_trip(pair, heaps, count);
 }
 
 static void one_row(table_t *table, const char *stage, size_t bytes, double seconds,
@@ -83,13 +71,13 @@ void test_migrate_bw(pair_t *pair, const plan_t *plan, table_t *table)
         pair_fail("the list of heaps", ISO_ERR_NO_MEMORY);
     for (size_t i = 0; pair->first && i < count; i++)
         heaps[i] = load_new(pair, plan->size, plan->node_size);
-    double cold = round_trip(pair, heaps, count);
+    double cold = pair_round_trip(pair, heaps, count);
     one_row(table, "Cold", moved(pair, plan->size), cold, operations);
     warm_up(pair, heaps, count, (plan->warm_up + count - 1) / count);
     iso_stats(pair->job, &before);
     series_open(&series, table, waves, moved(pair, plan->size));
     for (size_t i = 0; i < waves; i++)
-        series_add(&series, round_trip(pair, heaps, count), operations, true);
+        series_add(&series, pair_round_trip(pair, heaps, count), operations, true);
     note_traffic(pair, table, &before);
     series_row(&series, "Final", true);
     series_close(&series);
@@ -280,7 +268,7 @@ void test_migrate_memcpy(pair_t *pair, const plan_t *plan, table_t *table)
     iso_heap_t *heap = pair->first ? load_new(pair, plan->size, plan->node_size) : NULL;
     void *from = pair->first ? memfd_map(plan->size) : NULL;
     void *to = pair->first ? memfd_map(plan->size) : NULL;
-    double cold = round_trip(pair, &heap, 1);
+    double cold = pair_round_trip(pair, &heap, 1);
     series_open(&times, table, plan->iterations, moved(pair, plan->size));
     series_open(&copies, table, plan->iterations, plan->size);
     series_open(&ratios, table, plan->iterations, 0);
@@ -290,7 +278,7 @@ void test_migrate_memcpy(pair_t *pair, const plan_t *plan, table_t *table)
         double start = table_now();
         if (from && to)
             memcpy(to, from, plan->size);
-        double copy = table_now() - start, time = round_trip(pair, &heap, 1);
+        double copy = table_now() - start, time = pair_round_trip(pair, &heap, 1);
         series_add(&copies, copy, 1, false);
         series_add(&times, time, 1, false);
         series_add(&ratios, copy / time, 1, false);
@@ -374,7 +362,7 @@ void test_migrate_frag(pair_t *pair, const plan_t *plan, table_t *table)
         pair_check(iso_heap_stats(heap, &heap_stats), "iso_heap_stats");
     }
     iso_stats(pair->job, &before);
-    double cold = round_trip(pair, &heap, 1);
+    double cold = pair_round_trip(pair, &heap, 1);
     iso_stats(pair->job, &after);
     uint64_t shipped = after.bytes_put - before.bytes_put;
     double most = 1.02 * (double)(live.count * page) + (double)(slack + live.slots * page);
@@ -383,7 +371,7 @@ void test_migrate_frag(pair_t *pair, const plan_t *plan, table_t *table)
     warm_up(pair, &heap, 1, plan->warm_up);
     series_open(&series, table, plan->iterations, moved(pair, table->bytes));
     for (size_t i = 0; i < plan->iterations; i++)
-        series_add(&series, round_trip(pair, &heap, 1), 1, true);
+        series_add(&series, pair_round_trip(pair, &heap, 1), 1, true);
     table_note(table, "live blocks         %12.2f MiB", (double)heap_stats.block_bytes / (1 << 20));
     table_note(table, "their pages         %12.2f MiB", (double)(live.count * page) / (1 << 20));
     table_note(table, "shipped             %12.2f MiB", (double)shipped / (1 << 20));

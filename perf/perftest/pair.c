@@ -115,6 +115,17 @@ void pair_receive(pair_t *pair, iso_heap_t **heaps, size_t count)
     take(pair, heaps, count);
 }
 
+double pair_round_trip(pair_t *pair, iso_heap_t **heaps, size_t count)
+{
+    double start = table_now();
+    if (pair->first)
+        pair_send(pair, heaps, count, NULL, 0);
+    pair_receive(pair, heaps, count);
+    if (!pair->first)
+        pair_send(pair, heaps, count, NULL, 0);
+    return (table_now() - start) / 2;
+}
+
 static void receive_token(pair_t *pair, void *theirs, size_t len, void (*turn)(void *arg),
                           void *arg)
 {

@@ -41,6 +41,8 @@ void pair_close(pair_t *pair);
 void pair_send(pair_t *pair, iso_heap_t **heaps, size_t count, const void *header, size_t len);
 /* Spins in progress until so many heaps have come, and takes them. */
 void pair_receive(pair_t *pair, iso_heap_t **heaps, size_t count);
+/* Heaps that rank 0 has go to rank 1, all at once, and back; half of the time, in seconds. */
+double pair_round_trip(pair_t *pair, iso_heap_t **heaps, size_t count);
 /* One turn of a wait: progress, and now and then a look whether the peer is still there. */
 void pair_turn(pair_t *pair);
 
