@@ -58,9 +58,8 @@ typedef enum iso_span_kind {
 /* Of one unit: two cache lines, the second of which is all that iso_free looks at for blocks of which there
  * are at most 256 in a unit. */
 typedef struct iso_span {
-    uint64_t bits
-        [ISO_SPAN_WORDS]; /* SMALL: its free bits, see iso_small_bits. Unit 0 has none: the slot's
-                                      own words are here */
+    /* SMALL: its free bits, see iso_small_bits. Unit 0 has none: the slot's own words are here. */
+    uint64_t bits[ISO_SPAN_WORDS];
     uint8_t kind;
     uint8_t klass;
     uint8_t units;  /* MEDIUM: of the block */
@@ -71,19 +70,20 @@ typedef struct iso_span {
                        SMALL: all. 0 in spans of other kinds: iso_free need not ask */
     union {
         uint32_t bytes; /* MEDIUM: usable size */
-        uint32_t
-            until; /* TINY, SMALL: 0 when as many blocks were freed, since the span was listed, as make
-                           another visit worth while; counted on from there */
+        /* TINY, SMALL: 0 when as many blocks were freed, since the span was listed, as make another
+         * visit worth while; counted on from there */
+        uint32_t until;
     };
-    uint16_t current; /* TINY: chunks that an iso_current_t is in; SMALL: bit 0, or none. They stay
-                          when their last block is freed. None while the heap is frozen */
-    uint16_t
-        populate; /* chunks that the OS was asked to map, of a TINY span from the unit's beginning,
-                          of a SMALL one from its end; only a hint, wrong after a migration at worst */
+    /* TINY: chunks that an iso_current_t is in; SMALL: bit 0, or none. They stay when their last block
+     * is freed. None while the heap is frozen. */
+    uint16_t current;
+    /* Chunks that the OS was asked to map, of a TINY span from the unit's beginning, of a SMALL one from
+     * its end; only a hint, wrong after a migration at worst. */
+    uint16_t populate;
     struct iso_span *next, *prev;
 } iso_span_t;
-#define ISO_SPAN_FIELDS \
-    offsetof(iso_span_t, kind) /* from here on all are of the span in unit 0, too */
+/* From here on all are of the span in unit 0, too. */
+#define ISO_SPAN_FIELDS offsetof(iso_span_t, kind)
 
 /* Free bits: 0 is a block in use, 1 a free one, or none: a number that no block has. So all is free where
  * all bits are set, and whoever frees what is no block finds it free already. */
@@ -91,17 +91,17 @@ typedef struct iso_slot {
     __extension__ union {
         __extension__ struct {
             uint64_t check;
-            uint64_t heap;       /* address of the heap */
-            uint64_t run_bytes;  /* usable size of the large block; else 0, as the two below */
-            uint32_t run_slots;  /* more than 0: a run; then only the fields up to `run_offset` mean
-                                   something */
+            uint64_t heap;      /* address of the heap */
+            uint64_t run_bytes; /* usable size of the large block; else 0, as the two below */
+            /* More than 0: a run; then only the fields up to `run_offset` mean something. */
+            uint32_t run_slots;
             uint32_t run_offset; /* of the block in the run */
             /* Mask; bit 0: the 60 KiB behind the header. Written by the heap's user, read by whatever
              * thread looks for pages to give back: units change hands under the job's lock, see
              * retain.h. */
             ISO_ATOMIC(uint32_t) free_units;
-            uint32_t
-                longest; /* adjacent free units but unit 0, or all: the list it is in; 0: in none */
+            /* Adjacent free units but unit 0, or all: the list it is in; 0: in none. */
+            uint32_t longest;
             struct iso_slot *next, *prev;
         };
         iso_span_t spans[ISO_UNITS_PER_SLOT];
