@@ -16,7 +16,7 @@ failed=0
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-launch() { timeout -k 5 "${limit:-100}" "$mpirun" "$@" </dev/null; }
+launch() { timeout -k 10 "${limit:-100}" "$mpirun" "$@" </dev/null; }
 
 fail() { # NAME STATUS OUTPUT
     printf 'FAILED: %s (status %s)\n%s\n' "$1" "$2" "$3"
@@ -105,10 +105,11 @@ hosts)
         echo "not tried: several hosts (this needs the right to make UTS namespaces)"
         exit 0
     fi
-    for ranks in 2 6; do
-        per_host=$((ranks / 2))
-        out=$(launch --mca plm_rsh_agent "$work/rsh" --host "first:$per_host,second:$per_host" -n $ranks \
-            "$bin/contents" graph 2>&1) || fail "$ranks ranks on two hosts" $? "$out"
+    for program in "2 contents graph" "6 contents graph" "3 lifecycle again" "4 guest iMfF" "4 guest MiFf"; do
+        read -ra program <<<"$program"
+        per_host=$(((program[0] + 1) / 2))
+        out=$(limit=50 launch --mca plm_rsh_agent "$work/rsh" --host "first:$per_host,second:$per_host" -n "${program[0]}" \
+            "$bin/${program[1]}" "${program[2]}" 2>&1) || fail "${program[*]}: ranks on two hosts" $? "$out"
     done
     ;;
 orphans)

@@ -24,7 +24,8 @@
 #define CARD "card" /* what a rank publishes */
 
 /* A process is one rank of one namespace: there is one link, which outlives its opens. */
-static iso_pmix_link_t the_link = {.lock = PTHREAD_MUTEX_INITIALIZER};
+static iso_pmix_link_t the_link = {.lock = PTHREAD_MUTEX_INITIALIZER,
+                                   .watch = {.claim_fd = -1, .bye_fd = -1, .pid_fd = -1}};
 
 static bool pmix_detect(void)
 {
@@ -217,7 +218,7 @@ static void pmix_close(void *ctx)
 
     if (link->pid != getpid()) /* a forked child: all that it could close is its parent's */
         return;
-    iso_pmix_unclaim(link);
+    iso_pmix_watch_leave(link);
     close_events(link);
 }
 
@@ -251,10 +252,10 @@ static iso_status_t start(iso_pmix_link_t *link)
         return status;
     status = iso_pmix_join(link);
     if (status != ISO_OK)
-        goto unclaim;
+        goto leave;
     status = open_events(link);
     if (status != ISO_OK)
-        goto unclaim;
+        goto leave;
     link->opens++;
     link->round = 0;
     pthread_mutex_lock(&link->lock);
@@ -266,8 +267,8 @@ static iso_status_t start(iso_pmix_link_t *link)
     if (status == ISO_OK)
         return ISO_OK;
     close_events(link);
-unclaim:
-    iso_pmix_unclaim(link);
+leave:
+    iso_pmix_watch_leave(link);
     return status;
 }
 

@@ -95,9 +95,13 @@ iso_status_t iso_pmix_claim(iso_pmix_link_t *link, uint32_t rank)
 {
     struct sockaddr_un name;
     socklen_t name_len = name_of(rank, &name);
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     iso_status_t status = ISO_ERR_SYSTEM;
+    int fd;
 
+    link->watch.fences = 0;
+    if (link->watch.claim_fd >= 0)
+        return ISO_OK;
+    fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0 || bind(fd, (struct sockaddr *)&name, name_len) != 0 || listen(fd, WATCHERS) != 0) {
         if (fd >= 0 && errno == EADDRINUSE)
             status = is_claimed(link, rank);
@@ -108,7 +112,7 @@ iso_status_t iso_pmix_claim(iso_pmix_link_t *link, uint32_t rank)
             close(fd);
         return status;
     }
-    link->watch = (iso_pmix_watch_t){.claim_fd = fd, .bye_fd = -1, .pid_fd = -1};
+    link->watch.claim_fd = fd;
     return ISO_OK;
 }
 
@@ -118,8 +122,11 @@ static void watch_end(iso_pmix_link_t *link)
 {
     iso_pmix_watch_t *watch = &link->watch;
 
-    if (watch->pid_fd >= 0)
-        close(watch->pid_fd); /* which takes it out of event_fd, too */
+    if (watch->pid_fd >= 0) {
+        epoll_ctl(link->event_fd, EPOLL_CTL_DEL, watch->pid_fd,
+                  NULL); /* a child may have it, too */
+        close(watch->pid_fd);
+    }
     if (watch->bye_fd >= 0)
         close(watch->bye_fd);
     watch->pid_fd = watch->bye_fd = -1;
@@ -138,7 +145,7 @@ static bool watch_rank(iso_pmix_link_t *link, uint32_t rank, bool leaving)
 {
     struct epoll_event event = {.events = EPOLLIN};
     iso_pmix_watch_t *watch = &link->watch;
-    struct ucred peer;
+    struct ucred peer = {0};
     uint64_t network = 0;
     size_t len = sizeof network;
 
@@ -152,8 +159,11 @@ static bool watch_rank(iso_pmix_link_t *link, uint32_t rank, bool leaving)
         return false;
     }
     watch->rank = rank;
-    if (peer.uid == geteuid()) /* anybody may take a name */
+    if (peer.uid == geteuid()) { /* anybody may take a name */
         watch->pid_fd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
+        if (watch->pid_fd < 0 && errno == ESRCH && !leaving)
+            has_died(link, rank); /* a child of it keeps the name */
+    }
     if (watch->pid_fd >= 0 && epoll_ctl(link->event_fd, EPOLL_CTL_ADD, watch->pid_fd, &event) == 0)
         return true;
     watch_end(link);
@@ -205,7 +215,7 @@ void iso_pmix_watch_look(iso_pmix_link_t *link)
     watch_next(link, rank, left);
 }
 
-void iso_pmix_unclaim(iso_pmix_link_t *link)
+void iso_pmix_watch_leave(iso_pmix_link_t *link)
 {
     iso_pmix_watch_t *watch = &link->watch;
     const char bye = 0;
@@ -219,6 +229,4 @@ void iso_pmix_unclaim(iso_pmix_link_t *link)
         send(fd, &bye, sizeof bye, MSG_NOSIGNAL | MSG_DONTWAIT);
         close(fd);
     }
-    close(watch->claim_fd);
-    watch->claim_fd = -1;
 }

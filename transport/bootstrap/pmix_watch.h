@@ -13,11 +13,11 @@
 
 #include "pmix_link.h"
 
-/* Makes this process the one that speaks for the rank, before it says anything to the launcher.
- * ISO_ERR_BUSY: another one does. Logged. */
+/* Makes this process the one that speaks for the rank, until it ends, and before it says anything to the
+ * launcher. ISO_ERR_BUSY: another one does. Logged. */
 iso_status_t iso_pmix_claim(iso_pmix_link_t *link, uint32_t rank);
 /* Tells the watchers that this rank leaves in order, and ends the watch. */
-void iso_pmix_unclaim(iso_pmix_link_t *link);
+void iso_pmix_watch_leave(iso_pmix_link_t *link);
 
 /* Puts what others need to watch this rank. Logged. */
 iso_status_t iso_pmix_watch_offer(iso_pmix_link_t *link);
