@@ -385,11 +385,11 @@ static void come_from(iso_span_t *span, unsigned at, char *area, uint64_t *words
 {
     const iso_class_t *class = &iso_classes[span->klass];
     span->current |= (uint16_t)(1u << at);
-    *current = (iso_current_t){.word = &words[i],
-                               .base = area + iso_class_offset(class, (size_t)i * 64),
-                               .blocks = blocks,
-                               .step = -(int32_t) class->size,
-                               .unit = (uint32_t)((uintptr_t)area >> ISO_UNIT_SHIFT)};
+    current->word = &words[i];
+    current->base = area + iso_class_offset(class, (size_t)i * 64);
+    current->blocks = blocks;
+    current->step = -(int32_t) class->size;
+    current->unit = (uint32_t)((uintptr_t)area >> ISO_UNIT_SHIFT);
 }
 
 static void check_bits(const iso_heap_t *heap, const uint64_t *word, uint64_t blocks)
