@@ -13,7 +13,7 @@ foreach(tls tcp,self posix,cma,self)
         ENV ${private})
     foreach(retain 0 512K 256M)
         iso_ranks_test(NAME "pingpong, retain ${retain}${over}" RANKS 2 PROGRAM contents
-            ARGS pingpong TIMEOUT 180 LABELS ucx ENV ${private} ISO_RETAIN=${retain})
+            ARGS pingpong TIMEOUT 300 LABELS ucx ENV ${private} ISO_RETAIN=${retain})
     endforeach()
     iso_ranks_test(NAME "slots come home${over}" RANKS 2 PROGRAM contents ARGS come_home TIMEOUT 180
         LABELS ucx ENV ${private} ISO_SPACE_SIZE=256M)

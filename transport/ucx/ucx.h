@@ -77,6 +77,8 @@ struct iso_endpoint {
     unsigned am_id;   /* of messages, there */
     ucp_ep_h ucp;     /* NULL: closed, after a failure */
     bool told;        /* how puts go to this peer has been logged */
+    bool unclosed;    /* counted in tp->unclosed */
+    bool wired;       /* something of ours has gone to the peer: UCX has settled the lanes */
     ucs_status_t why; /* UCX failed; UCS_OK: it has not */
     unsigned puts, sends;
     struct ux_op *ops; /* under way */
@@ -100,6 +102,7 @@ typedef struct ux_op {
     iso_completion_t *completion; /* NULL for a message */
     ux_op_kind_t kind;
     bool closing;        /* counted in tp->closing */
+    bool ended;          /* UCX has called back, and status is set */
     ucs_status_t status; /* once UCX has called back */
 } ux_op_t;
 
@@ -131,7 +134,7 @@ typedef struct ux_devices {
     bool rdma;        /* a device writes to user memory at the peer, whose CPU does nothing */
     bool pins;        /* registration pins pages */
     bool beyond_host; /* something leads to other hosts */
-    bool posix, sysv, tcp, ib;
+    bool posix, sysv, tcp, ib, ud_verbs, ud_mlx5;
     char names[256]; /* of the transports, blanks between, for people */
 } ux_devices_t;
 
@@ -170,6 +173,7 @@ struct iso_transport {
     uint64_t look_at;    /* coarse ms at which watch_fd is asked again */
     uint64_t busy_until; /* coarse ms up to which UCX is believed that it is busy */
     uint32_t undecided;  /* peers in state UX_PEER_FAILED, or with death_due */
+    unsigned unclosed;   /* endpoints that must not be closed, see ux_ep.c: nor may the worker be */
     uint64_t dropped;    /* messages that were none of this job's */
 
     ux_peer_t *peers;

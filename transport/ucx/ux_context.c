@@ -26,7 +26,9 @@ enum {
     OF_POSIX = 2,
     OF_SYSV = 4,
     OF_TCP = 8,
-    OF_IB = 16
+    OF_IB = 16,
+    OF_UD_VERBS = 32,
+    OF_UD_MLX5 = 64
 };
 
 static const struct {
@@ -44,6 +46,9 @@ static const struct {
     {"TCP_KEEPIDLE", NAME("TCP_KEEPIDLE", "KEEPIDLE"), "inf", OF_TCP},
     /* What is deregistered is unpinned: a cache would keep it, and a limit could not be kept. */
     {"IB_REG_METHODS", NAME("IB_REG_METHODS", "REG_METHODS"), "direct", OF_IB},
+    /* Where only the wire-up goes over ud, UCX does not get over its failure (see ux_ep.c). */
+    {"UD_VERBS_TIMEOUT", NAME("UD_VERBS_TIMEOUT", "UD_TIMEOUT"), "60m", OF_UD_VERBS},
+    {"UD_MLX5_TIMEOUT", NAME("UD_MLX5_TIMEOUT", "UD_TIMEOUT"), "60m", OF_UD_MLX5},
     /* What comes first from a peer is looked for in progress, not by UCX's own thread some time. */
     {"ADAPTIVE_PROGRESS", "ADAPTIVE_PROGRESS", "n", OF_UCP},
 };
@@ -59,7 +64,8 @@ static bool user_has(const char *name)
 static unsigned parts_of(const ux_devices_t *devices)
 {
     return OF_UCP | (devices->posix ? OF_POSIX : 0) | (devices->sysv ? OF_SYSV : 0) |
-           (devices->tcp ? OF_TCP : 0) | (devices->ib ? OF_IB : 0);
+           (devices->tcp ? OF_TCP : 0) | (devices->ib ? OF_IB : 0) |
+           (devices->ud_verbs ? OF_UD_VERBS : 0) | (devices->ud_mlx5 ? OF_UD_MLX5 : 0);
 }
 
 /* UCX's settings, with ours of these parts. */
@@ -215,8 +221,8 @@ void ux_context_close(iso_transport_t *tp)
 
     if (tp->shares_worker)
         ucp_worker_set_am_recv_handler(tp->worker, &none);
-    else
+    else if (tp->unclosed == 0)
         ucp_worker_destroy(tp->worker);
-    if (!tp->shares_context)
+    if (!tp->shares_context && tp->unclosed == 0)
         ucp_cleanup(tp->context);
 }

@@ -224,6 +224,29 @@ unwatch:
 
 /* ---- ends ------------------------------------------------------------------------------------ */
 
+#define WIRE_UP_MS 500
+
+/* UCX 1.13, built with its assertions as Debian's is, ends the process that closes an endpoint by force
+ * while a message of its wire-up still waits to be sent over ud, as it does to a peer that is gone. So it is given
+ * time; false: the endpoint must stay. */
+static bool may_close(iso_endpoint_t *ep)
+{
+    iso_transport_t *tp = ep->tp;
+    iso_completion_t nobody = {NULL};
+    const uint64_t until = ux_now_ms() + WIRE_UP_MS;
+
+    if (!tp->devices.ib || ep->wired || ep->why != UCS_OK)
+        return true;
+    /* ends when the lanes are there */
+    if (ux_flush(ep, &nobody) == ISO_INPROGRESS)
+        ep->ops->completion = NULL;
+    while (!ep->wired && ep->why == UCS_OK && ux_now_ms() < until) {
+        ucp_worker_progress(tp->worker);
+        ux_ops_take(tp);
+    }
+    return ep->wired || ep->why != UCS_OK;
+}
+
 static void close_ucp(iso_endpoint_t *ep)
 {
     const ucp_request_param_t param = {.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS,
@@ -231,6 +254,16 @@ static void close_ucp(iso_endpoint_t *ep)
 
     if (ep->ucp == NULL)
         return;
+    if (!may_close(ep)) {
+        ux_log(ep->tp, ISO_LOG_INFO,
+               "UCX has not reached rank %u yet: what it has for that stays until the process ends",
+               ep->peer->rank);
+        ep->unclosed = true;
+        ep->why = UCS_ERR_CANCELED; /* it is not asked about any more */
+        ep->tp->unclosed++;
+        ep->ucp = NULL;
+        return;
+    }
     ux_ops_closing(ep);
     const ucs_status_ptr_t request = ucp_ep_close_nbx(ep->ucp, &param);
     if (UCS_PTR_IS_PTR(request))
@@ -261,7 +294,8 @@ void ux_disconnect(iso_endpoint_t *ep)
     ux_ops_forget(ep);
     ep->peer->ep = NULL;
     tp->endpoints--;
-    free(ep);
+    if (!ep->unclosed) /* else UCX still knows it */
+        free(ep);
 }
 
 iso_status_t ux_ep_usable(const iso_endpoint_t *ep)

@@ -58,6 +58,8 @@ static void read_line(ux_devices_t *devices, const char *line, bool pins[MDS_MAX
         devices->posix = devices->posix || strcmp(name, "posix") == 0;
         devices->sysv = devices->sysv || strcmp(name, "sysv") == 0;
         devices->tcp = devices->tcp || strcmp(name, "tcp") == 0;
+        devices->ud_verbs = devices->ud_verbs || strcmp(name, "ud_verbs") == 0;
+        devices->ud_mlx5 = devices->ud_mlx5 || strcmp(name, "ud_mlx5") == 0;
         devices->ib = devices->ib || among(name, ib_transports);
         add_name(devices, name, of);
     }

@@ -101,8 +101,8 @@ static void ux_close(iso_transport_t *tp)
     const bool quiet = ux_ops_quiesce(tp);
     ux_events_close(tp);
     ux_context_close(tp); /* a worker of our own calls nobody back from here on */
-    if (tp->shares_worker && !quiet)
-        return; /* the program's does: what it will write to stays */
+    if (tp->unclosed > 0 || (tp->shares_worker && !quiet))
+        return; /* UCX may still write here */
     ux_inbox_close(tp);
     ux_ops_free(tp);
     ux_peers_close(tp);

@@ -82,6 +82,8 @@ iso_status_t ux_op_started(ux_op_t *op, ucs_status_ptr_t request)
 {
     if (UCS_PTR_IS_PTR(request))
         return ISO_INPROGRESS; /* it may have ended already, if another thread progresses the worker */
+    if (request == NULL && op->kind != UX_OP_FLUSH) /* there may be nothing to flush */
+        op->ep->wired = true;
     put_back(op);
     return ux_status(UCS_PTR_STATUS(request));
 }
@@ -172,6 +174,9 @@ void ux_ops_take(iso_transport_t *tp)
     for (ux_op_t *op = *last; op != NULL; op = op->queue) {
         tp->closing -= op->closing;
         op->closing = false;
+        op->ended = true;
+        if (op->ep != NULL && op->status == UCS_OK)
+            op->ep->wired = true;
     }
 }
 
