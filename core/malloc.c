@@ -77,12 +77,18 @@ static unsigned class_with_gap(size_t size, size_t alignment)
     return klass;
 }
 
-/* size is at most ISO_MEDIUM_MAX. All but blocks of a whole slot are aligned to a unit. */
-static void *malloc_medium(iso_heap_t *heap, size_t size)
+/* size is at most ISO_MEDIUM_MAX. All but blocks of a whole slot are aligned to a unit. With room behind it to
+ * grow to `capacity`, where there is such a place. */
+static void *malloc_medium(iso_heap_t *heap, size_t size, size_t capacity)
 {
     size_t bytes = (size + 15) & ~(size_t)15;
     unsigned unit, count = (unsigned)((bytes + ISO_UNIT_SIZE - 1) >> ISO_UNIT_SHIFT);
-    iso_slot_t *slot = iso_span_units_take(heap, count, false, &unit);
+    size_t room = (capacity + ISO_UNIT_SIZE - 1) >> ISO_UNIT_SHIFT;
+    if (room < count || count == ISO_UNITS_PER_SLOT)
+        room = count;
+    else if (room >= ISO_UNITS_PER_SLOT)
+        room = ISO_UNITS_PER_SLOT - 1;
+    iso_slot_t *slot = iso_span_units_take(heap, count, (unsigned)room, false, &unit);
     if (!slot)
         return no_room();
     uint32_t mask = (uint32_t)((UINT64_C(1) << (unit + count)) - (UINT64_C(1) << unit));
@@ -121,7 +127,7 @@ static void *malloc_large(iso_heap_t *heap, size_t size, size_t capacity, bool a
 }
 
 /* Blocks that are of no class, which are aligned to ISO_CHUNK_SIZE in any case. Large ones have room to
- * grow to `capacity`. */
+ * grow to `capacity`, medium ones where there is. */
 static void *malloc_unclassed(iso_heap_t *heap, size_t size, size_t capacity, size_t alignment)
 {
     iso_shared_t *shared = enter(heap);
@@ -131,7 +137,7 @@ static void *malloc_unclassed(iso_heap_t *heap, size_t size, size_t capacity, si
         medium = alignment <= ISO_UNIT_SIZE ? (ISO_UNITS_PER_SLOT - 1) * ISO_UNIT_SIZE : 0;
     void *block = NULL;
     if (size <= medium)
-        block = malloc_medium(heap, size);
+        block = malloc_medium(heap, size, capacity);
     else if (size <= PTRDIFF_MAX)
         block = malloc_large(heap, size, capacity, aligned);
     else
@@ -294,10 +300,11 @@ void *iso_realloc(iso_heap_t *heap, void *ptr, size_t size)
     if (done)
         return ptr;
     size_t keep = size < block.size ? size : block.size;
-    /* a large block that grows gets room to grow into: addresses, not memory */
-    void *moved = size > ISO_MEDIUM_MAX && size > block.size && !iso_poison_active
-                      ? malloc_big(block.heap, size, size + size / 2, 1)
-                      : NULL;
+    /* a block that grows gets room to grow into: addresses, not memory */
+    void *moved =
+        size > ISO_CLASS_MAX && size > block.size && !iso_poison_active
+            ? malloc_big(block.heap, size, size > ISO_MEDIUM_MAX ? size + size / 2 : 2 * size, 1)
+            : NULL;
     if (!moved) /* not wanted, or no room for that */
         moved = iso_malloc(block.heap, size);
     if (!moved)

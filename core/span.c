@@ -165,18 +165,22 @@ static iso_slot_t *grow(iso_heap_t *heap)
     return slot;
 }
 
-iso_slot_t *iso_span_units_take(iso_heap_t *heap, unsigned count, bool any, unsigned *first_p)
+iso_slot_t *iso_span_units_take(iso_heap_t *heap, unsigned count, unsigned room, bool any,
+                                unsigned *first_p)
 {
     uint64_t lists = heap->lists & ~((UINT64_C(1) << count) - 1);
+    uint64_t roomy = lists & ~((UINT64_C(1) << room) - 1);
     if (lists >> ISO_UNITS_PER_SLOT > 1)
         iso_span_damaged(heap, &heap->lists, "which lists of slots are empty");
+    if (roomy)
+        lists = roomy;
     iso_slot_t *slot =
         lists ? iso_span_slot(heap, heap->slots[__builtin_ctzll(lists)]) : grow(heap);
     if (!slot)
         return NULL;
     uint32_t free = free_units(slot);
     bool from_0 = count == ISO_UNITS_PER_SLOT || (any && free & 1);
-    unsigned first = from_0 ? 0 : find_run(free & ~1u, count);
+    unsigned first = from_0 ? 0 : find_run(free & ~1u, roomy ? room : count);
     if (first + count > ISO_UNITS_PER_SLOT)
         iso_span_damaged(heap, slot, "a slot has less free units than its list says");
     set_free_units(slot, free & ~unit_mask(first, count));
@@ -321,7 +325,7 @@ void iso_span_reset(iso_span_t *span, iso_span_kind_t kind, unsigned klass)
 static iso_span_t *span_new(iso_heap_t *heap, unsigned klass)
 {
     unsigned unit;
-    iso_slot_t *slot = iso_span_units_take(heap, 1, iso_class_is_tiny(klass), &unit);
+    iso_slot_t *slot = iso_span_units_take(heap, 1, 1, iso_class_is_tiny(klass), &unit);
     if (!slot)
         return NULL;
     iso_span_t *span = &slot->spans[unit];

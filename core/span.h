@@ -29,10 +29,11 @@ unsigned iso_span_longest(const iso_slot_t *slot);
 /* Makes the heap's new, raw slot usable: all units free; those in `warm` are resident. */
 void iso_span_slot_init(iso_heap_t *heap, iso_slot_t *slot, uint32_t warm);
 
-/* `count` adjacent units, in the fullest slot that has them, growing the heap if none has. Unit 0, which
- * lacks the header's page, is only given for a whole slot, or as one unit if `any` will do. NULL: no
- * room in the space. */
-iso_slot_t *iso_span_units_take(iso_heap_t *heap, unsigned count, bool any, unsigned *first_p);
+/* `count` adjacent units, in the fullest slot that has them, with as many free ones behind them as make
+ * `room` if there is such a place, growing the heap if there is none at all. Unit 0, which lacks the header's
+ * page, is only given for a whole slot, or as one unit if `any` will do. NULL: no room in the space. */
+iso_slot_t *iso_span_units_take(iso_heap_t *heap, unsigned count, unsigned room, bool any,
+                                unsigned *first_p);
 /* Gives units back, and the slot if that was all of it (one empty slot is kept). */
 void iso_span_units_give(iso_heap_t *heap, iso_slot_t *slot, unsigned first, unsigned count);
 /* Takes the units behind a medium block as well, if they are free. */

@@ -607,6 +607,20 @@ TEST_CASE("misuse ends with a message that names address, heap and cause", "[all
     CHECK(destroyed.says("no heap at this rank"));
 }
 
+TEST_CASE("a medium block that grows is put where it can go on growing", "[allocator]")
+{
+    Job job(256u << 20, 0, false);
+    iso_heap_t *heap = job.heap();
+    void *hole = iso_malloc(heap, 2 * ISO_UNIT_SIZE), *behind = iso_malloc(heap, ISO_UNIT_SIZE);
+    REQUIRE(behind == static_cast<char *>(hole) + 2 * ISO_UNIT_SIZE);
+    void *vector = iso_malloc(heap, 1000);
+    iso_free(hole);
+    void *grown = iso_realloc(heap, vector, 2 * ISO_UNIT_SIZE); // would fit into the hole, just so
+    CHECK(grown != hole);
+    CHECK(iso_realloc(heap, grown, 4 * ISO_UNIT_SIZE) == grown);
+    CHECK(iso_malloc(heap, 2 * ISO_UNIT_SIZE) == hole); // what does not grow goes there
+}
+
 TEST_CASE("a flag that is unknown is refused", "[allocator]")
 {
     const ScopedEnv quiet("ISO_LOG_LEVEL", "error");
