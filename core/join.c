@@ -214,13 +214,16 @@ static iso_status_t meet(iso_job_t *job, iso_status_t so_far, hello_t *total_p, 
 /* Transports that `auto` prefers between nodes, the best first. */
 static const char *const network_transports[] = {"ucx", "ofi"};
 
-static const char *choose_transport(const iso_job_t *job)
+/* `auto`: what is best between hosts; loopback between pretended nodes of one, where a peer's death may not
+ * even cost what it was putting. */
+static const char *choose_transport(const iso_job_t *job, bool other_hosts)
 {
     if (strcmp(job->params.transport, "auto") != 0)
         return job->params.transport;
     if (job->params.transport_shared)
         return job->params.transport_shared->transport;
-    for (size_t i = 0; i < sizeof network_transports / sizeof *network_transports; i++)
+    for (size_t i = 0; other_hosts && i < sizeof network_transports / sizeof *network_transports;
+         i++)
         if (iso_module_present(&job->params, network_transports[i]))
             return network_transports[i];
     return "loopback";
@@ -228,7 +231,7 @@ static const char *choose_transport(const iso_job_t *job)
 
 static iso_status_t open_links(iso_job_t *job, bool other_hosts)
 {
-    const char *name = choose_transport(job);
+    const char *name = choose_transport(job, other_hosts);
     const iso_transport_shared_t *shared = job->params.transport_shared;
     bool beyond = job->node.rank_count < job->size;
     iso_status_t status = ISO_OK;
