@@ -214,8 +214,8 @@ static iso_status_t meet(iso_job_t *job, iso_status_t so_far, hello_t *total_p, 
 /* Transports that `auto` prefers between nodes, the best first. */
 static const char *const network_transports[] = {"ucx", "ofi"};
 
-/* `auto`: what is best between hosts; loopback between pretended nodes of one, where a peer's death may not
- * even cost what it was putting. */
+/* `auto`: the first network transport that is there, if ranks are on several hosts. Pretended nodes of one host
+ * have loopback, which needs no network and comes through the death of a peer at any moment. */
 static const char *choose_transport(const iso_job_t *job, bool other_hosts)
 {
     if (strcmp(job->params.transport, "auto") != 0)
