@@ -37,9 +37,21 @@ static const char in_block[] = "the address is not the start of a block, but ins
                                "the heap's metadata";
 static const char freed[] = "the block is free already (double free, or use after free)";
 
+/* `before`: bits before those of the blocks. */
+static void find_bit(iso_block_t *block, const void *ptr, size_t before, const char *what)
+{
+    unsigned klass = block->span->klass;
+    uint64_t number;
+    if (!iso_class_number(klass, (uintptr_t)ptr, &number) ||
+        (number >> 32) - before >= iso_classes[klass].count)
+        no_block(block->heap, ptr, what, in_block);
+    block->word = iso_block_word(klass, (uintptr_t)ptr, number);
+    block->bit = iso_block_bit(number);
+    block->size = iso_classes[klass].size;
+}
+
 static void find_tiny(iso_block_t *block, const void *ptr, const char *what)
 {
-    const iso_class_t *class = &iso_classes[block->span->klass];
     iso_chunk_t *chunk = iso_chunk_of(ptr);
     if (!iso_class_is_tiny(block->span->klass))
         iso_span_damaged(block->heap, block->span, "a span's class");
@@ -47,26 +59,17 @@ static void find_tiny(iso_block_t *block, const void *ptr, const char *what)
         no_block(block->heap, ptr, what, in_block);
     if (!(block->span->live >> iso_chunk_number(chunk) & 1))
         no_block(block->heap, ptr, what, freed);
-    iso_check(block->heap, chunk);
-    uint32_t index;
-    if (!iso_class_index(class, ptr, &index) || index >= class->count)
-        no_block(block->heap, ptr, what, in_block);
-    block->word = &chunk->bits[index / 64];
-    block->bit = UINT64_C(1) << index % 64;
-    block->size = class->size;
+    iso_check_chunk(block->heap, block->span, chunk);
+    find_bit(block, ptr, 8 * offsetof(iso_chunk_t, bits), what);
 }
 
 static void find_small(iso_block_t *block, const void *ptr, const char *what)
 {
-    const iso_class_t *class = &iso_classes[block->span->klass];
     if (!iso_class_is_small(block->span->klass))
         iso_span_damaged(block->heap, block->span, "a span's class");
-    uint32_t index;
-    if (!iso_class_index(class, ptr, &index) || index >= class->count)
-        no_block(block->heap, ptr, what, in_block);
-    block->word = &iso_small_bits(block->span)[index / 64];
-    block->bit = UINT64_C(1) << index % 64;
-    block->size = class->size;
+    if (block->span->key != ISO_CHECK_KEY)
+        iso_span_damaged(block->heap, block->span, "a span's key");
+    find_bit(block, ptr, 8 * ISO_SMALL_BITS(iso_classes[block->span->klass].size), what);
 }
 
 static void find_large(iso_block_t *block, uint32_t distance, const void *ptr, const char *what)

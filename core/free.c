@@ -2,6 +2,7 @@
  * free.c - blocks: giving them back, and what else is asked by address.
  */
 #include "core/block.h"
+#include "core/direct.h"
 #include "core/hold.h"
 #include "core/job.h"
 #include "core/poison.h"
@@ -17,7 +18,7 @@ static __attribute__((noinline)) void after_free(const void *ptr)
     iso_heap_t *heap = (iso_heap_t *)(uintptr_t)slot->heap;
     iso_span_t *span = &slot->spans[iso_unit_of(ptr)];
     uint32_t count = iso_classes[span->klass].count;
-    const iso_chunk_t *chunk = iso_chunk_of(ptr);
+    iso_chunk_t *chunk = iso_chunk_of(ptr);
     if (span->until == 0)
         iso_span_has_room(heap, span);
     if (span->kind == ISO_SPAN_TINY) {
@@ -40,6 +41,8 @@ static __attribute__((noinline)) void free_checked(void *ptr)
         block.slot->check = 0; /* a stale pointer to it finds no slot */
         iso_hold_shrink(iso_hold_find(NULL, block.heap), (char *)block.slot, block.slot->run_slots);
     } else if (block.word) {
+        if (!shared && !iso_poison_active)
+            iso_direct_set(block.slot);
         *block.word |= block.bit;
         block.span->until--;
         after_free(ptr);
@@ -49,41 +52,46 @@ static __attribute__((noinline)) void free_checked(void *ptr)
     iso_shared_leave(shared);
 }
 
-/* The owner's path down to the first after_free. It looks at what iso_block_find looks at, but for
- * the slot's links to its heap, and leaves whatever is not as it should be to free_checked: a span that is
- * neither TINY nor SMALL, too, since such a one has no chunk that is live. TINY and SMALL are not told
- * apart by a branch: which of them the next block is cannot be foretold. All calls are the last thing
- * that is done, so that no register has to be saved. What matters is the number of instructions: the
- * fewer they are, the more of the program's own loads are under way at once. */
+/* The owner's path down to the first after_free. It looks at what iso_block_find looks at, but for the slot's
+ * links to its heap and half of each check word, and leaves whatever is not as it should be to free_checked. TINY
+ * and SMALL are not told apart by a branch: which of them the next block is cannot be foretold. All calls
+ * are the last thing that is done, so that no register has to be saved. What matters is the number of
+ * instructions: the fewer they are, the more of the program's own loads are under way at once. */
 void iso_free(void *ptr)
 {
-    const iso_job_row_t *row = &iso_job_table[0];
-    uintptr_t from_base = (uintptr_t)ptr - row->base;
-    if (!LIKELY(from_base < atomic_load_explicit(&row->size, memory_order_acquire)) ||
-        !LIKELY(atomic_load_explicit(&row->direct[from_base >> ISO_SLOT_SHIFT],
-                                     memory_order_relaxed))) {
-        free_checked(
-            ptr); /* no heap's, in a large block, of a shared heap, or of one that leaves */
+    uintptr_t address = (uintptr_t)ptr;
+    if (!LIKELY(iso_direct_is(ptr))) {
+        free_checked(ptr); /* no heap's, in a large block, of a shared heap, or of one that leaves; or its
+                              slot has not been freed into for a while */
         return;
     }
-    iso_span_t *span = &iso_slot_of(ptr)->spans[iso_unit_of(ptr)];
-    const iso_class_t *class = &iso_classes[span->klass];
-    uint32_t index;
-    if (!LIKELY(iso_class_index(class, ptr, &index)) ||
-        !LIKELY((unsigned)span->live >> iso_chunk_number(ptr) & 1)) {
+    /* the address of the slot's last byte is known already */
+    uintptr_t slot = (address | ISO_SLOT_MASK) - ISO_SLOT_MASK;
+    iso_span_t *span = (iso_span_t *)(slot + iso_span_offset(address));
+    unsigned klass = span->klass;
+    uint64_t number;
+    if (!LIKELY(iso_class_number(klass, address, &number))) {
         free_checked(ptr);
         return;
     }
-    uint64_t *word = &iso_class_words(class, ptr)[index / 64];
-    uint64_t free = *word, bit = UINT64_C(1) << index % 64;
-    /* both tests in one: a bit that is set already, a check word that is not what it was */
-    if (!LIKELY(((free & bit) | iso_check_difference(iso_class_base(class, ptr))) == 0)) {
+    const uint64_t *check = (const uint64_t *)(address & iso_class_ways.base[klass]);
+    if (!LIKELY(((uint32_t)*check ^ (uint32_t)(uintptr_t)check) == span->key)) {
+        free_checked(ptr);
+        return;
+    }
+    uint64_t *word = iso_block_word(klass, address, number);
+    uint64_t free = *word, bit = iso_block_bit(number);
+    if (!LIKELY(!(free & bit))) {
         free_checked(ptr);
         return;
     }
     free |= bit;
     *word = free;
-    if (--span->until == 0 || free == UINT64_MAX)
+    if (!LIKELY(--span->until)) {
+        after_free(ptr);
+        return;
+    }
+    if (!LIKELY(free != UINT64_MAX))
         after_free(ptr);
 }
 

@@ -37,8 +37,11 @@ static uint64_t compute_digest(void)
         offsetof(struct iso_heap, slots),
         offsetof(iso_slot_t, spans),
         offsetof(iso_span_t, bits),
+        offsetof(iso_span_t, keyed),
         offsetof(iso_span_t, next),
         offsetof(iso_span_t, populate),
+        offsetof(iso_span_t, key),
+        sizeof(iso_current_t),
         ISO_HEAP_MAGIC,
         ISO_HEAP_MAGIC_SHARED,
         ISO_CHECK_KEY,
@@ -77,8 +80,19 @@ static void open_heap(iso_hold_t *hold)
     set_magic(heap, shared ? ISO_HEAP_MAGIC_SHARED : ISO_HEAP_MAGIC);
     if (shared)
         iso_shared_open(shared, heap);
-    else
-        iso_hold_direct(hold, true);
+}
+
+/* For the keys of a heap's spans, another one for each heap of the job: a mixing of bits as in SplitMix64
+ * (Steele, Lea, Flood). */
+static uint64_t seed(iso_job_t *job)
+{
+    iso_job_lock(job);
+    uint64_t bits = ((uint64_t)job->rank << 40) + ++job->heaps_made, cookie;
+    iso_job_unlock(job);
+    memcpy(&cookie, job->cookie, sizeof cookie);
+    bits = (bits ^ bits >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    bits = (bits ^ bits >> 27) * UINT64_C(0x94d049bb133111eb);
+    return bits ^ bits >> 31 ^ cookie;
 }
 
 iso_status_t iso_heap_create_flags(iso_job_t *job, uint32_t flags, iso_heap_t **heap_p)
@@ -99,6 +113,7 @@ iso_status_t iso_heap_create_flags(iso_job_t *job, uint32_t flags, iso_heap_t **
     memset(heap, 0, sizeof *heap);
     heap->layout = iso_heap_layout_digest();
     heap->flags = flags;
+    heap->keys = seed(job);
     for (unsigned klass = 0; klass < ISO_CLASS_COUNT; klass++)
         heap->current[klass] = iso_current_none(heap);
     iso_span_slot_init(heap, (iso_slot_t *)address, warm);
@@ -181,7 +196,7 @@ void iso_heap_freeze(iso_hold_t *hold)
     iso_heap_verify_header(hold);
     if (shared)
         iso_shared_close(shared);
-    iso_hold_direct(hold, false);
+    iso_hold_undirect(hold);
     iso_span_retire(heap, shared ? shared->current : heap->current);
     set_magic(heap, ISO_HEAP_MAGIC_FROZEN);
     iso_poison_heap_open(hold);

@@ -16,8 +16,9 @@
  *   run            several slots for one large block, behind one header
  *
  * Every 4 KiB that begin with metadata, tiny chunks and slot headers, begin with a check word, which
- * follows from its address: what runs over the end of the block before must write it first. Whoever
- * uses the metadata behind it compares (iso_check_holds).
+ * follows from its address, and of a chunk from its span's key: what runs over the end of the block before
+ * must write it first, and what a page holds that is no chunk any more, or never was, has none. Whoever
+ * uses the metadata behind it compares (iso_check_holds, iso_chunk_holds).
  */
 #ifndef ISO_CORE_HEAP_LAYOUT_H
 #define ISO_CORE_HEAP_LAYOUT_H
@@ -36,6 +37,7 @@ extern "C" {
 #define ISO_CHUNKS_PER_SLOT 512
 #define ISO_SLOT_HEADER ISO_CHUNK_SIZE
 #define ISO_MEDIUM_MAX (ISO_SLOT_SIZE - ISO_SLOT_HEADER)
+#define ISO_SPAN_SHIFT 7
 #define ISO_SPAN_WORDS 12 /* enough for blocks of 96 bytes */
 
 /* Magic numbers: a heap whose memory is anything else is not one. */
@@ -43,43 +45,55 @@ extern "C" {
 #define ISO_HEAP_MAGIC_SHARED UINT64_C(0x72616873696f7331) /* in use, under its lock: shared.h */
 #define ISO_HEAP_MAGIC_FROZEN UINT64_C(0x6e7a7266696f7331) /* migrating, or a copy left behind */
 
-/* A check word is its own address with these bits changed. The lowest byte of it, which an overflow
- * writes first, is neither 0 nor text; a constant of 32 signed bits is part of an instruction. */
-#define ISO_CHECK_KEY ((uint64_t)INT64_C(-0x5c163a09)) /* 0xffffffffa3e9c5f7 */
+/* A check word is its own address with the bits of a key changed: of this one, but for chunks, whose span has
+ * one of its own. The lowest byte of it, which an overflow writes first, is neither 0 nor text. */
+#define ISO_CHECK_KEY 0xa3e9c5f7u
 
 typedef enum iso_span_kind {
     ISO_SPAN_FREE = 0, /* of a unit that no span uses; all else in the span is meaningless */
     ISO_SPAN_TINY,
     ISO_SPAN_SMALL,
     ISO_SPAN_MEDIUM, /* first unit of a medium block */
-    ISO_SPAN_REST    /* another unit of it; klass: distance to its first */
+    ISO_SPAN_REST    /* another unit of it */
 } iso_span_kind_t;
 
 /* Of one unit: two cache lines, the second of which is all that iso_free looks at for blocks of which there
  * are at most 256 in a unit. */
 typedef struct iso_span {
-    /* SMALL: its free bits, see iso_small_bits. Unit 0 has none: the slot's own words are here. */
-    uint64_t bits[ISO_SPAN_WORDS];
+    __extension__ union {
+        /* SMALL: its free bits, see iso_small_bits. Unit 0 has none: the slot's own words are here. */
+        uint64_t bits[ISO_SPAN_WORDS];
+        __extension__ struct {
+            uint64_t of_slot[ISO_SPAN_WORDS - 1];
+            uint64_t keyed; /* TINY: the heap's epoch when the key was drawn */
+        };
+    };
     uint8_t kind;
-    uint8_t klass;
-    uint8_t units;  /* MEDIUM: of the block */
+    uint8_t klass; /* TINY, SMALL; else ISO_CLASS_NONE: iso_free need not ask for the kind */
+    __extension__ union {
+        uint8_t units; /* MEDIUM: of the block; REST: distance to its first */
+        /* TINY, SMALL: chunks that the OS was asked to map, of a TINY span from the unit's beginning, of a
+         * SMALL one from its end; only a hint, wrong after a migration at worst. */
+        uint8_t populate;
+    };
     uint8_t listed; /* in the heap's list of spans of its class with room; 2: to be again after */
     uint16_t avail; /* TINY: chunks that were not yet looked into since the span was listed, live or
                        not. SMALL: words of free bits that were not, the last ones of all */
-    uint16_t live;  /* TINY: chunks whose free bits are initialised; the others hold nothing.
-                       SMALL: all. 0 in spans of other kinds: iso_free need not ask */
-    union {
+    uint16_t live;  /* TINY: chunks whose check word and free bits are initialised; the others hold nothing */
+    __extension__ union {
         uint32_t bytes; /* MEDIUM: usable size */
-        /* TINY, SMALL: 0 when as many blocks were freed, since the span was listed, as make another
-         * visit worth while; counted on from there */
-        uint32_t until;
+        __extension__ struct {
+            /* TINY, SMALL: 0 when as many blocks were freed, since the span was listed, as make another
+             * visit worth while; counted on from there */
+            uint16_t until;
+            /* TINY: chunks that an iso_current_t is in; SMALL: bit 0, or none. They stay when their last
+             * block is freed. None while the heap is frozen. */
+            uint16_t current;
+        };
     };
-    /* TINY: chunks that an iso_current_t is in; SMALL: bit 0, or none. They stay when their last block
-     * is freed. None while the heap is frozen. */
-    uint16_t current;
-    /* Chunks that the OS was asked to map, of a TINY span from the unit's beginning, of a SMALL one from
-     * its end; only a hint, wrong after a migration at worst. */
-    uint16_t populate;
+    /* Of the check words: SMALL: ISO_CHECK_KEY. TINY: of its live chunks, and no other page has such a word:
+     * iso_free need not ask which are live. */
+    uint32_t key;
     struct iso_span *next, *prev;
 } iso_span_t;
 /* From here on all are of the span in unit 0, too. */
@@ -115,13 +129,16 @@ typedef struct iso_chunk {
 } iso_chunk_t;
 
 /* Where the next block of a class comes from: *word has the free bits of up to 64 blocks, the first
- * of which is at base. */
+ * of which is at base. A cache line. */
 typedef struct iso_current {
     uint64_t *word; /* never NULL: &heap->none when there is none */
     char *base;
     uint64_t blocks; /* bits of *word that are of blocks in populated pages; 0: there is no word */
-    int32_t step;    /* from one block to the next, which is before it: minus their size */
-    uint32_t unit;   /* that the blocks are in: its address / ISO_UNIT_SIZE */
+    const uint64_t *check; /* the check word before *word */
+    uint64_t expected;     /* and what it is */
+    int64_t step;          /* from one block to the next, which is before it: minus their size */
+    uint64_t unit;         /* that the blocks are in: its address / ISO_UNIT_SIZE */
+    uint64_t unused;       /* 0 */
 } iso_current_t;
 
 struct iso_heap {
@@ -132,8 +149,9 @@ struct iso_heap {
     uint32_t
         tight; /* the iso space had no room: every free block counts. Until the heap migrates */
     ISO_ATOMIC(void *) root;
-    uint64_t none;                             /* always 0: no free block */
-    uint64_t lists;                            /* bit n: slots[n] is not empty */
+    uint64_t none;  /* always 0: no free block */
+    uint64_t lists; /* bit n: slots[n] is not empty */
+    uint64_t keys;  /* state of the generator of spans' keys */
     iso_current_t current[ISO_CLASS_COUNT];    /* all at `none` in a shared heap: see shared.h */
     iso_span_t *spans[ISO_CLASS_COUNT];        /* with room: a ring, in turn */
     iso_slot_t *slots[ISO_UNITS_PER_SLOT + 1]; /* by longest run of free units */
@@ -141,18 +159,14 @@ struct iso_heap {
 
 #define ISO_HEAP_OFFSET ISO_SLOT_HEADER
 
-/* Of the check word of a slot's header or a live chunk. */
-static inline uint64_t iso_check_of(const void *metadata)
+/* What the check word of a slot's header, or with its span's key that of a live chunk, has to be. */
+static inline uint64_t iso_check_of(const void *metadata, uint32_t key)
 {
-    return (uintptr_t)metadata ^ ISO_CHECK_KEY;
+    return (uintptr_t)metadata ^ key;
 }
-static inline uint64_t iso_check_difference(const void *metadata)
+static inline bool iso_check_holds(const void *slot)
 {
-    return *(const uint64_t *)metadata ^ iso_check_of(metadata);
-}
-static inline bool iso_check_holds(const void *metadata)
-{
-    return iso_check_difference(metadata) == 0;
+    return *(const uint64_t *)slot == iso_check_of(slot, ISO_CHECK_KEY);
 }
 static inline iso_slot_t *iso_slot_of(const void *address)
 {
@@ -203,18 +217,6 @@ static inline char *iso_unit_base(const iso_slot_t *slot, unsigned unit)
 {
     return (char *)slot + (unit ? (size_t)unit << ISO_UNIT_SHIFT : ISO_SLOT_HEADER);
 }
-/* Where a block's free bits and their check word are. No branch: which class a program's next block is of
- * cannot be foretold. */
-static inline char *iso_class_base(const iso_class_t *class_, const void *block)
-{
-    return (char *)((uintptr_t)block & class_->base_mask);
-}
-static inline uint64_t *iso_class_words(const iso_class_t *class_, const void *block)
-{
-    size_t span = (uintptr_t)block >> (ISO_UNIT_SHIFT - 7) & 31 << 7; /* see the assertion */
-    return (uint64_t *)(iso_class_base(class_, block) + (span & class_->span_mask) +
-                        class_->bits_at);
-}
 static inline bool iso_class_is_tiny(unsigned klass)
 {
     return klass < ISO_TINY_CLASSES;
@@ -223,10 +225,35 @@ static inline bool iso_class_is_small(unsigned klass)
 {
     return klass >= ISO_TINY_CLASSES && klass < ISO_CLASS_COUNT;
 }
-/* The free bits of a SMALL span. */
+/* Where a unit's span is in its slot. */
+static inline size_t iso_span_offset(uintptr_t address)
+{
+    return address >> (ISO_UNIT_SHIFT - ISO_SPAN_SHIFT) &
+           (ISO_UNITS_PER_SLOT - 1) << ISO_SPAN_SHIFT;
+}
+/* The free bit of a block, by what iso_class_number says. No branch: which class a program's next block is of
+ * cannot be foretold. */
+static inline uint64_t *iso_block_word(unsigned klass, uintptr_t address, uint64_t number)
+{
+    uintptr_t base = address & iso_class_ways.base[klass];
+    return (uint64_t *)(base + (iso_span_offset(address) & iso_class_ways.span[klass])) +
+           (number >> 38);
+}
+static inline uint64_t iso_block_bit(uint64_t number)
+{
+    return UINT64_C(1) << (number >> 32 & 63);
+}
+/* Of a live chunk of this span. */
+static inline bool iso_chunk_holds(const iso_span_t *span, const iso_chunk_t *chunk)
+{
+    return chunk->check == iso_check_of(chunk, span->key);
+}
+/* The free bits of a SMALL span: few are in the cache line of its other words. */
+#define ISO_SMALL_BITS(size) \
+    ((size_t)(65536 / (size) > 256 ? offsetof(iso_span_t, bits) : offsetof(iso_span_t, bits[8])))
 static inline uint64_t *iso_small_bits(const iso_span_t *span)
 {
-    return (uint64_t *)((uintptr_t)span + iso_classes[span->klass].bits_at);
+    return (uint64_t *)((uintptr_t)span + ISO_SMALL_BITS(iso_classes[span->klass].size));
 }
 /* Which bits of word `index` are of blocks, of which there are `count`. */
 static inline uint64_t iso_block_bits(uint32_t count, unsigned index)

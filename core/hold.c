@@ -1,5 +1,6 @@
 /* hold.c - see hold.h. */
 #include "core/hold.h"
+#include "core/direct.h"
 #include "core/borrow.h"
 #include "core/grant.h"
 #include "core/heap.h"
@@ -180,6 +181,19 @@ static void retain_extent(iso_job_t *job, const iso_extent_t *extent)
     }
 }
 
+/* Large blocks never are. */
+static void undirect(const iso_job_t *job, const iso_extent_t *extent)
+{
+    if (!(extent->count & ISO_EXTENT_RUN))
+        iso_direct_clear(iso_space_slot_address(&job->space, extent->first), extent->count);
+}
+
+void iso_hold_undirect(const iso_hold_t *hold)
+{
+    for (uint32_t i = 0; i < hold->extent_count; i++)
+        undirect(hold->job, &hold->extents[i]);
+}
+
 void iso_hold_drop(iso_hold_t *hold, bool free_slots)
 {
     iso_job_t *job = hold->job;
@@ -188,6 +202,7 @@ void iso_hold_drop(iso_hold_t *hold, bool free_slots)
         job->stats.heaps--;
     job->hold_of[iso_space_slot(&job->space, hold->heap)] = NULL;
     iso_shared_drop(job, hold->heap);
+    iso_hold_undirect(hold);
     for (uint32_t i = 0; i < hold->extent_count; i++) {
         const iso_extent_t *extent = &hold->extents[i];
         iso_slots_clear(&job->slots, extent);
@@ -223,22 +238,12 @@ iso_status_t iso_hold_grow(iso_hold_t *hold, uint32_t count, char **address_p, u
         extent_add(hold, extent.first, extent.count);
         iso_slots_enter(&job->slots, &extent, heap_slot_address(hold));
         iso_guard_lift(job, first, count);
-        if (count == 1)
-            iso_slots_direct(&job->slots, &extent, hold->direct);
         *address_p = iso_space_slot_address(&job->space, first);
         iso_poison_slots(job, *address_p, count);
         *warm_p = iso_retain_slots_use(job, first, count);
     }
     iso_job_unlock(job);
     return status;
-}
-
-void iso_hold_direct(iso_hold_t *hold, bool direct)
-{
-    hold->direct = direct;
-    for (uint32_t i = 0; i < hold->extent_count; i++)
-        if (!(hold->extents[i].count & ISO_EXTENT_RUN))
-            iso_slots_direct(&hold->job->slots, &hold->extents[i], direct);
 }
 
 void iso_hold_shrink(iso_hold_t *hold, char *address, uint32_t count)
@@ -252,6 +257,7 @@ void iso_hold_shrink(iso_hold_t *hold, char *address, uint32_t count)
         uint32_t index = extent_find(hold, first);
         iso_extent_t gone = {first, count | (hold->extents[index].count & ISO_EXTENT_RUN)};
         extent_cut(hold, index, first, count);
+        undirect(job, &gone);
         iso_slots_clear(&job->slots, &gone);
         retain_extent(job, &gone);
         if (gone.count & ISO_EXTENT_RUN)

@@ -35,7 +35,6 @@ typedef struct iso_hold {
     uint32_t slot_count;
     uint64_t extents_version; /* counts the changes of `extents` */
 
-    bool direct;     /* as iso_hold_direct was told last */
     bool counted;    /* in the statistics' number of heaps: it was owned here */
     bool stays_open; /* this CPU may write here for a peer when it is gone, see poison.h */
     struct iso_request *request;  /* the migration under way from here, or NULL */
@@ -67,9 +66,8 @@ void iso_hold_drop(iso_hold_t *hold, bool free_slots);
  * contents are unknown; *warm_p as above, of the first. Takes the job's lock; may make progress
  * while it borrows. */
 iso_status_t iso_hold_grow(iso_hold_t *hold, uint32_t count, char **address_p, uint32_t *warm_p);
-/* The heap is one thread's, and open, from here on, or not any more: its ordinary slots, and those that
- * it will get, are marked for iso_free, see slots.h. */
-void iso_hold_direct(iso_hold_t *hold, bool direct);
+/* The heap is not open any more: see direct.h. */
+void iso_hold_undirect(const iso_hold_t *hold);
 /* Gives back slots that hold nothing any more: one ordinary slot, or a whole run. Takes the lock. */
 void iso_hold_shrink(iso_hold_t *hold, char *address, uint32_t count);
 

@@ -38,7 +38,6 @@ typedef struct iso_job_row {
     uintptr_t base;                /* of the iso space */
     ISO_ATOMIC(size_t) size;       /* set last and cleared first; 0: no address lies in it */
     ISO_ATOMIC(uintptr_t) * table; /* the slot table, see slots.h */
-    ISO_ATOMIC(uint8_t) * direct;
     iso_job_t *job;
 } iso_job_row_t;
 extern __attribute__((visibility("hidden"))) iso_job_row_t iso_job_table[ISO_JOBS_MAX];
@@ -80,6 +79,7 @@ struct iso_job {
     iso_hold_t **hold_of; /* per slot: the hold of the heap whose first slot it is */
     uint32_t *extent_at; /* per slot: 1 + the index, in its hold, of the extent that begins there */
     iso_hold_t *holds;
+    uint64_t heaps_made; /* here, see iso_heap_create_flags */
     ISO_ATOMIC(struct iso_shared *) *
         shared_of; /* per slot: of the shared heap that begins there */
     struct iso_shared *shared_unused;

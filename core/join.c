@@ -525,12 +525,11 @@ static iso_status_t enter_table(iso_job_t *job)
     pthread_once(&once, watch_forks);
     iso_status_t status = ISO_ERR_LIMIT;
     pthread_mutex_lock(&table_lock);
-    for (int i = iso_poison_active ? 1 : 0; i < ISO_JOBS_MAX && status != ISO_OK; i++)
+    for (int i = 0; i < ISO_JOBS_MAX && status != ISO_OK; i++)
         if (!iso_job_table[i].job) {
             iso_job_row_t *row = &iso_job_table[i];
             row->base = (uintptr_t)job->space.base;
             row->table = job->slots.table;
-            row->direct = job->slots.direct;
             row->job = job;
             atomic_store_explicit(&row->size, (size_t)job->space.size, memory_order_release);
             status = ISO_OK;

@@ -43,12 +43,11 @@ static inline bool has_block(const iso_current_t *current)
 static inline void *take(const iso_heap_t *heap, iso_current_t *current)
 {
     uint64_t bits = *current->word;
-    const iso_chunk_t *chunk = iso_chunk_of(current->word);
-    if (!LIKELY(iso_check_holds(chunk)))
-        iso_check_failed(heap, chunk);
-    int64_t index = __builtin_ctzll(bits & current->blocks);
+    if (!LIKELY(*current->check == current->expected))
+        iso_check_failed(heap, current->check);
+    unsigned index = (unsigned)__builtin_ctzll(bits & current->blocks);
     *current->word = bits & ~(UINT64_C(1) << index);
-    return current->base + index * current->step;
+    return current->base + (int64_t)index * current->step;
 }
 
 static void *malloc_class(iso_heap_t *heap, unsigned klass, size_t size)
@@ -95,11 +94,10 @@ static void *malloc_medium(iso_heap_t *heap, size_t size, size_t capacity)
     if (mask & ~1u)
         iso_retain_units_use(iso_hold_find(NULL, heap)->job, slot, mask & ~1u);
     iso_span_t *span = &slot->spans[unit];
-    iso_span_reset(span, ISO_SPAN_MEDIUM, 0);
-    span->units = (uint8_t)count;
+    iso_span_reset(span, ISO_SPAN_MEDIUM, ISO_CLASS_NONE, (uint8_t)count);
     span->bytes = (uint32_t)bytes;
     for (unsigned i = 1; i < count; i++)
-        iso_span_reset(&span[i], ISO_SPAN_REST, i);
+        iso_span_reset(&span[i], ISO_SPAN_REST, ISO_CLASS_NONE, (uint8_t)i);
     return iso_unit_base(slot, unit);
 }
 
@@ -118,7 +116,7 @@ static void *malloc_large(iso_heap_t *heap, size_t size, size_t capacity, bool a
         return no_room();
     iso_slot_t *slot = (iso_slot_t *)address;
     memset(slot, 0, sizeof *slot); /* no unit of it is in a span */
-    slot->check = iso_check_of(slot);
+    slot->check = iso_check_of(slot, ISO_CHECK_KEY);
     slot->heap = (uintptr_t)heap;
     slot->run_bytes = bytes;
     slot->run_slots = (uint32_t)count;
@@ -242,7 +240,7 @@ static bool grow_medium(iso_block_t *block, size_t bytes)
         iso_retain_units_use(iso_hold_find(NULL, block->heap)->job, block->slot,
                              (uint32_t)((UINT64_C(1) << (first + more)) - (UINT64_C(1) << first)));
         for (unsigned i = span->units; i < count; i++)
-            iso_span_reset(&span[i], ISO_SPAN_REST, (unsigned)i);
+            iso_span_reset(&span[i], ISO_SPAN_REST, ISO_CLASS_NONE, (uint8_t)i);
         span->units = (uint8_t)count;
     }
     span->bytes = (uint32_t)bytes;

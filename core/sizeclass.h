@@ -21,22 +21,29 @@ extern "C" {
 #endif
 
 #define ISO_CLASS_COUNT 40
+#define ISO_CLASS_NONE 255 /* of what has none */
+#define ISO_CLASSES 256    /* as many as damaged metadata can ask for: all but the first have no blocks */
 #define ISO_TINY_CLASSES 5
 #define ISO_TINY_MAX 80
 #define ISO_CLASS_MAX 32768
 
 typedef struct iso_class {
     uint16_t size;
-    uint16_t count;      /* blocks of an area */
-    uint32_t mask;       /* of an address: the offset in its area */
-    uint64_t reciprocal; /* of size, times 2^32, rounded up */
-    /* where the free bits are, see iso_class_words: */
-    uint64_t base_mask; /* of an address: of its chunk (tiny), or its slot */
-    uint32_t span_mask; /* all ones: in the span of the block's unit; 0: not there (tiny) */
-    uint32_t bits_at;   /* from there */
+    uint16_t count; /* blocks of an area */
+    uint32_t mask;  /* of an address: the offset in its area */
 } iso_class_t;
-/* As long as a class read from damaged metadata can ask for: no address is a block of the rows of zeros. */
-extern __attribute__((visibility("hidden"))) const iso_class_t iso_classes[256];
+extern __attribute__((visibility("hidden"))) const iso_class_t iso_classes[ISO_CLASSES];
+
+/* The way from a block's address to its free bit. By columns: a column is found by one index that the
+ * processor scales. */
+typedef struct iso_class_ways {
+    uint64_t reciprocal[ISO_CLASSES]; /* of the size, times 2^32, rounded up; 0: no address is a block's */
+    uint64_t origin[ISO_CLASSES];     /* see iso_class_number */
+    uint64_t base[ISO_CLASSES];       /* mask of an address: that of its chunk (tiny), or its slot */
+    uint64_t area[ISO_CLASSES];       /* mask of an address: the offset in its area */
+    uint64_t span[ISO_CLASSES]; /* all ones: the bits are in the span of the block's unit; 0: not (tiny) */
+} iso_class_ways_t;
+extern __attribute__((visibility("hidden"))) const iso_class_ways_t iso_class_ways;
 
 /* Class of sizes up to 1024, by the number of 16-byte steps. */
 extern __attribute__((visibility("hidden"))) const uint8_t iso_class_of_steps[65];
@@ -50,18 +57,18 @@ static inline unsigned iso_class_of(size_t size)
     return 19 + (log - 10) * 4 + (unsigned)((size - 1) >> (log - 2) & 3) + 1;
 }
 
-/* Does a block of the class begin at this address, as far as its area's geometry goes? *index_p is its number,
- * which may be one of no block (not less than the class's count), but has a free bit. One
- * multiplication: the distance to the area's last byte is a multiple of the size, less one, if the
- * product's lower half is within one reciprocal of its end, and then its upper half is the number. */
-static inline bool iso_class_index(const iso_class_t *class_, const void *address,
-                                   uint32_t *index_p)
+/* Does a block of the class begin at this address, as far as its area's geometry goes? Then the upper half of
+ * *number_p is where its free bit is, counted from the chunk's, or its span's, first bit: the block's number, which
+ * may be one of no block (not less than the class's count), but has a free bit, and the bits before them. One
+ * multiplication: from the address to the area's end is a multiple of the size if the product of that with the
+ * reciprocal is less than one reciprocal beyond a multiple of 2^32. `origin` is the product of the whole
+ * area, and what else does not depend on the address. */
+static inline bool iso_class_number(unsigned klass, uintptr_t address, uint64_t *number_p)
 {
-    uint32_t distance = ~(uint32_t)(uintptr_t)address & class_->mask;
-    uint64_t product = distance * class_->reciprocal;
-    *index_p = (uint32_t)(product >> 32);
-    return (uint32_t)((uint32_t)product + (uint32_t)class_->reciprocal) <
-           (uint32_t)class_->reciprocal;
+    uint64_t offset = address & iso_class_ways.area[klass];
+    uint64_t reciprocal = iso_class_ways.reciprocal[klass];
+    *number_p = iso_class_ways.origin[klass] - offset * reciprocal;
+    return (uint32_t)*number_p < (uint32_t)reciprocal;
 }
 
 /* Where block `index` begins, from the area's beginning. */

@@ -24,8 +24,7 @@ iso_status_t iso_slots_open(iso_slots_t *slots, uint32_t total, uint32_t rank, u
     slots->total = total;
     slots->moved = iso_os_table_map(bitmap_bytes(total));
     slots->entered = iso_os_table_map(bitmap_bytes(total));
-    slots->direct = iso_os_table_map(total);
-    if (!slots->moved || !slots->entered || !slots->direct) {
+    if (!slots->moved || !slots->entered) {
         iso_slots_close(slots);
         return ISO_ERR_NO_MEMORY;
     }
@@ -38,7 +37,6 @@ iso_status_t iso_slots_open(iso_slots_t *slots, uint32_t total, uint32_t rank, u
 
 void iso_slots_close(iso_slots_t *slots)
 {
-    iso_os_table_unmap((void *)slots->direct, slots->total);
     iso_os_table_unmap(slots->entered, bitmap_bytes(slots->total));
     iso_os_table_unmap(slots->moved, bitmap_bytes(slots->total));
     iso_os_table_unmap((void *)slots->table, table_bytes(slots->total));
@@ -230,16 +228,8 @@ void iso_slots_enter(iso_slots_t *slots, const iso_extent_t *extent, uintptr_t h
     bits_fill(slots->entered, extent->first, iso_extent_slots(extent), true);
 }
 
-void iso_slots_direct(iso_slots_t *slots, const iso_extent_t *extent, bool direct)
-{
-    ISO_ATOMIC(uint8_t) *at = &slots->direct[extent->first], *end = at + iso_extent_slots(extent);
-    for (; at < end; at++)
-        atomic_store_explicit(at, direct, memory_order_release);
-}
-
 void iso_slots_clear(iso_slots_t *slots, const iso_extent_t *extent)
 {
-    iso_slots_direct(slots, extent, false);
     ISO_ATOMIC(uintptr_t) *at = &slots->table[extent->first], *end = at + iso_extent_slots(extent);
     for (; at < end; at++)
         atomic_store_explicit(at, 0, memory_order_release);

@@ -44,10 +44,6 @@ typedef struct iso_slots {
      * without: a reader owns the heap, or asks about an address of its own. */
     ISO_ATOMIC(uintptr_t) * table;
 
-    /* Per slot: 1 if it is an ordinary one of a heap that is here, open, and of one thread at a time:
-     * iso_free need not look further. In step with `table`, and set by iso_slots_direct only. */
-    ISO_ATOMIC(uint8_t) * direct;
-
     uint64_t *entered; /* bitmap: whose word in the table is not 0 */
     /* Bitmap: who is in the free set and was not when the job began, or the other way round. It began as the
      * strip, of which most is never used: those bits, of half a megabyte and more, are never touched. */
@@ -89,8 +85,6 @@ bool iso_slots_next_foreign(const iso_slots_t *slots, uint32_t from, uint32_t *f
 /* Enters an extent of the heap whose first slot is at heap_slot into the table, or clears it. */
 void iso_slots_enter(iso_slots_t *slots, const iso_extent_t *extent, uintptr_t heap_slot);
 void iso_slots_clear(iso_slots_t *slots, const iso_extent_t *extent);
-/* Marks an ordinary extent's slots in `direct`, or not; clearing an extent takes the mark away. */
-void iso_slots_direct(iso_slots_t *slots, const iso_extent_t *extent, bool direct);
 /* Is no slot of the extent in the table or in the free set? (May a heap of another rank have it?) */
 bool iso_slots_unknown(const iso_slots_t *slots, const iso_extent_t *extent);
 

@@ -5,6 +5,7 @@
 #include "core/log.h"
 #include "core/os.h"
 #include "core/poison.h"
+#include "core/shared.h"
 #include "core/verify.h"
 #include <string.h>
 
@@ -132,8 +133,10 @@ static iso_job_t *job_of(const iso_heap_t *heap)
 void iso_span_slot_init(iso_heap_t *heap, iso_slot_t *slot, uint32_t warm)
 {
     memset(slot, 0, sizeof *slot);
-    slot->check = iso_check_of(slot);
+    slot->check = iso_check_of(slot, ISO_CHECK_KEY);
     slot->heap = (uintptr_t)heap;
+    for (unsigned unit = 0; unit < ISO_UNITS_PER_SLOT; unit++)
+        slot->spans[unit].klass = ISO_CLASS_NONE;
     set_free_units(slot, UINT32_MAX);
     slot_relist(heap, slot);
     if (warm & ~1u)
@@ -203,6 +206,7 @@ void iso_span_units_give(iso_heap_t *heap, iso_slot_t *slot, unsigned first, uns
     for (unsigned unit = first; unit < first + count; unit++) {
         iso_span_t *span = &slot->spans[unit];
         span->kind = ISO_SPAN_FREE;
+        span->klass = ISO_CLASS_NONE;
         span->avail = span->live = 0;
     }
     set_free_units(slot, free_units(slot) | mask);
@@ -298,7 +302,7 @@ static void visit_anew(const iso_heap_t *heap, iso_span_t *span)
         span->avail = (uint16_t)((iso_classes[span->klass].count + 63) / 64);
     else
         span->avail = iso_unit_chunks(iso_slot_of(span), unit);
-    span->until = patience(heap, span);
+    span->until = (uint16_t)patience(heap, span);
 }
 
 static void span_list_again(iso_heap_t *heap, iso_span_t *span)
@@ -315,11 +319,51 @@ void iso_span_has_room(iso_heap_t *heap, iso_span_t *span)
         span_list_again(heap, span);
 }
 
-void iso_span_reset(iso_span_t *span, iso_span_kind_t kind, unsigned klass)
+void iso_span_reset(iso_span_t *span, iso_span_kind_t kind, unsigned klass, uint8_t units)
 {
     memset((char *)span + ISO_SPAN_FIELDS, 0, sizeof *span - ISO_SPAN_FIELDS);
     span->kind = (uint8_t)kind;
     span->klass = (uint8_t)klass;
+    span->units = units;
+}
+
+/* ---- keys of tiny spans ---- */
+
+/* A page may hold what a chunk left there: in an earlier life of the span, or while this one was at another
+ * rank or had it live. Its check word is of another key, with one chance in 16 million; Knuth's MMIX
+ * generator. The lowest byte stays what it is in ISO_CHECK_KEY. */
+static void draw_key(iso_heap_t *heap, iso_span_t *span)
+{
+    heap->keys = heap->keys * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    span->key = ((uint32_t)(heap->keys >> 32) & ~0xffu) | (ISO_CHECK_KEY & 0xff);
+    span->keyed = heap->epoch;
+}
+
+static iso_current_t *currents_of(iso_heap_t *heap)
+{
+    iso_shared_t *shared = iso_shared_of(heap);
+    return shared ? shared->current : heap->current;
+}
+
+/* A chunk of it dies, whose page other ranks may have as it was when the heap left them: the chunks that live
+ * get check words by which that one can be told from them should it meet them again. Once, after the heap
+ * has moved; pages that left before have an older key. */
+static void change_key(iso_heap_t *heap, iso_span_t *span)
+{
+    iso_slot_t *slot = iso_slot_of(span);
+    unsigned unit = unit_of_span(slot, span);
+    iso_span_t old = *span;
+    draw_key(heap, span);
+    for (unsigned i = 0; i < ISO_CHUNKS_PER_UNIT; i++) {
+        iso_chunk_t *chunk = iso_chunk_at(slot, unit, i);
+        if (!(span->live >> i & 1))
+            continue;
+        iso_check_chunk(heap, &old, chunk);
+        chunk->check = iso_check_of(chunk, span->key);
+    }
+    iso_current_t *current = &currents_of(heap)[span->klass];
+    if (current->unit == (uintptr_t)iso_chunk_at(slot, unit, 0) >> ISO_UNIT_SHIFT)
+        current->expected = *current->check;
 }
 
 static iso_span_t *span_new(iso_heap_t *heap, unsigned klass)
@@ -330,11 +374,13 @@ static iso_span_t *span_new(iso_heap_t *heap, unsigned klass)
         return NULL;
     iso_span_t *span = &slot->spans[unit];
     bool warm = unit && iso_retain_units_use(job_of(heap), slot, 1u << unit);
-    iso_span_reset(span, iso_class_is_tiny(klass) ? ISO_SPAN_TINY : ISO_SPAN_SMALL, klass);
-    span->populate = warm ? ISO_CHUNKS_PER_UNIT : 0;
+    iso_span_reset(span, iso_class_is_tiny(klass) ? ISO_SPAN_TINY : ISO_SPAN_SMALL, klass,
+                   warm ? ISO_CHUNKS_PER_UNIT : 0);
     if (span->kind == ISO_SPAN_SMALL) {
-        span->live = 0xffff;
+        span->key = ISO_CHECK_KEY;
         memset(span->bits, 0xff, sizeof span->bits);
+    } else {
+        draw_key(heap, span);
     }
     size_t metadata = (size_t)__builtin_ctz(iso_unit_chunks(slot, unit)) * ISO_CHUNK_SIZE;
     iso_poison_unit((char *)slot + ((size_t)unit << ISO_UNIT_SHIFT) + metadata,
@@ -366,7 +412,7 @@ static size_t populate(iso_span_t *span, size_t length)
         to = ISO_UNIT_SIZE;
     size_t first = span->kind == ISO_SPAN_SMALL ? ISO_UNIT_SIZE - to : from;
     iso_os_populate(span_unit(span) + first, to - from);
-    span->populate = (uint16_t)(to / ISO_CHUNK_SIZE);
+    span->populate = (uint8_t)(to / ISO_CHUNK_SIZE);
     return to;
 }
 
@@ -377,7 +423,7 @@ static void chunk_init(iso_span_t *span, iso_chunk_t *chunk, unsigned at)
     const iso_class_t *class = &iso_classes[span->klass];
     populate(span, (at + 1) * ISO_CHUNK_SIZE);
     iso_poison_chunk(chunk, iso_class_offset(class, class->count - 1));
-    chunk->check = iso_check_of(chunk);
+    chunk->check = iso_check_of(chunk, span->key);
     for (unsigned i = 0; i * 64 < class->count; i++)
         chunk->bits[i] = UINT64_MAX;
     span->live |= (uint16_t)(1u << at);
@@ -392,8 +438,10 @@ static void come_from(iso_span_t *span, unsigned at, char *area, uint64_t *words
     current->word = &words[i];
     current->base = area + iso_class_offset(class, (size_t)i * 64);
     current->blocks = blocks;
-    current->step = -(int32_t) class->size;
-    current->unit = (uint32_t)((uintptr_t)area >> ISO_UNIT_SHIFT);
+    current->check = (const uint64_t *)(iso_class_is_tiny(span->klass) ? area : (char *)iso_slot_of(area));
+    current->expected = iso_check_of(current->check, span->key);
+    current->step = -(int64_t) class->size;
+    current->unit = (uintptr_t)area >> ISO_UNIT_SHIFT;
 }
 
 static void check_bits(const iso_heap_t *heap, const uint64_t *word, uint64_t blocks)
@@ -416,7 +464,7 @@ static bool use_tiny(const iso_heap_t *heap, iso_span_t *span, iso_current_t *cu
         iso_chunk_t *chunk = (iso_chunk_t *)(span_unit(span) + at * ISO_CHUNK_SIZE);
         if (!live)
             chunk_init(span, chunk, at);
-        iso_check(heap, chunk);
+        iso_check_chunk(heap, span, chunk);
         for (unsigned i = 0; i * 64 < class->count; i++) {
             uint64_t blocks = iso_block_bits(class->count, i);
             check_bits(heap, &chunk->bits[i], blocks);
@@ -493,7 +541,7 @@ static bool list_waiting(iso_heap_t *heap, unsigned klass)
                 (iso_slot_t *)iso_space_slot_address(&hold->job->space, extent->first + i);
             for (unsigned unit = 0; unit < ISO_UNITS_PER_SLOT; unit++) {
                 iso_span_t *span = &iso_span_slot(heap, slot)->spans[unit];
-                if (span->live && !span->listed)
+                if (span->klass != ISO_CLASS_NONE && !span->listed)
                     span_list_again(heap, span);
             }
         }
@@ -528,14 +576,17 @@ bool iso_span_refill(iso_heap_t *heap, unsigned klass, iso_current_t *current)
     }
 }
 
-void iso_span_chunk_empty(iso_heap_t *heap, iso_span_t *span, const iso_chunk_t *chunk)
+void iso_span_chunk_empty(iso_heap_t *heap, iso_span_t *span, iso_chunk_t *chunk)
 {
     unsigned at = iso_chunk_number(chunk);
     if (span->current >> at & 1)
         return; /* blocks come from here: it would be wanted again at once */
+    chunk->check = 0;
     span->live &= (uint16_t) ~(1u << at);
     if (span->live == 0)
         span_free(heap, span);
+    else if (span->keyed != heap->epoch)
+        change_key(heap, span);
 }
 
 void iso_span_small_empty(iso_heap_t *heap, iso_span_t *span)
@@ -547,12 +598,12 @@ void iso_span_small_empty(iso_heap_t *heap, iso_span_t *span)
 void iso_span_retire(iso_heap_t *heap, iso_current_t *current)
 {
     for (unsigned klass = 0; klass < ISO_CLASS_COUNT; klass++) {
-        const iso_chunk_t *chunk = iso_chunk_of(current[klass].word);
+        iso_chunk_t *chunk = iso_chunk_of(current[klass].word);
         iso_span_t *span = iso_span_let_go(heap, klass, &current[klass]);
         if (!span)
             continue;
-        iso_check(heap, chunk);
         if (iso_class_is_tiny(klass)) {
+            iso_check_chunk(heap, span, chunk);
             if (iso_all_free(chunk->bits, iso_classes[klass].count))
                 iso_span_chunk_empty(heap, span, chunk);
         } else if (iso_all_free(iso_small_bits(span), iso_classes[klass].count)) {

@@ -39,8 +39,8 @@ void iso_span_units_give(iso_heap_t *heap, iso_slot_t *slot, unsigned first, uns
 /* Takes the units behind a medium block as well, if they are free. */
 bool iso_span_units_extend(iso_heap_t *heap, iso_slot_t *slot, unsigned first, unsigned count);
 
-/* Makes the span one of this kind and class (of a REST its distance), with nothing in it yet. */
-void iso_span_reset(iso_span_t *span, iso_span_kind_t kind, unsigned klass);
+/* Makes the span one of this kind and class, with nothing in it yet. `units`: see iso_span_t. */
+void iso_span_reset(iso_span_t *span, iso_span_kind_t kind, unsigned klass, uint8_t units);
 
 /* Makes *current, which is of this class, one that has a free block. false: no room in the space. */
 bool iso_span_refill(iso_heap_t *heap, unsigned klass, iso_current_t *current);
@@ -51,7 +51,7 @@ iso_span_t *iso_span_let_go(iso_heap_t *heap, unsigned klass, iso_current_t *cur
 /* Enough blocks were freed in a span that had none: it can be allocated from again. */
 void iso_span_has_room(iso_heap_t *heap, iso_span_t *span);
 /* The last block of a chunk (tiny), or of the span (small), was freed. */
-void iso_span_chunk_empty(iso_heap_t *heap, iso_span_t *span, const iso_chunk_t *chunk);
+void iso_span_chunk_empty(iso_heap_t *heap, iso_span_t *span, iso_chunk_t *chunk);
 void iso_span_small_empty(iso_heap_t *heap, iso_span_t *span);
 
 /* Lets go of the places that blocks come from, one a class, and of empty spans and slots that were

@@ -80,12 +80,13 @@ bool iso_run_is_sound(const iso_slot_t *slot)
 bool iso_medium_is_sound(const iso_slot_t *slot, unsigned unit)
 {
     const iso_span_t *span = &slot->spans[unit];
-    if (span->units == 0 || unit + span->units > ISO_UNITS_PER_SLOT || span->listed || span->live ||
+    if (span->units == 0 || unit + span->units > ISO_UNITS_PER_SLOT || span->listed ||
+        span->klass != ISO_CLASS_NONE ||
         (unit == 0 && span->units != ISO_UNITS_PER_SLOT) ||
         span->bytes > span->units * ISO_UNIT_SIZE - (unit ? 0 : ISO_SLOT_HEADER))
         return false;
     for (unsigned i = 1; i < span->units; i++)
-        if (span[i].kind != ISO_SPAN_REST || span[i].klass != i || span[i].live)
+        if (span[i].kind != ISO_SPAN_REST || span[i].klass != ISO_CLASS_NONE || span[i].units != i)
             return false;
     return true;
 }
@@ -98,13 +99,15 @@ bool iso_current_is_sound(const iso_current_t *current, const iso_slot_t *slot, 
     bool tiny = iso_class_is_tiny(klass);
     unsigned at = tiny ? iso_chunk_number(current->word) : 0;
     if (span->kind != (tiny ? ISO_SPAN_TINY : ISO_SPAN_SMALL) || span->klass != klass ||
-        current->step != -(int32_t) class->size || !(span->live >> at & 1) ||
+        current->step != -(int64_t) class->size || (tiny && !(span->live >> at & 1)) ||
         !(span->current >> at & 1))
         return false;
     const char *area = (const char *)slot + ((size_t)unit << ISO_UNIT_SHIFT) + at * ISO_CHUNK_SIZE;
     const uint64_t *bits = tiny ? ((const iso_chunk_t *)area)->bits : iso_small_bits(span);
+    const uint64_t *check = tiny ? (const uint64_t *)area : &slot->check;
     size_t index = (size_t)(current->word - bits);
-    return current->word >= bits && index * 64 < class->count && current->word == bits + index &&
+    return current->check == check && current->expected == iso_check_of(check, span->key) &&
+           !current->unused && current->word >= bits && index * 64 < class->count && current->word == bits + index &&
            current->blocks && !(current->blocks & (current->blocks + 1)) &&
            !(current->blocks & ~iso_block_bits(class->count, (unsigned)index)) &&
            current->base == area + iso_class_offset(class, index * 64);
@@ -130,7 +133,7 @@ static void verify_tiny(const iso_heap_t *heap, const iso_slot_t *slot, unsigned
         const iso_chunk_t *chunk = iso_chunk_at(slot, unit, i);
         if (!(span->live >> i & 1))
             continue;
-        iso_check(heap, chunk);
+        iso_check_chunk(heap, span, chunk);
         verify_bits(heap, chunk->bits, class->count);
     }
 }
@@ -141,7 +144,9 @@ static void verify_small(const iso_heap_t *heap, const iso_slot_t *slot, unsigne
     const iso_class_t *class = &iso_classes[span->klass];
     if (!iso_class_is_small(span->klass) || unit == 0)
         iso_span_damaged(heap, span, "a span's class");
-    if (span->live != 0xffff || span->avail > (class->count + 63) / 64)
+    if (span->key != ISO_CHECK_KEY)
+        iso_span_damaged(heap, span, "a span's key");
+    if (span->live || span->avail > (class->count + 63) / 64)
         iso_span_damaged(heap, span, "whether a span has room");
     verify_bits(heap, iso_small_bits(span), class->count);
 }
@@ -172,7 +177,7 @@ static void verify_spans(const iso_heap_t *heap, const iso_slot_t *slot, sums_t 
         const iso_span_t *span = &slot->spans[unit];
         switch (span->kind) {
         case ISO_SPAN_FREE:
-            if (span->live || span->avail)
+            if (span->klass != ISO_CLASS_NONE || span->live || span->avail)
                 iso_span_damaged(heap, span, "a unit that is in no span");
             free |= 1u << unit;
             break;
@@ -261,7 +266,8 @@ static void verify_current(const iso_heap_t *heap, const iso_current_t *current,
 {
     bool sound = current->unit != 0;
     if (current->word == &heap->none) {
-        sound = !current->base && !current->blocks && !current->step && !current->unit;
+        sound = !current->base && !current->blocks && !current->step && !current->unit &&
+                !current->check && !current->expected && !current->unused;
     } else if (sound) {
         const iso_slot_t *slot =
             iso_span_slot(heap, (const void *)((uintptr_t)current->unit << ISO_UNIT_SHIFT));

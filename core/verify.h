@@ -24,12 +24,18 @@ void iso_heap_verify(const iso_hold_t *hold);
 /* Only the heap's own words, not its lists. */
 void iso_heap_verify_header(const iso_hold_t *hold);
 
-/* Aborts: the check word of this slot header or chunk is not what it was. Names the block before it. */
+/* Aborts: the check word of this slot's header or chunk is not what it was. Names the block before it. */
 __attribute__((noreturn)) void iso_check_failed(const iso_heap_t *heap, const void *metadata);
-static inline void iso_check(const iso_heap_t *heap, const void *metadata)
+static inline void iso_check(const iso_heap_t *heap, const iso_slot_t *slot)
 {
-    if (__builtin_expect(!iso_check_holds(metadata), 0))
-        iso_check_failed(heap, metadata);
+    if (__builtin_expect(!iso_check_holds(slot), 0))
+        iso_check_failed(heap, slot);
+}
+static inline void iso_check_chunk(const iso_heap_t *heap, const iso_span_t *span,
+                                   const iso_chunk_t *chunk)
+{
+    if (__builtin_expect(!iso_chunk_holds(span, chunk), 0))
+        iso_check_failed(heap, chunk);
 }
 
 /* Parts of it, for those who are about to rely on them. */

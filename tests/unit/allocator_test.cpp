@@ -646,35 +646,45 @@ TEST_CASE("the tables of size classes follow from the sizes", "[allocator]")
         CHECK(c.count == (area - metadata) / c.size);
         CHECK(words <= (tiny ? 4 : ISO_SPAN_WORDS));
         CHECK(c.mask == area - 1);
+        const size_t before = tiny ? 64 : 8 * ISO_SMALL_BITS(c.size); // bits in front of the blocks'
         // the number of every address of two areas: exact, or none; one of no block has a bit, too
         unsigned wrong = 0;
         for (uintptr_t address = 0x200000000000; address < 0x200000000000 + 2 * area; address++) {
             const size_t to_end = area - address % area;
-            uint32_t index;
-            const bool is_block = iso_class_index(&c, reinterpret_cast<void *>(address), &index);
-            wrong += is_block != (to_end % c.size == 0) || index >= 64 * words ||
-                     (is_block && (index != to_end / c.size - 1 ||
+            uint64_t number;
+            const bool is_block = iso_class_number(klass, address, &number);
+            const uint64_t index = (number >> 32) - before;
+            wrong += is_block != (to_end % c.size == 0) ||
+                     (is_block && (index >= 64 * words || index != to_end / c.size - 1 ||
                                    iso_class_offset(&c, index) != address % area));
         }
         CHECK(wrong == 0);
         // where the free bits of blocks are: behind the chunk's check word, or in the span
         for (unsigned unit = tiny ? 0 : 1; unit < ISO_UNITS_PER_SLOT; unit++) {
             const auto *slot = reinterpret_cast<iso_slot_t *>(UINT64_C(0x200000000000));
-            const auto block = reinterpret_cast<uintptr_t>(slot) + unit * ISO_UNIT_SIZE + 0x5010;
-            const auto bits =
-                reinterpret_cast<uintptr_t>(iso_class_words(&c, reinterpret_cast<void *>(block)));
+            const auto end = reinterpret_cast<uintptr_t>(slot) + unit * ISO_UNIT_SIZE + 0x6000;
+            const auto block = tiny ? end - c.size : (end | 0xffff) + 1 - c.size;
+            uint64_t number;
+            REQUIRE(iso_class_number(klass, block, &number));
+            const auto bits = reinterpret_cast<uintptr_t>(iso_block_word(klass, block, number));
+            CHECK(iso_block_bit(number) == 1);
             if (tiny) {
                 wrong += bits != (block & ~uintptr_t{4095}) + 8;
-                wrong += reinterpret_cast<uintptr_t>(iso_class_base(
-                             &c, reinterpret_cast<void *>(block))) != (block & ~uintptr_t{4095});
+                wrong += iso_class_ways.base[klass] != ~uint64_t{4095};
             } else {
                 const auto span = reinterpret_cast<uintptr_t>(&slot->spans[unit]);
                 wrong += bits < span || bits + 8 * words > span + ISO_SPAN_FIELDS;
-                wrong += reinterpret_cast<iso_slot_t *>(
-                             iso_class_base(&c, reinterpret_cast<void *>(block))) != slot;
+                wrong += bits != reinterpret_cast<uintptr_t>(&slot->spans[unit]) +
+                                     ISO_SMALL_BITS(c.size);
+                wrong += iso_class_ways.base[klass] != ~uint64_t{ISO_SLOT_MASK};
             }
         }
         CHECK(wrong == 0);
+    }
+    for (unsigned klass = ISO_CLASS_COUNT; klass < ISO_CLASSES; klass++) {
+        uint64_t number;
+        CHECK(iso_classes[klass].count == 0);
+        CHECK_FALSE(iso_class_number(klass, 0x200000010000 - 16, &number));
     }
 }
 

@@ -222,7 +222,9 @@ std::vector<Word> metadata_of(const iso_heap_t *heap, const std::vector<char *> 
     }
     add_words(&words, heap, offsetof(struct iso_heap, root), false);
     add_words(&words, &heap->root, 8, true);
-    add_words(&words, &heap->none, sizeof *heap - offsetof(struct iso_heap, none), false);
+    add_words(&words, &heap->none, 16, false);
+    add_words(&words, &heap->keys, 8, true);
+    add_words(&words, heap->current, sizeof *heap - offsetof(struct iso_heap, current), false);
     add_words(&words, iso_chunk_of(blocks.front()), 8, false);
     add_words(&words, iso_chunk_of(blocks.front())->bits, 24, true);
     add_words(&words, iso_chunk_of(blocks.front())->bits + 3, 8,
@@ -294,6 +296,50 @@ TEST_CASE("a heap with damaged metadata never ends in a crash, whatever is done 
         INFO("round " << round << ": " << child.stderr_text);
         REQUIRE((child.aborted() || child.exited_with(0)));
     }
+}
+
+TEST_CASE("a block of a page that has no block any more is free, whatever the page holds")
+{
+    const size_t size = GENERATE(16, 48, 80);
+    const bool moves = GENERATE(false, true); // meanwhile, and back: the page is as it was
+    const bool shared = GENERATE(false, true);
+    CAPTURE(size, moves, shared);
+    const ChildResult child = in_child([&] {
+        const Own own;
+        iso_heap_t *heap = own.heap;
+        if (shared && iso_heap_create_flags(own.job, ISO_HEAP_SHARED, &heap) != ISO_OK)
+            return 98;
+        std::vector<char *> blocks;
+        for (size_t i = 0; i < 3 * ISO_CHUNK_SIZE / size; i++)
+            blocks.push_back(static_cast<char *>(iso_malloc(heap, size)));
+        const auto *chunk = iso_chunk_of(blocks[ISO_CHUNK_SIZE / size]);
+        char page[ISO_CHUNK_SIZE];
+        memcpy(page, chunk, sizeof page);
+        if (moves) { // pages of live chunks are shipped; this one is not when it comes back
+            iso_heap_freeze(hold_of(heap));
+            iso_heap_set_epoch(heap, ++hold_of(heap)->epoch);
+            iso_heap_thaw(hold_of(heap));
+        }
+        char *dead = nullptr;
+        for (char *block : blocks)
+            if (iso_chunk_of(block) == chunk)
+                iso_free(dead = block);
+        if (moves)
+            memcpy(const_cast<iso_chunk_t *>(chunk), page, sizeof page);
+        for (int i = 0; i < 50; i++) // the others are what they were
+            iso_free(iso_malloc(heap, size));
+        iso_free(blocks.back());
+        iso_heap_verify(hold_of(heap));
+        fprintf(stderr, "%p\n", static_cast<void *>(dead));
+        iso_free(dead);
+        return 0;
+    });
+    INFO(child.stderr_text);
+    CHECK(child.aborted());
+    REQUIRE(line_count(child.stderr_text) == 2);
+    const std::string address = child.stderr_text.substr(0, child.stderr_text.find('\n'));
+    CHECK(contains(child.stderr_text, "iso_free(" + address + ")"));
+    CHECK(contains(child.stderr_text, "free already"));
 }
 
 TEST_CASE("blocks in use that do not exist are found")

@@ -1,0 +1,51 @@
+/*
+ * direct.h - slots whose blocks iso_free may free without a look at the slot table: ordinary ones of
+ * heaps that are here, open, and of one thread at a time.
+ *
+ * A cache beside the job table, of all jobs of the process, direct-mapped by the slot's address: iso_free
+ * compares one word. A slot comes in when a block of it is freed the long way, and pushes out the one that
+ * was in its place; so nothing has to be done when a heap arrives. Before a heap freezes, and before a slot
+ * of it goes, its slots are taken out. Only the heap's user brings its slots in, so that nobody does while
+ * somebody takes them out.
+ */
+#ifndef ISO_CORE_DIRECT_H
+#define ISO_CORE_DIRECT_H
+
+#include "core/atomic.h"
+#include "core/slots.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ISO_DIRECT_SLOTS 16384u /* 32 GiB, in 128 KiB that are touched where they are used */
+
+/* The address of a slot's last byte, which is that of no slot where it is 0; see iso_direct_is. */
+extern __attribute__((visibility("hidden"))) ISO_ATOMIC(uintptr_t) iso_direct[ISO_DIRECT_SLOTS];
+
+#ifndef __cplusplus /* atomics: see atomic.h */
+static inline ISO_ATOMIC(uintptr_t) * iso_direct_at(uintptr_t address)
+{
+    return &iso_direct[(address >> ISO_SLOT_SHIFT) % ISO_DIRECT_SLOTS];
+}
+/* Is it in such a slot? NULL is not. */
+static inline bool iso_direct_is(const void *address)
+{
+    return atomic_load_explicit(iso_direct_at((uintptr_t)address), memory_order_relaxed) ==
+           ((uintptr_t)address | ISO_SLOT_MASK);
+}
+static inline void iso_direct_set(const void *slot)
+{
+    atomic_store_explicit(iso_direct_at((uintptr_t)slot), (uintptr_t)slot | ISO_SLOT_MASK,
+                          memory_order_relaxed);
+}
+#endif
+
+/* Takes out `count` adjacent slots, those of them that are in. */
+void iso_direct_clear(const void *slot, uint32_t count);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
