@@ -493,7 +493,7 @@ static bool use_small(const iso_heap_t *heap, iso_span_t *span, iso_current_t *c
         }
         if (word & blocks) {
             size_t lowest = (size_t)i * 64 + (size_t)__builtin_ctzll(word);
-            if (class->size <= POPULATE_BLOCK_MAX)
+            if (class->size <= POPULATE_BLOCK_MAX && span->populate < ISO_CHUNKS_PER_UNIT)
                 blocks &= iso_block_bits(
                     (uint32_t)(populate(span, (lowest + 1) * class->size) / class->size), i);
             come_from(span, 0, span_unit(span), words, i, blocks, current);
@@ -549,17 +549,45 @@ static bool list_waiting(iso_heap_t *heap, unsigned klass)
     return heap->spans[klass] != NULL;
 }
 
+/* Is it the first of its class's spans, as far as it says itself? */
+static void check_first(const iso_heap_t *heap, const iso_span_t *span, unsigned klass)
+{
+    if (span->klass != klass || !span->listed ||
+        span->kind != (iso_class_is_tiny(klass) ? ISO_SPAN_TINY : ISO_SPAN_SMALL))
+        iso_span_damaged(heap, span, "a span is in the list of another class");
+}
+
+/* From the span that blocks came from until now, of which the heap and *current say the same: so there is
+ * nothing to look up. This is what mostly happens, once for each word of free bits. */
+static bool stay(iso_heap_t *heap, unsigned klass, iso_current_t *current)
+{
+    iso_span_t *span = heap->spans[klass];
+    uintptr_t slot = current->unit / ISO_UNITS_PER_SLOT << ISO_SLOT_SHIFT;
+    size_t offset = current->unit % ISO_UNITS_PER_SLOT << ISO_SPAN_SHIFT;
+    if (!span || (uintptr_t)span != slot + offset)
+        return false;
+    if (*current->check != current->expected)
+        iso_check_failed(heap, current->check);
+    check_first(heap, span, klass);
+    unsigned at = iso_class_is_tiny(klass) ? iso_chunk_number(current->word) : 0;
+    span->current &= (uint16_t) ~(1u << at);
+    if (use(heap, span, current))
+        return true;
+    span->current |= (uint16_t)(1u << at);
+    return false;
+}
+
 bool iso_span_refill(iso_heap_t *heap, unsigned klass, iso_current_t *current)
 {
+    if (stay(heap, klass, current))
+        return true;
     const iso_span_t *checked = iso_span_let_go(heap, klass, current);
     for (;;) {
         iso_span_t *span = heap->spans[klass];
         if (span) {
             if (span != checked)
                 iso_span_check(heap, span);
-            if (span->klass != klass || !span->listed ||
-                span->kind != (iso_class_is_tiny(klass) ? ISO_SPAN_TINY : ISO_SPAN_SMALL))
-                iso_span_damaged(heap, span, "a span is in the list of another class");
+            check_first(heap, span, klass);
         } else {
             span = span_new(heap, klass);
             if (!span && !list_waiting(heap, klass))
