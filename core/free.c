@@ -61,7 +61,8 @@ void iso_free(void *ptr)
 {
     uintptr_t address = (uintptr_t)ptr;
     if (!LIKELY(iso_direct_is(ptr))) {
-        free_checked(ptr); /* no heap's, in a large block, of a shared heap, or of one that leaves; or its
+        free_checked(
+            ptr); /* no heap's, in a large block, of a shared heap, or of one that leaves; or its
                               slot has not been freed into for a while */
         return;
     }

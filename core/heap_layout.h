@@ -9,7 +9,7 @@
  *                  bits of small blocks. Unit 0 lacks the header's 4 KiB, and in a heap's first slot
  *                  those of the heap itself, behind it
  *   span           one unit of tiny or small blocks of one class (in unit 0 only tiny ones), or up to 32
- *                  units for one medium block (unit 0 only as a part of all 32)
+ *                  units for one medium block (in unit 0 only one made of all 32)
  *   chunk (4 KiB)  of a tiny span: its own free bits, then its blocks: a page with a live block
  *                  brings its metadata along, one without is not shipped. Small blocks are few enough to a
  *                  page to have theirs in the header, where they are in a few cache lines
@@ -79,7 +79,8 @@ typedef struct iso_span {
     uint8_t listed; /* in the heap's list of spans of its class with room; 2: to be again after */
     uint16_t avail; /* TINY: chunks that were not yet looked into since the span was listed, live or
                        not. SMALL: words of free bits that were not, the last ones of all */
-    uint16_t live;  /* TINY: chunks whose check word and free bits are initialised; the others hold nothing */
+    uint16_t
+        live; /* TINY: chunks whose check word and free bits are initialised; the others hold nothing */
     __extension__ union {
         uint32_t bytes; /* MEDIUM: usable size */
         __extension__ struct {
@@ -149,9 +150,9 @@ struct iso_heap {
     uint32_t
         tight; /* the iso space had no room: every free block counts. Until the heap migrates */
     ISO_ATOMIC(void *) root;
-    uint64_t none;  /* always 0: no free block */
-    uint64_t lists; /* bit n: slots[n] is not empty */
-    uint64_t keys;  /* state of the generator of spans' keys */
+    uint64_t none;                             /* always 0: no free block */
+    uint64_t lists;                            /* bit n: slots[n] is not empty */
+    uint64_t keys;                             /* state of the generator of spans' keys */
     iso_current_t current[ISO_CLASS_COUNT];    /* all at `none` in a shared heap: see shared.h */
     iso_span_t *spans[ISO_CLASS_COUNT];        /* with room: a ring, in turn */
     iso_slot_t *slots[ISO_UNITS_PER_SLOT + 1]; /* by longest run of free units */
@@ -212,7 +213,7 @@ static inline uint16_t iso_unit_chunks(const iso_slot_t *slot, unsigned unit)
     unsigned metadata = iso_slot_is_first(slot) ? 2 : 1;
     return (uint16_t)(unit ? 0xffff : 0xffffu << metadata);
 }
-/* Where the block of a MEDIUM span begins. Unit 0 has tiny spans, and blocks of a whole slot. */
+/* Where the block of a MEDIUM span begins. Unit 0 has tiny spans, and blocks that were made of a whole slot. */
 static inline char *iso_unit_base(const iso_slot_t *slot, unsigned unit)
 {
     return (char *)slot + (unit ? (size_t)unit << ISO_UNIT_SHIFT : ISO_SLOT_HEADER);
@@ -228,8 +229,8 @@ static inline bool iso_class_is_small(unsigned klass)
 /* Where a unit's span is in its slot. */
 static inline size_t iso_span_offset(uintptr_t address)
 {
-    return address >> (ISO_UNIT_SHIFT - ISO_SPAN_SHIFT) &
-           (ISO_UNITS_PER_SLOT - 1) << ISO_SPAN_SHIFT;
+    return address >> (ISO_UNIT_SHIFT - ISO_SPAN_SHIFT) & (ISO_UNITS_PER_SLOT - 1)
+                                                              << ISO_SPAN_SHIFT;
 }
 /* The free bit of a block, by what iso_class_number says. No branch: which class a program's next block is of
  * cannot be foretold. */

@@ -1,7 +1,7 @@
 /* hold.c - see hold.h. */
 #include "core/hold.h"
-#include "core/direct.h"
 #include "core/borrow.h"
+#include "core/direct.h"
 #include "core/grant.h"
 #include "core/heap.h"
 #include "core/job.h"

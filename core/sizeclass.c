@@ -3,21 +3,20 @@
 #include "core/heap_layout.h"
 
 /* TINY(size, words of free bits that there are behind the chunk's check word), SMALL(size). */
-#define CLASSES(TINY, SMALL)                                                                 \
-    TINY(16, 4), TINY(32, 2), TINY(48, 2), TINY(64, 1), TINY(80, 1), SMALL(96), SMALL(112),  \
-        SMALL(128), SMALL(160), SMALL(192), SMALL(224), SMALL(256), SMALL(320), SMALL(384),  \
-        SMALL(448), SMALL(512), SMALL(640), SMALL(768), SMALL(896), SMALL(1024),             \
-        SMALL(1280), SMALL(1536), SMALL(1792), SMALL(2048), SMALL(2560), SMALL(3072),        \
-        SMALL(3584), SMALL(4096), SMALL(5120), SMALL(6144), SMALL(7168), SMALL(8192),        \
-        SMALL(10240), SMALL(12288), SMALL(14336), SMALL(16384), SMALL(20480), SMALL(24576),  \
-        SMALL(28672), SMALL(32768)
+#define CLASSES(TINY, SMALL)                                                                       \
+    TINY(16, 4), TINY(32, 2), TINY(48, 2), TINY(64, 1), TINY(80, 1), SMALL(96), SMALL(112),        \
+        SMALL(128), SMALL(160), SMALL(192), SMALL(224), SMALL(256), SMALL(320), SMALL(384),        \
+        SMALL(448), SMALL(512), SMALL(640), SMALL(768), SMALL(896), SMALL(1024), SMALL(1280),      \
+        SMALL(1536), SMALL(1792), SMALL(2048), SMALL(2560), SMALL(3072), SMALL(3584), SMALL(4096), \
+        SMALL(5120), SMALL(6144), SMALL(7168), SMALL(8192), SMALL(10240), SMALL(12288),            \
+        SMALL(14336), SMALL(16384), SMALL(20480), SMALL(24576), SMALL(28672), SMALL(32768)
 
-#define TINY_CLASS(size, words)                                         \
-    {                                                                   \
+#define TINY_CLASS(size, words)                                               \
+    {                                                                         \
         size, (ISO_CHUNK_SIZE - 8 - 8 * (words)) / (size), ISO_CHUNK_SIZE - 1 \
     }
-#define SMALL_CLASS(size)                                    \
-    {                                                        \
+#define SMALL_CLASS(size)                               \
+    {                                                   \
         size, ISO_UNIT_SIZE / (size), ISO_UNIT_SIZE - 1 \
     }
 const iso_class_t iso_classes[ISO_CLASSES] = {CLASSES(TINY_CLASS, SMALL_CLASS)};
@@ -26,7 +25,7 @@ const iso_class_t iso_classes[ISO_CLASSES] = {CLASSES(TINY_CLASS, SMALL_CLASS)};
 #define TINY_RECIPROCAL(size, words) RECIPROCAL(size)
 /* Of the product, the upper half is the number, from 1; what has bits in front, in bytes, is counted in. */
 #define ORIGIN(size, area, bytes) \
-    ((area) * RECIPROCAL(size) + (8 * (uint64_t)(bytes) << 32) - (UINT64_C(1) << 32))
+    ((area)*RECIPROCAL(size) + (8 * (uint64_t)(bytes) << 32) - (UINT64_C(1) << 32))
 #define TINY_ORIGIN(size, words) ORIGIN(size, ISO_CHUNK_SIZE, offsetof(iso_chunk_t, bits))
 #define SMALL_ORIGIN(size) ORIGIN(size, ISO_UNIT_SIZE, ISO_SMALL_BITS(size))
 #define TINY_BASE(size, words) ~(uint64_t)(ISO_CHUNK_SIZE - 1)

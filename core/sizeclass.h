@@ -22,7 +22,8 @@ extern "C" {
 
 #define ISO_CLASS_COUNT 40
 #define ISO_CLASS_NONE 255 /* of what has none */
-#define ISO_CLASSES 256    /* as many as damaged metadata can ask for: all but the first have no blocks */
+#define ISO_CLASSES \
+    256 /* as many as damaged metadata can ask for: all but the first have no blocks */
 #define ISO_TINY_CLASSES 5
 #define ISO_TINY_MAX 80
 #define ISO_CLASS_MAX 32768
@@ -37,11 +38,13 @@ extern __attribute__((visibility("hidden"))) const iso_class_t iso_classes[ISO_C
 /* The way from a block's address to its free bit. By columns: a column is found by one index that the
  * processor scales. */
 typedef struct iso_class_ways {
-    uint64_t reciprocal[ISO_CLASSES]; /* of the size, times 2^32, rounded up; 0: no address is a block's */
-    uint64_t origin[ISO_CLASSES];     /* see iso_class_number */
-    uint64_t base[ISO_CLASSES];       /* mask of an address: that of its chunk (tiny), or its slot */
-    uint64_t area[ISO_CLASSES];       /* mask of an address: the offset in its area */
-    uint64_t span[ISO_CLASSES]; /* all ones: the bits are in the span of the block's unit; 0: not (tiny) */
+    uint64_t reciprocal
+        [ISO_CLASSES]; /* of the size, times 2^32, rounded up; 0: no address is a block's */
+    uint64_t origin[ISO_CLASSES]; /* see iso_class_number */
+    uint64_t base[ISO_CLASSES];   /* mask of an address: that of its chunk (tiny), or its slot */
+    uint64_t area[ISO_CLASSES];   /* mask of an address: the offset in its area */
+    uint64_t span
+        [ISO_CLASSES]; /* all ones: the bits are in the span of the block's unit; 0: not (tiny) */
 } iso_class_ways_t;
 extern __attribute__((visibility("hidden"))) const iso_class_ways_t iso_class_ways;
 

@@ -81,8 +81,7 @@ bool iso_medium_is_sound(const iso_slot_t *slot, unsigned unit)
 {
     const iso_span_t *span = &slot->spans[unit];
     if (span->units == 0 || unit + span->units > ISO_UNITS_PER_SLOT || span->listed ||
-        span->klass != ISO_CLASS_NONE ||
-        (unit == 0 && span->units != ISO_UNITS_PER_SLOT) ||
+        span->klass != ISO_CLASS_NONE || (unit == 0 && iso_slot_is_first(slot)) ||
         span->bytes > span->units * ISO_UNIT_SIZE - (unit ? 0 : ISO_SLOT_HEADER))
         return false;
     for (unsigned i = 1; i < span->units; i++)
@@ -107,8 +106,9 @@ bool iso_current_is_sound(const iso_current_t *current, const iso_slot_t *slot, 
     const uint64_t *check = tiny ? (const uint64_t *)area : &slot->check;
     size_t index = (size_t)(current->word - bits);
     return current->check == check && current->expected == iso_check_of(check, span->key) &&
-           !current->unused && current->word >= bits && index * 64 < class->count && current->word == bits + index &&
-           current->blocks && !(current->blocks & (current->blocks + 1)) &&
+           !current->unused && current->word >= bits && index * 64 < class->count &&
+           current->word == bits + index && current->blocks &&
+           !(current->blocks & (current->blocks + 1)) &&
            !(current->blocks & ~iso_block_bits(class->count, (unsigned)index)) &&
            current->base == area + iso_class_offset(class, index * 64);
 }
