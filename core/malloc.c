@@ -171,7 +171,12 @@ static __attribute__((noinline)) void *malloc_big(iso_heap_t *heap, size_t size,
 /* iso_malloc finds no current block: the next one has to be looked for. */
 static __attribute__((noinline)) void *malloc_small(iso_heap_t *heap, unsigned klass, size_t size)
 {
-    return iso_poison_active ? malloc_watched(heap, size, 1) : malloc_class(heap, klass, size);
+    if (iso_poison_active)
+        return malloc_watched(heap, size, 1);
+    if (!LIKELY(iso_heap_magic(heap) == ISO_HEAP_MAGIC))
+        return malloc_class(heap, klass, size);
+    iso_current_t *current = &heap->current[klass]; /* as malloc_class, of the heap's one user */
+    return iso_span_refill(heap, klass, current) ? take(heap, current) : no_room();
 }
 
 void *iso_malloc(iso_heap_t *heap, size_t size)
