@@ -625,7 +625,7 @@ TEST_CASE("a block of a whole slot can be made smaller, and larger again", "[all
 {
     const size_t whole = ISO_MEDIUM_MAX, size = GENERATE(40000, 61440, 61441, 100000, 1900000);
     CAPTURE(size);
-    Job job;
+    Job job(0, 0, false);
     iso_heap_t *heap = job.heap();
     auto *block = static_cast<char *>(iso_malloc(heap, whole));
     memset(block, 7, whole);
