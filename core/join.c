@@ -21,6 +21,7 @@
 #include "core/params.h"
 #include "core/place.h"
 #include "core/poison.h"
+#include "core/quantity.h"
 #include "core/shared.h"
 #include <inttypes.h>
 #include <stdlib.h>
@@ -228,9 +229,9 @@ iso_status_t iso_init(const iso_params_t *params, iso_job_t **job_p)
     if (status != ISO_OK)
         goto fail;
     iso_log(&job->logger, ISO_LOG_INFO,
-            "rank %" PRIu32 " of %" PRIu32 ", iso space %p + %" PRIu64 " MiB, backing %s, node of "
+            "rank %" PRIu32 " of %" PRIu32 ", iso space %p + %s, backing %s, node of "
             "%" PRIu32 ", transport between nodes %s",
-            job->rank, job->size, (void *)job->space.base, job->space.size >> 20,
+            job->rank, job->size, (void *)job->space.base, ISO_SIZE(job->space.size),
             iso_backing_name(job), job->node.rank_count, iso_transport_name(job));
     *job_p = job;
     return ISO_OK;

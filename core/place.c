@@ -4,6 +4,7 @@
 #include "core/exchange.h"
 #include "core/job.h"
 #include "core/os.h"
+#include "core/quantity.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -74,17 +75,17 @@ static iso_status_t try_holes(iso_job_t *job, uint64_t size)
     }
     if (job->rank == 0)
         iso_log(&job->logger, ISO_LOG_ERROR,
-                "no range of %" PRIu64 " MiB is free at the same addresses in every rank (%" PRIu32
+                "no range of %s is free at the same addresses in every rank (%" PRIu32
                 "): set ISO_SPACE_SIZE to less",
-                size >> 20, job->size);
+                ISO_SIZE(size), job->size);
     return ISO_ERR_NO_SPACE;
 }
 
 static iso_status_t no_memory_object(const iso_job_t *job, uint64_t size, int error)
 {
     iso_log(&job->logger, ISO_LOG_ERROR,
-            "cannot create the memory object of the iso space (%" PRIu64 " MiB): %s; set %s",
-            size >> 20, strerror(error),
+            "cannot create the memory object of the iso space (%s): %s; set %s", ISO_SIZE(size),
+            strerror(error),
             error == EFBIG                       ? "ulimit -f unlimited, or ISO_SPACE_SIZE to less"
             : error == EMFILE || error == ENFILE ? "ulimit -n to more"
                                                  : "ISO_SPACE_SIZE to less");
