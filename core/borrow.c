@@ -2,6 +2,7 @@
 #include "core/borrow.h"
 #include "core/job.h"
 #include "core/migrate.h"
+#include "core/quantity.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -209,11 +210,12 @@ iso_status_t iso_borrow_take(iso_job_t *job, uint32_t count, uint32_t *first_p)
     if (times > 0 && (times & (times - 1)) == 0)
         iso_log(
             &job->logger, ISO_LOG_ERROR,
-            "the iso space has no %" PRIu32 " adjacent free slots (%" PRIu64
-            " MiB) that this rank could get: this rank has %" PRIu32 " free of %" PRIu32
+            "the iso space has no %" PRIu32
+            " adjacent free slots (%s) that this rank could get: this rank has %" PRIu32
+            " free of %" PRIu32
             " in the space; set ISO_SPACE_SIZE to more (such a line comes at the 1st, 2nd, 4th, "
             "8th time and so on, this is no. %" PRIu64 ")",
-            count, (uint64_t)count * (ISO_SLOT_SIZE >> 20), job->slots.free_count, job->slots.total,
-            times);
+            count, ISO_SIZE((uint64_t)count << ISO_SLOT_SHIFT), job->slots.free_count,
+            job->slots.total, times);
     return status;
 }

@@ -8,6 +8,7 @@
 #include "core/job.h"
 #include "core/migrate.h"
 #include "core/os.h"
+#include "core/quantity.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -25,11 +26,6 @@ static const char *const incoming_names[] = {
     [ISO_INCOMING_ARRIVED] = "ARRIVED",
 };
 
-static double mib(uint64_t bytes)
-{
-    return (double)bytes / (1 << 20);
-}
-
 static void dump_requests(const iso_job_t *job, FILE *out)
 {
     unsigned count = 0;
@@ -37,11 +33,11 @@ static void dump_requests(const iso_job_t *job, FILE *out)
     for (const iso_request_t *r = job->requests; r; r = r->next)
         if (count++ < LINES_MAX) {
             fprintf(out,
-                    "  heap %p to rank %" PRIu32 ": %s, epoch %" PRIu64
-                    ", %.1f of %.1f MiB put, %s, "
+                    "  heap %p to rank %" PRIu32 ": %s, epoch %" PRIu64 ", %s of %s put, %s, "
                     "decided by %s",
-                    (void *)r->heap, r->dest, iso_step_name(r->step), r->epoch, mib(r->bytes_put),
-                    mib(r->live_bytes), r->grant ? "standing grant" : "reservation",
+                    (void *)r->heap, r->dest, iso_step_name(r->step), r->epoch,
+                    ISO_SIZE(r->bytes_put), ISO_SIZE(r->live_bytes),
+                    r->grant ? "standing grant" : "reservation",
                     r->decided_by_node ? "the node's word" : "messages");
             if (r->step < ISO_STEP_STOPPING)
                 fprintf(out, ", times out in %.1f s", r->deadline - now);
@@ -108,9 +104,9 @@ static void dump_heaps(const iso_job_t *job, FILE *out)
             "revoked\n",
             states[ISO_HEAP_OWNED], states[ISO_HEAP_MOVING], states[ISO_HEAP_IN_DOUBT], granted,
             revoking);
-    fprintf(out,
-            "  slots: %" PRIu32 " free (%" PRIu32 " of other ranks' strips); retained %.1f MiB%s\n",
-            job->slots.free_count, job->slots.foreign_free, mib(iso_retain_bytes(&job->retain)),
+    fprintf(out, "  slots: %" PRIu32 " free (%" PRIu32 " of other ranks' strips); retained %s%s\n",
+            job->slots.free_count, job->slots.foreign_free,
+            ISO_SIZE(iso_retain_bytes(&job->retain)),
             job->borrow ? "; a thread waits for slots of another rank" : "");
 }
 
@@ -146,9 +142,9 @@ void iso_dump(iso_job_t *job, int fd)
         return;
     bool locked = lock_in_time(job);
     fprintf(out,
-            "isomalloc: rank %" PRIu32 " of %" PRIu32 ", process %d, iso space %p + %" PRIu64
-            " MiB, backing %s, transport %s\n",
-            job->rank, job->size, (int)getpid(), (void *)job->space.base, job->space.size >> 20,
+            "isomalloc: rank %" PRIu32 " of %" PRIu32
+            ", process %d, iso space %p + %s, backing %s, transport %s\n",
+            job->rank, job->size, (int)getpid(), (void *)job->space.base, ISO_SIZE(job->space.size),
             iso_backing_name(job), iso_transport_name(job));
     if (!locked)
         fprintf(out, "  a thread has held the job's lock for %d s: what follows may be torn\n",

@@ -1,6 +1,7 @@
 /* node.c - see node.h. */
 #include "core/node.h"
 #include "core/os.h"
+#include "core/quantity.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <sched.h>
@@ -92,7 +93,7 @@ static iso_status_t segment_map(iso_node_t *node, const iso_logger_t *logger, in
     size_t size = segment_size(slots);
     int error = iso_os_memfd_map(fd, 0, size, NULL, &segment);
     if (error) {
-        iso_log(logger, ISO_LOG_ERROR, "cannot map the node's segment (%zu KiB): %s", size >> 10,
+        iso_log(logger, ISO_LOG_ERROR, "cannot map the node's segment (%s): %s", ISO_SIZE(size),
                 strerror(error));
         return ISO_ERR_SYSTEM;
     }

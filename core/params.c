@@ -6,6 +6,7 @@
  * the same parser as the environment's, so that the two cannot differ.
  */
 #include "core/params.h"
+#include "core/quantity.h"
 #include <assert.h>
 #include <inttypes.h>
 #include <math.h>
@@ -147,65 +148,6 @@ static const char *accepted(const field_t *field, char *buf, size_t len)
     return "";
 }
 
-/* "0x1f", "256M": all of the text, no sign, no blanks, no overflow. */
-static bool parse_size(const char *text, uint64_t *size_p)
-{
-    static const char suffixes[] = "kmgtp";
-    const unsigned base = text[0] == '0' && (text[1] | 0x20) == 'x' ? 16 : 10;
-    const char *at = base == 16 ? text + 2 : text;
-    const char *const digits = at;
-    uint64_t size = 0;
-
-    for (;; at++) {
-        const char c = (char)(*at | 0x20);
-        unsigned digit;
-        if (*at >= '0' && *at <= '9')
-            digit = (unsigned)(*at - '0');
-        else if (base == 16 && c >= 'a' && c <= 'f')
-            digit = (unsigned)(c - 'a' + 10);
-        else
-            break;
-        if (__builtin_mul_overflow(size, (uint64_t)base, &size) ||
-            __builtin_add_overflow(size, (uint64_t)digit, &size))
-            return false;
-    }
-    if (at == digits)
-        return false;
-    if (*at != '\0') {
-        const char *suffix = strchr(suffixes, *at | 0x20);
-        if (suffix == NULL || at[1] != '\0' ||
-            __builtin_mul_overflow(size, UINT64_C(1) << 10 * (suffix - suffixes + 1), &size))
-            return false;
-    }
-    *size_p = size;
-    return true;
-}
-
-/* "10", "0.5", ".5": not strtod, whose decimal point depends on the program's locale. */
-static bool parse_seconds(const char *text, double *seconds_p)
-{
-    double seconds = 0, scale = 1;
-    bool fraction = false, any = false;
-
-    for (; *text != '\0'; text++) {
-        if (*text == '.' && !fraction) {
-            fraction = true;
-        } else if (*text >= '0' && *text <= '9') {
-            any = true;
-            seconds = seconds * 10 + (*text - '0');
-            if (fraction)
-                scale *= 10;
-        } else {
-            return false;
-        }
-    }
-    seconds /= scale;
-    if (!any || !(seconds > 0) || !isfinite(seconds))
-        return false;
-    *seconds_p = seconds;
-    return true;
-}
-
 static bool parse_index(const char *text, const char *const *names, unsigned *index_p)
 {
     for (unsigned i = 0; names[i] != NULL; i++) {
@@ -231,16 +173,16 @@ static bool parse(const field_t *field, const char *text, value_t *value_p)
 
     switch (field->kind) {
     case SLOTS:
-        return parse_size(text, &value_p->size) && value_p->size % ISO_SLOT_SIZE == 0;
+        return iso_size_parse(text, &value_p->size) && value_p->size % ISO_SLOT_SIZE == 0;
     case SIZE:
-        return parse_size(text, &value_p->size);
+        return iso_size_parse(text, &value_p->size);
     case COUNT:
-        if (!parse_size(text, &size) || size > UINT32_MAX)
+        if (!iso_size_parse(text, &size) || size > UINT32_MAX)
             return false;
         value_p->count = (uint32_t)size;
         return true;
     case SECONDS:
-        return parse_seconds(text, &value_p->seconds);
+        return iso_seconds_parse(text, &value_p->seconds);
     case BOOL:
         if (!parse_index(text, bool_names, &index))
             return false;

@@ -1,5 +1,6 @@
 /* space.c - see space.h. */
 #include "core/space.h"
+#include "core/quantity.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -48,10 +49,9 @@ iso_status_t iso_space_reserve(iso_space_t *space, const iso_logger_t *logger, u
     uint64_t limit = iso_os_address_limit(), top = address_top();
     if (size > limit) {
         iso_log(logger, ISO_LOG_ERROR,
-                "an iso space of %" PRIu64 " MiB does not fit RLIMIT_AS, which leaves %" PRIu64
-                " MiB: raise it (ulimit -v unlimited) or set ISO_SPACE_SIZE to at most %" PRIu64
-                "M",
-                size >> 20, limit >> 20, (limit / 2 & ~(uint64_t)ISO_SLOT_MASK) >> 20);
+                "an iso space of %s does not fit RLIMIT_AS, which leaves %s: raise it (ulimit -v "
+                "unlimited) or set ISO_SPACE_SIZE to at most %" PRIu64 "M",
+                ISO_SIZE(size), ISO_SIZE(limit), (limit / 2 & ~(uint64_t)ISO_SLOT_MASK) >> 20);
         return ISO_ERR_LIMIT;
     }
     if (base >= top) {
@@ -64,10 +64,10 @@ iso_status_t iso_space_reserve(iso_space_t *space, const iso_logger_t *logger, u
     if (size > top - base) {
         uint64_t most = top - base < top / 2 ? top - base : top / 2;
         iso_log(logger, ISO_LOG_ERROR,
-                "an iso space of %" PRIu64 " MiB at 0x%" PRIx64 " ends beyond this machine's user "
+                "an iso space of %s at 0x%" PRIx64 " ends beyond this machine's user "
                 "addresses (0x%" PRIx64 "): set ISO_SPACE_SIZE to at most %" PRIu64 "M, or a lower "
                 "ISO_SPACE_BASE",
-                size >> 20, base, top, most >> 20);
+                ISO_SIZE(size), base, top, most >> 20);
         return ISO_ERR_LIMIT;
     }
     int error = iso_os_reserve((void *)(uintptr_t)base, (size_t)size);
@@ -75,9 +75,9 @@ iso_status_t iso_space_reserve(iso_space_t *space, const iso_logger_t *logger, u
         return ISO_ERR_NO_SPACE;
     if (error) {
         iso_log(logger, ISO_LOG_ERROR,
-                "cannot reserve %" PRIu64 " MiB of addresses at 0x%" PRIx64 ": %s; set "
+                "cannot reserve %s of addresses at 0x%" PRIx64 ": %s; set "
                 "ISO_SPACE_SIZE to less, or ISO_SPACE_BASE to another address",
-                size >> 20, base, strerror(error));
+                ISO_SIZE(size), base, strerror(error));
         return ISO_ERR_LIMIT;
     }
     space->base = (char *)(uintptr_t)base;
@@ -157,8 +157,8 @@ iso_status_t iso_space_map(iso_space_t *space, const iso_logger_t *logger, int f
     int error = iso_os_memfd_map(fd, 0, (size_t)space->size, space->base, &mapped);
     if (error) {
         iso_log(logger, ISO_LOG_ERROR,
-                "cannot map the iso space (%" PRIu64 " MiB at %p): %s; set ISO_SPACE_SIZE to less",
-                space->size >> 20, (void *)space->base, strerror(error));
+                "cannot map the iso space (%s at %p): %s; set ISO_SPACE_SIZE to less",
+                ISO_SIZE(space->size), (void *)space->base, strerror(error));
         return ISO_ERR_LIMIT;
     }
     if (!core_dump)

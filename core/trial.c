@@ -3,6 +3,7 @@
 #include "core/exchange.h"
 #include "core/job.h"
 #include "core/os.h"
+#include "core/quantity.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -187,8 +188,8 @@ static void try_mapping(iso_job_t *job, char *why)
         }
     int error = iso_space_map_anon(&job->space, job->params.core_dump);
     if (error)
-        snprintf(why, ISO_LINK_QUOTE, "mapping %" PRIu64 " MiB of anonymous memory: %s%s",
-                 job->space.size >> 20, strerror(error),
+        snprintf(why, ISO_LINK_QUOTE, "mapping %s of anonymous memory: %s%s",
+                 ISO_SIZE(job->space.size), strerror(error),
                  error == ENOMEM ? " (vm.overcommit_memory=2? set ISO_SPACE_SIZE to less)" : "");
 }
 

@@ -180,8 +180,12 @@ mutants() {
     mutant DEATH_BEFORE_WORDS -DMOVES=1 -DCRASHES=1 # a death is heard before what was said
     mutant DEATH_ABANDONS -DMOVES=1 -DCRASHES=1 # what has ARRIVED is given up with its source
     mutant DOUBT_IS_DEAF -DMOVES=1              # an ACK that comes late is not heard
+    mutant STOPPING_OWNS -DMOVES=1 -DLATES=2    # puts that are not taken in time are left on their way: the heap is used again
+    mutant STOPPING_UNGRANTS -DMOVES=2 -DLATES=2 # their target is told that its grant is not used any more
+    mutant STOPPING_IS_DEAF -DMOVES=1 -DLATES=2 # they are taken at last, and nobody looks
     unclaimed one_owner "mutant TIMEOUT_OWNS" -DMUTANT_TIMEOUT_OWNS -DMOVES=2 -DCUTS=1 -DCRASHES=1
     unclaimed ends "mutant GRANT_UNHEARD" -DMUTANT_GRANT_UNHEARD -DMOVES=1 -DLATES=0
+    unclaimed ends "mutant STOPPING_WAITS" -DMUTANT_STOPPING_WAITS -DMOVES=1 -DLATES=0 -DCUTS=1 # as long as puts are not taken
     unclaimed no_doubt "late" -DMOVES=1 # no mutant: where messages decide, lateness brings doubt
 }
 

@@ -473,16 +473,29 @@ inline decide_by_node(r, h) { skip }
 inline settle(r) { skip }
 #endif
 
-#ifdef MUTANT_TIMEOUT_OWNS
-inline doubt(r, h) { end_here(r, h) }
-#else
-inline doubt(r, h)
+/* request->in_doubt: the caller is told. The steps STOPPING and DOUBT go on, and settle it. */
+#define in_doubt(r, h) (at(r, h).state == IN_DOUBT)
+
+inline fall_in_doubt(r, h)
 {
     printf("%d: is in DOUBT of heap %d\n", r, h);
-    at(r, h).step = DOUBT;
-    at(r, h).state = IN_DOUBT
-}
+    if
+    :: at(r, h).step == STOPPING ->
+#ifdef MUTANT_STOPPING_OWNS
+        send(r, at(r, h).dest, CANCEL, h, at(r, h).to_epoch, 0, 0);
+        end_here(r, h)
+#else
+        at(r, h).state = IN_DOUBT
 #endif
+    :: else ->
+#ifdef MUTANT_TIMEOUT_OWNS
+        end_here(r, h)
+#else
+        at(r, h).step = DOUBT;
+        at(r, h).state = IN_DOUBT
+#endif
+    fi
+}
 
 inline give_up(r, h)
 {
@@ -831,13 +844,19 @@ inline on_cancel(r, a, h, e)
     fi
 }
 
+#ifdef MUTANT_STOPPING_UNGRANTS
+#define revoke_waits(r, h) (!in_doubt(r, h))
+#else
+#define revoke_waits(r, h) 1
+#endif
+
 inline on_revoke(r, a, h, g)
 {
     if
     :: at(r, h).grant == g && at(r, h).grant_rank == a ->
         if
 #ifndef MUTANT_UNGRANT_IN_USE
-        :: at(r, h).by_grant == g && at(r, h).dest == a -> at(r, h).revoke_answer = 1
+        :: at(r, h).by_grant == g && at(r, h).dest == a && revoke_waits(r, h) -> at(r, h).revoke_answer = 1
 #endif
         :: else ->
             at(r, h).grant = 0;
@@ -1020,13 +1039,19 @@ mtype = {RUNNING, RESERVE_SENT, OFFERED, DECLINED, RELEASING};
 
 #define landed(r, h) (flight(r, at(r, h).dest, h, 0) == NONE && flight(r, at(r, h).dest, h, PAGES - 1) == NONE)
 
+#ifdef MUTANT_STOPPING_IS_DEAF
+#define stopping_looks(r, h) (!in_doubt(r, h))
+#else
+#define stopping_looks(r, h) 1
+#endif
+
 #define FLUSHED(h) \
     :: d_step { \
         stage == RUNNING && at(me, h).step == FLUSHING && landed(me, h) -> \
         send_commit(me, h) \
     } \
     :: d_step { \
-        stage == RUNNING && at(me, h).step == STOPPING && landed(me, h) -> \
+        stage == RUNNING && at(me, h).step == STOPPING && landed(me, h) && stopping_looks(me, h) -> \
         stop(me, h) \
     }
 
@@ -1040,26 +1065,36 @@ mtype = {RUNNING, RESERVE_SENT, OFFERED, DECLINED, RELEASING};
 #define SEE_TAKEN(h)
 #endif
 
+/* Puts inside a node are loopback's: the target has no part in them, and they end in less than ISO_TIMEOUT. */
+#ifdef MUTANT_STOPPING_WAITS
+#define may_stop_late(r, h) 0
+#else
+#define may_stop_late(r, h) (at(r, h).step == STOPPING && !in_doubt(r, h) && !same_node(r, at(r, h).dest))
+#endif
+
 /* ISO_TIMEOUT has passed: without a fault this is false suspicion */
 #define DEADLINE(h) \
     :: d_step { \
-        stage == RUNNING && at(me, h).step >= RESERVING && at(me, h).step <= COMMITTED && \
+        stage == RUNNING && \
+            ((at(me, h).step >= RESERVING && at(me, h).step <= COMMITTED) || may_stop_late(me, h)) && \
             (lates > 0 || is_down(me, at(me, h).dest)) -> \
         if \
         :: !is_down(me, at(me, h).dest) -> lates-- \
         :: else \
         fi; \
         if \
-        :: at(me, h).step == COMMITTED && !same_node(me, at(me, h).dest) -> doubt(me, h) \
+        :: at(me, h).step == STOPPING || (at(me, h).step == COMMITTED && !same_node(me, at(me, h).dest)) -> \
+            fall_in_doubt(me, h) \
         :: else -> give_up(me, h) \
         fi \
     }
 
-/* the transport reports that a put has failed: it does not write any more */
+/* the transport reports that a put has failed: it does not write any more. Between nodes, what is not reported by
+ * the time that all is calm never is: a pulled cable may give no error. */
 #define PUT_FAILS(h) \
     :: d_step { \
-        stage == RUNNING && at(me, h).step >= PUTTING && at(me, h).step != COMMITTED && \
-            at(me, h).step != DOUBT && is_down(me, at(me, h).dest) -> \
+        stage == RUNNING && (!calm || same_node(me, at(me, h).dest)) && at(me, h).step >= PUTTING && \
+            at(me, h).step != COMMITTED && at(me, h).step != DOUBT && is_down(me, at(me, h).dest) -> \
         for (i : 0 .. PAGES - 1) { \
             flight(me, at(me, h).dest, h, i) = NONE \
         } \
@@ -1242,10 +1277,10 @@ inline check_settled()
             if
             :: gone[i]
             :: else ->
-                found = found || at(i, hh).state == OWNED || at(i, hh).step == DOUBT || at(i, hh).in_step == ARRIVED;
+                found = found || at(i, hh).state == OWNED || in_doubt(i, hh) || at(i, hh).in_step == ARRIVED;
                 /* doubt is settled unless the peer lives and cannot be spoken with */
                 assert(at(i, hh).step == NO_REQUEST ||
-                       (at(i, hh).step == DOUBT && is_down(i, at(i, hh).dest) && !gone[at(i, hh).dest]));
+                       (in_doubt(i, hh) && is_down(i, at(i, hh).dest) && !gone[at(i, hh).dest]));
                 assert(at(i, hh).in_step == 0 ||
                        (is_down(i, at(i, hh).in_source) && !gone[at(i, hh).in_source]));
                 assert(at(i, hh).left != LEFT_REVOKING ||

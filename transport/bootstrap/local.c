@@ -15,8 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -127,26 +125,16 @@ static void unclaim_rank(iso_local_link_t *link)
 
 static iso_status_t open_events(iso_local_link_t *link)
 {
-    struct epoll_event event = {.events = EPOLLIN};
-    const char *call = "epoll_create1";
+    int error = news_open(&link->news);
 
-    link->event_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (link->event_fd < 0)
-        goto fail;
-    call = "eventfd";
-    link->news_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (link->news_fd < 0)
-        goto fail_event_fd;
-    call = "epoll_ctl";
-    if (epoll_ctl(link->event_fd, EPOLL_CTL_ADD, link->fd, &event) == 0 &&
-        epoll_ctl(link->event_fd, EPOLL_CTL_ADD, link->news_fd, &event) == 0)
-        return ISO_OK;
-    close(link->news_fd);
-fail_event_fd:
-    close(link->event_fd);
-fail:
-    iso_local_log(link, ISO_LOG_ERROR, "%s failed with errno %d: is RLIMIT_NOFILE too small?", call,
-                  errno);
+    if (error == 0) {
+        error = news_add(&link->news, link->fd);
+        if (error == 0)
+            return ISO_OK;
+        news_close(&link->news);
+    }
+    iso_local_log(link, ISO_LOG_ERROR, "no descriptors for events: errno %d%s", error,
+                  error == EMFILE ? "; raise ulimit -n" : "");
     return ISO_ERR_SYSTEM;
 }
 
@@ -318,8 +306,7 @@ static iso_status_t local_next_dead(void *ctx, uint32_t *rank_p)
 
 static void local_free(local_job_t *job)
 {
-    close(job->link.news_fd);
-    close(job->link.event_fd);
+    news_close(&job->link.news);
     free(job->link.dead);
     free(job);
 }
@@ -407,7 +394,7 @@ static iso_status_t local_open(void (*log)(iso_log_level_t level, const char *te
     status = open_events(&job->link);
     if (status != ISO_OK)
         goto fail_claim;
-    job->table.event_fd = job->link.event_fd;
+    job->table.event_fd = job->link.news.event_fd;
     /* What the rank starts is not the rank; its copy would also hide the rank's end. */
     fcntl(job->link.fd, F_SETFD, FD_CLOEXEC);
     status = say_hello(&job->link);
@@ -419,8 +406,7 @@ static iso_status_t local_open(void (*log)(iso_log_level_t level, const char *te
 
 fail_events:
     fcntl(job->link.fd, F_SETFD, 0);
-    close(job->link.news_fd);
-    close(job->link.event_fd);
+    news_close(&job->link.news);
 fail_claim:
     unclaim_rank(&job->link);
 fail_job:

@@ -11,8 +11,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -36,7 +34,7 @@ static iso_status_t link_lose(iso_local_link_t *link, iso_status_t status)
         link->barrier_status = status;
     }
     /* A socket that has hung up stays readable for ever: nobody shall spin on it. */
-    epoll_ctl(link->event_fd, EPOLL_CTL_DEL, link->fd, NULL);
+    news_remove(&link->news, link->fd);
     return status;
 }
 
@@ -257,15 +255,5 @@ iso_status_t iso_local_wait(iso_local_link_t *link, uint64_t *len_p)
 
 void iso_local_settle(iso_local_link_t *link)
 {
-    bool news = link->barrier_done || link->dead_fetched < link->dead_count;
-    eventfd_t count = 1;
-
-    if (news == link->news)
-        return;
-    /* Neither can fail or block: the counter goes between 0 and 1. */
-    if (news)
-        eventfd_write(link->news_fd, count);
-    else
-        eventfd_read(link->news_fd, &count);
-    link->news = news;
+    news_set(&link->news, link->barrier_done || link->dead_fetched < link->dead_count);
 }

@@ -3,12 +3,13 @@
  *
  * Taking in a packet changes the link's state (an answer has come, a barrier has passed, a rank has
  * died); the functions of the bootstrap table in local.c look at that state. Whatever comes while
- * they wait for something else is kept, and `event_fd` stays readable until it is fetched.
+ * they wait for something else is kept, and the link's `news` stay readable until it is fetched.
  */
 #ifndef ISO_LOCAL_LINK_H
 #define ISO_LOCAL_LINK_H
 
 #include "local_protocol.h"
+#include "transport/common/news.h"
 #include <isomalloc/bootstrap.h>
 #include <sys/types.h>
 
@@ -27,10 +28,8 @@ typedef struct iso_local_link {
     uint32_t rank, size;
     pid_t pid;     /* the process that opened it: a forked child must not speak for it */
     int fd;        /* the socket; inherited, never closed */
-    int event_fd;  /* epoll: the socket, and news_fd */
-    int news_fd;   /* eventfd, raised exactly while `news` */
+    news_t news;   /* of the socket, and of what was taken in and nobody has fetched */
     uint64_t join; /* of this open */
-    bool news;     /* something was taken in that nobody has fetched */
     bool lost;     /* iso_run is gone, or talks nonsense: logged, nothing works any more */
 
     iso_local_wait_t wait;
@@ -59,7 +58,7 @@ void iso_local_expect(iso_local_link_t *link, uint16_t request, void *into, uint
 /* Waits for that answer; *len_p: its length. Its end is the status that iso_run gave. */
 iso_status_t iso_local_wait(iso_local_link_t *link, uint64_t *len_p);
 
-/* Raises or lowers event_fd by what is unfetched now: at the end of every call of the table. */
+/* Raises or lowers `news` by what is unfetched now: at the end of every call of the table. */
 void iso_local_settle(iso_local_link_t *link);
 
 #endif

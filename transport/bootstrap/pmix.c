@@ -16,8 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #define MAX_BLOB 4096
@@ -187,28 +185,20 @@ static iso_status_t pmix_next_dead(void *ctx, uint32_t *rank_p)
 
 static iso_status_t open_events(iso_pmix_link_t *link)
 {
-    struct epoll_event event = {.events = EPOLLIN};
+    int error = news_open(&link->news);
 
-    link->event_fd = epoll_create1(EPOLL_CLOEXEC);
-    link->news_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (link->event_fd >= 0 && link->news_fd >= 0 &&
-        epoll_ctl(link->event_fd, EPOLL_CTL_ADD, link->news_fd, &event) == 0)
+    if (error == 0)
         return ISO_OK;
-    iso_pmix_log(link, ISO_LOG_ERROR, "no descriptors for events: errno %d%s", errno,
-                 errno == EMFILE ? "; raise ulimit -n" : "");
-    if (link->event_fd >= 0)
-        close(link->event_fd);
-    if (link->news_fd >= 0)
-        close(link->news_fd);
+    iso_pmix_log(link, ISO_LOG_ERROR, "no descriptors for events: errno %d%s", error,
+                 error == EMFILE ? "; raise ulimit -n" : "");
     return ISO_ERR_SYSTEM;
 }
 
 static void close_events(iso_pmix_link_t *link)
 {
     pthread_mutex_lock(&link->lock); /* PMIx's thread must not raise what is another's by then */
-    link->open = link->news = link->barrier_open = false;
-    close(link->news_fd);
-    close(link->event_fd);
+    link->open = link->barrier_open = false;
+    news_close(&link->news);
     pthread_mutex_unlock(&link->lock);
 }
 
@@ -315,7 +305,7 @@ static iso_status_t pmix_open(void (*log)(iso_log_level_t level, const char *tex
                               .barrier_start = pmix_barrier_start,
                               .barrier_test = pmix_barrier_test,
                               .next_dead = pmix_next_dead,
-                              .event_fd = link->event_fd,
+                              .event_fd = link->news.event_fd,
                               .close = pmix_close};
     *bootstrap_p = &table;
     return ISO_OK;

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 /* A rank of this host has died; iso.dead says which. */
@@ -39,20 +38,12 @@ iso_status_t iso_pmix_failed(const iso_pmix_link_t *link, const char *call, pmix
 
 /* ---- news -------------------------------------------------------------------------------------- */
 
-/* Neither write can fail or block: the counter goes between 0 and 1. */
 void iso_pmix_settle(iso_pmix_link_t *link)
 {
     bool ended = link->barrier_open && link->fences_ended == link->fences_started;
-    bool news = link->open && (ended || link->dead_fetched < link->dead_count);
-    eventfd_t count = 1;
 
-    if (news == link->news)
-        return;
-    if (news)
-        eventfd_write(link->news_fd, count);
-    else
-        eventfd_read(link->news_fd, &count);
-    link->news = news;
+    if (link->open) /* else there is nobody to tell, and no descriptor */
+        news_set(&link->news, ended || link->dead_fetched < link->dead_count);
 }
 
 /* ---- deaths ------------------------------------------------------------------------------------ */

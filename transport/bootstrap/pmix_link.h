@@ -11,6 +11,7 @@
 #ifndef ISO_PMIX_LINK_H
 #define ISO_PMIX_LINK_H
 
+#include "transport/common/news.h"
 #include <isomalloc/bootstrap.h>
 #include <pmix.h>
 #include <pthread.h>
@@ -35,13 +36,12 @@ typedef struct iso_pmix_link {
     uint32_t opens;                   /* which open this is; part of every key */
     uint32_t round;                   /* collectives with data since */
     bool partial;                     /* somebody was missing in the last blocking fence */
-    int event_fd;                     /* epoll: news_fd, the watched rank's pid_fd */
-    int news_fd;                      /* eventfd, raised exactly while `news` */
     iso_pmix_watch_t watch;
 
     pthread_mutex_t lock; /* guards the rest, which PMIx's thread reads and writes */
-    bool open, news;
-    bool barrier_open;                     /* started, its end not fetched */
+    bool open;
+    news_t news;       /* of the watched rank's pid_fd, and of what nobody has fetched */
+    bool barrier_open; /* started, its end not fetched */
     uint64_t fences_started, fences_ended; /* of those in two halves, in all opens */
     pmix_status_t fence_status;            /* of the last that ended */
     uint32_t *dead; /* in the order in which they became known, from all opens */
@@ -53,7 +53,7 @@ void iso_pmix_log(const iso_pmix_link_t *link, iso_log_level_t level, const char
 
 /* What PMIx says has gone wrong, logged: ISO_ERR_SYSTEM. */
 iso_status_t iso_pmix_failed(const iso_pmix_link_t *link, const char *call, pmix_status_t error);
-/* Raises or lowers event_fd by what is unfetched now. The lock is held. */
+/* Raises or lowers `news` by what is unfetched now. The lock is held. */
 void iso_pmix_settle(iso_pmix_link_t *link);
 
 /* Initialises PMIx, the first time, and asks for this rank's place. Logged. */

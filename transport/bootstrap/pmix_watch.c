@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -123,8 +122,7 @@ static void watch_end(iso_pmix_link_t *link)
     iso_pmix_watch_t *watch = &link->watch;
 
     if (watch->pid_fd >= 0) {
-        epoll_ctl(link->event_fd, EPOLL_CTL_DEL, watch->pid_fd,
-                  NULL); /* a child may have it, too */
+        news_remove(&link->news, watch->pid_fd); /* a child may have it, too */
         close(watch->pid_fd);
     }
     if (watch->bye_fd >= 0)
@@ -143,7 +141,6 @@ static void has_died(iso_pmix_link_t *link, uint32_t rank)
 /* false: it cannot be watched, or is gone. That tells of a death if ranks do not leave now. */
 static bool watch_rank(iso_pmix_link_t *link, uint32_t rank, bool leaving)
 {
-    struct epoll_event event = {.events = EPOLLIN};
     iso_pmix_watch_t *watch = &link->watch;
     struct ucred peer = {0};
     uint64_t network = 0;
@@ -164,7 +161,7 @@ static bool watch_rank(iso_pmix_link_t *link, uint32_t rank, bool leaving)
         if (watch->pid_fd < 0 && errno == ESRCH && !leaving)
             has_died(link, rank); /* a child of it keeps the name */
     }
-    if (watch->pid_fd >= 0 && epoll_ctl(link->event_fd, EPOLL_CTL_ADD, watch->pid_fd, &event) == 0)
+    if (watch->pid_fd >= 0 && news_add(&link->news, watch->pid_fd) == 0)
         return true;
     watch_end(link);
     return false;
