@@ -193,3 +193,29 @@ TEST_CASE("a heap that grew to 1 GiB and was emptied ships next to nothing", "[a
     CHECK(stats.slots == 1);
     CHECK(stats.live_bytes <= 65536);
 }
+
+TEST_CASE("a block of a whole slot can be made smaller, and larger again", "[allocator]")
+{
+    const size_t whole = ISO_MEDIUM_MAX, size = GENERATE(40000, 61440, 61441, 100000, 1900000);
+    CAPTURE(size);
+    Job job(0, 0, false);
+    iso_heap_t *heap = job.heap();
+    auto *block = static_cast<char *>(iso_malloc(heap, whole));
+    memset(block, 7, whole);
+    REQUIRE(iso_realloc(heap, block, size) == block);
+    CHECK(iso_usable_size(block) >= size);
+    auto *other = static_cast<char *>(iso_malloc(heap, 70000)); // in what became free
+    memset(other, 8, 70000);
+    migrate_in_place(heap);
+    CHECK(block[size - 1] == 7);
+    auto *grown = static_cast<char *>(iso_realloc(heap, block, whole));
+    REQUIRE(grown != nullptr);
+    CHECK((grown[0] == 7 && grown[size - 1] == 7 && other[0] == 8 && other[69999] == 8));
+    migrate_in_place(heap);
+    iso_free(grown);
+    iso_free(other);
+    migrate_in_place(heap);
+    iso_heap_stats_t stats;
+    REQUIRE(iso_heap_stats(heap, &stats) == ISO_OK);
+    CHECK(stats.blocks == 0);
+}
