@@ -1,0 +1,73 @@
+// The steady state: migrations to and fro once everything is warm. A rank says with prctl where it begins and ends, so
+// that steady.sh finds the place in what strace saw.
+#include "ranks.hpp"
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+namespace {
+
+constexpr size_t blocks = 200, block_size = 3000; // half of them freed: no block is large, so no guards
+constexpr int warm_up = 1500, rounds = 500;       // two migrations each; to warm up: once through all rings
+
+int64_t faults()
+{
+    rusage usage{};
+    EXPECT(getrusage(RUSAGE_SELF, &usage) == 0);
+    return usage.ru_minflt + usage.ru_majflt;
+}
+
+iso_heap_t *fill(const Job &job)
+{
+    iso_heap_t *heap = job.heap();
+    std::vector<void *> all;
+    for (size_t i = 0; i < blocks; i++) {
+        all.push_back(iso_malloc(heap, block_size));
+        EXPECT(all.back() != nullptr);
+        memset(all.back(), 1, block_size);
+    }
+    for (size_t i = 1; i < blocks; i += 2)
+        iso_free(all[i]);
+    iso_heap_set_root(heap, all[0]);
+    return heap;
+}
+
+// What may not be in it: see steady.sh. Page faults are counted here.
+void to_and_fro()
+{
+    Job job;
+    iso_heap_t *heap = self == 0 ? fill(job) : nullptr;
+    int64_t faults_before = 0;
+    iso_stats_t before{};
+    for (int i = 0; i < warm_up + rounds; i++) {
+        if (i == warm_up) {
+            before = job.stats();
+            prctl(PR_SET_NAME, "steady-begins");
+            faults_before = faults();
+        }
+        if (self == 0)
+            job.send(heap, 1);
+        heap = job.receive().heap;
+        EXPECT(*static_cast<char *>(iso_heap_root(heap)) == 1);
+        if (self == 1)
+            job.send(heap, 0);
+    }
+    const int64_t faulted = faults() - faults_before;
+    prctl(PR_SET_NAME, "steady-ends");
+    const iso_stats_t after = job.stats();
+    std::printf("rank %u: %d migrations, %lld page faults\n", self, 2 * rounds,
+                static_cast<long long>(faulted));
+    EXPECT(after.migrations_out - before.migrations_out == uint64_t{rounds});
+    EXPECT(after.registered_bytes == before.registered_bytes);
+    EXPECT(after.released_bytes == before.released_bytes);
+    EXPECT(faulted <= 2); // of the system, on its own account; none is ours
+    job.barrier();
+    job.finish();
+}
+
+} // namespace
+
+int main(int argc, char **argv)
+{
+    const Test tests[] = {{"to_and_fro", to_and_fro}};
+    return run_test(tests, argc, argv);
+}
