@@ -255,6 +255,9 @@ iso_status_t ux_rkey_pack(iso_region_t *region, void *buf, size_t *len_p);
 iso_status_t ux_rkey_unpack(iso_endpoint_t *ep, const void *buf, size_t len, iso_rkey_t **rkey_p);
 void ux_rkey_destroy(iso_rkey_t *rkey);
 
+/* ux_fork.c: a child of fork() may have what was registered. */
+void ux_fork_allow(const iso_transport_t *tp, const iso_memory_t *memory);
+
 /* ux_put.c */
 iso_status_t ux_put(iso_endpoint_t *ep, const void *src, size_t len, iso_region_t *region,
                     uint64_t remote, iso_rkey_t *rkey, iso_completion_t *completion);

@@ -105,6 +105,7 @@ iso_status_t ux_mem_register(iso_transport_t *tp, const iso_memory_t *memory,
         free(region);
         return ux_status(mapped) == ISO_ERR_NO_MEMORY ? ISO_ERR_NO_MEMORY : ISO_ERR_LIMIT;
     }
+    ux_fork_allow(tp, memory);
     tp->regions++;
     *region_p = region;
     return ISO_OK;
