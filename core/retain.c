@@ -72,17 +72,14 @@ static void settle(iso_job_t *job, uint32_t slot, bool settled)
         job->retain.settled[slot] = settled;
 }
 
-/* What nobody here or elsewhere has of the slot, but for what is counted. */
+/* What nobody here or elsewhere has of the slot, and is not counted: of a left one that is nothing. */
 static uint32_t idle_units(iso_job_t *job, uint32_t slot)
 {
     const iso_retain_t *retain = &job->retain;
-    const iso_left_t *left = retain->left_of[slot];
     uintptr_t word = atomic_load_explicit(&job->slots.table[slot], memory_order_relaxed);
     uint32_t mask = ALL_UNITS;
     if (word)
         mask = retain->settled[slot] ? iso_hold_free_units(job, word, slot) : 0;
-    else if (left && left->state != ISO_LEFT_IDLE)
-        mask = 0; /* its holder may be in the middle of putting there */
     return mask & ~retain->resident[slot];
 }
 

@@ -33,7 +33,7 @@ iso_window_test(span RANKS 2 LIMIT 256 TIMEOUT 300)
 foreach(limit 64 256)
     iso_window_test(fits RANKS 2 LIMIT ${limit} PIN 1)
 endforeach()
-foreach(limit 4 16)
+foreach(limit 4 16 64) # windows of one slot, two and eight of them; of four slots
     foreach(test large straight_back prepared_in_part)
         iso_window_test(${test} RANKS 2 LIMIT ${limit} PIN 1 TIMEOUT 300)
     endforeach()
@@ -62,7 +62,7 @@ endforeach()
 
 # What is true of migrations is true of them by windows.
 iso_window_test(graph PROGRAM contents RANKS 4 LIMIT 16 PIN 1)
-iso_window_test(pingpong PROGRAM contents RANKS 2 LIMIT 16 PIN 1 TIMEOUT 300 ENV ISO_RETAIN=512K)
+iso_window_test(pingpong PROGRAM contents RANKS 2 LIMIT 16 PIN 1 TIMEOUT 300 ENV ISO_RETAIN=16M)
 iso_window_test(come_home PROGRAM contents RANKS 2 LIMIT 16 TIMEOUT 300 ENV ISO_SPACE_SIZE=256M)
 iso_window_test(overlap PROGRAM contents RANKS 4 LIMIT 8 PIN 1 ENV ISO_RETAIN=1M)
 iso_window_test(given_up PROGRAM protocol RANKS 4 LIMIT 16)

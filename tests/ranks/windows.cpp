@@ -174,7 +174,7 @@ void straight_back()
     const uint32_t other = self ^ 1;
     std::vector<iso_request_t *> requests;
     unsigned sent = 0, received = 0;
-    constexpr unsigned own = 3;
+    constexpr unsigned own = 6; // at once each way: more than there are windows, at the smallest limit
     const unsigned all = rounds * 2;
     auto send = [&](iso_heap_t *heap) {
         change(heap);
@@ -385,7 +385,7 @@ void released()
     };
     for (unsigned round = 0; round < 300 / scale; round++) {
         for (unsigned i = 0; i < 8; i++) {
-            if (blocks.size() > 24) {
+            if (blocks.size() > 20) {
                 std::swap(blocks[random() % blocks.size()], blocks.back());
                 whole(blocks.back());
                 iso_free(blocks.back().bytes);
