@@ -1,6 +1,6 @@
 # The tests of several ranks with windows (ISO_REGISTER=window), each rank a node of its own. Over `checking`, which
-# ends who puts where nothing is registered or registers too much; and over UCX, for UCX's regions. Those with the label
-# `rdma` mean something over a device that pins, too: it takes their arguments and names another transport.
+# ends who puts where nothing is registered or registers too much; and over UCX, for UCX's regions. Over a device that
+# pins: rdma.cmake.
 # iso_window_test(<test> RANKS <n> LIMIT <bytes> [PIN <0|1>] [ENV <NAME=value>...] [TIMEOUT <seconds>])
 function(iso_window_test test)
     cmake_parse_arguments(PARSE_ARGV 1 arg "" "RANKS;LIMIT;PIN;TIMEOUT;PROGRAM;NAME" "ENV")
@@ -34,7 +34,7 @@ foreach(limit 64 256)
     iso_window_test(fits RANKS 2 LIMIT ${limit} PIN 1)
 endforeach()
 foreach(limit 4 16 64) # windows of one slot, two and eight of them; of four slots
-    foreach(test large straight_back prepared_in_part)
+    foreach(test large straight_back prepared_in_part ten_times)
         iso_window_test(${test} RANKS 2 LIMIT ${limit} PIN 1 TIMEOUT 300)
     endforeach()
     iso_window_test(crowd RANKS 6 LIMIT ${limit} PIN 1 TIMEOUT 300)
@@ -80,8 +80,11 @@ endforeach()
 if(TARGET isomalloc-ucx AND NOT ISO_SANITIZE MATCHES thread)
     set(ucx ISO_TRANSPORT=ucx UCX_TLS=tcp,self ISO_NODE_SIZE=1 ISO_BACKING=private
         ISO_REGISTER=window)
-    foreach(test fits prepared large straight_back released forked)
-        iso_ranks_test(NAME "windows: ${test}, ucx tcp" RANKS 3 PROGRAM windows ARGS ${test} TIMEOUT 300
-            LABELS "windows;ucx" ENV ${ucx} ISO_PIN_LIMIT=16M)
+    foreach(row fits/2/64M prepared/3/64M large/2/16M straight_back/2/16M ten_times/2/16M crowd/4/16M
+            released/3/16M forked/2/16M)
+        string(REGEX MATCH "(.*)/(.*)/(.*)" row ${row})
+        iso_ranks_test(NAME "windows: ${CMAKE_MATCH_1}, ucx tcp" RANKS ${CMAKE_MATCH_2} PROGRAM windows
+            ARGS ${CMAKE_MATCH_1} TIMEOUT 300 LABELS "windows;ucx"
+            ENV ${ucx} ISO_PIN_LIMIT=${CMAKE_MATCH_3})
     endforeach()
 endif()

@@ -2,6 +2,7 @@
 // in a steady state, and right whatever the limit is. Sizes follow the limit, so that the tests run with any; what
 // they want of it stands in windows.cmake. Over the transport `checking` a mistake ends the process.
 #include "marked.hpp"
+#include <algorithm>
 #include <random>
 
 namespace {
@@ -143,6 +144,55 @@ void fits()
         check(heap);
     check_limit(job);
     job.finish();
+}
+
+// Bytes of this process that the kernel counts as pinned.
+uint64_t pinned()
+{
+    std::FILE *status = std::fopen("/proc/self/status", "re");
+    char line[256];
+    unsigned long long kib = 0;
+    while (status != nullptr && std::fgets(line, sizeof line, status) != nullptr)
+        std::sscanf(line, "VmPin: %llu", &kib);
+    if (status != nullptr)
+        std::fclose(status);
+    return kib << 10;
+}
+
+// Heaps of ten times the limit go to and fro: what a device has pinned is what is registered, beside what the transport
+// pins for itself; and nothing at the end.
+void ten_times()
+{
+    Job job;
+    constexpr unsigned count = 20, laps = 2;
+    const size_t bytes = limit() / 2;
+    std::vector<iso_heap_t *> heaps;
+    for (unsigned i = 0; self == 0 && i < count; i++)
+        heaps.push_back(loaded(job, bytes));
+    // its own buffers are there after the first words each way
+    for (uint32_t turn = 0; turn < 2; turn++)
+        if (self == turn)
+            job.send(job.heap(), 1 - self);
+        else
+            EXPECT_STATUS(ISO_OK, iso_heap_destroy(job.receive().heap));
+    const uint64_t own = pinned() - std::min<uint64_t>(pinned(), job.stats().registered_bytes);
+    for (unsigned turn = 0; turn < 2 * laps; turn++) {
+        for (unsigned i = 0; i < count; i++) {
+            if (self == turn % 2) {
+                change(heaps.back());
+                job.send(heaps.back(), 1 - self);
+                heaps.pop_back();
+            } else {
+                heaps.insert(heaps.begin(), job.receive().heap);
+                check(heaps.front());
+            }
+            EXPECT(pinned() <= own + limit());
+            check_limit(job);
+        }
+        job.barrier();
+    }
+    job.finish();
+    EXPECT(pinned() == 0);
 }
 
 // One heap that is many times the limit: it goes in parts.
@@ -447,6 +497,7 @@ int main(int argc, char **argv)
 {
     return run_test({{"span", span},
                      {"fits", fits},
+                     {"ten_times", ten_times},
                      {"large", large},
                      {"straight_back", straight_back},
                      {"crowd", crowd},
