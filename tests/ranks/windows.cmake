@@ -77,6 +77,11 @@ foreach(end end stop)
         ISO_TEST_PIN_LIMIT=4194304)
 endforeach()
 
+add_test(NAME "ranks: windows: policies" COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/policies.sh
+    $<TARGET_FILE:iso_run> $<TARGET_FILE:protocol>)
+set_tests_properties("ranks: windows: policies" PROPERTIES TIMEOUT 120 LABELS "ranks;windows" PROCESSORS 2
+    ENVIRONMENT "${iso_test_environment};${iso_checking}")
+
 if(TARGET isomalloc-ucx AND NOT ISO_SANITIZE MATCHES thread)
     set(ucx ISO_TRANSPORT=ucx UCX_TLS=tcp,self ISO_NODE_SIZE=1 ISO_BACKING=private
         ISO_REGISTER=window)
