@@ -23,6 +23,7 @@
 #include "core/os.h"
 #include "core/params.h"
 #include "core/poison.h"
+#include "core/register.h"
 #include "core/shared.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -495,16 +496,6 @@ static iso_status_t open_tables(iso_job_t *job)
     return status;
 }
 
-static iso_status_t register_space(iso_job_t *job)
-{
-    iso_status_t status = job->node_link ? iso_link_register(job->node_link) : ISO_OK;
-    if (status == ISO_OK && job->net_link && job->net_link != job->node_link)
-        status = iso_link_register(job->net_link);
-    job->space.pinned = (job->node_link && job->node_link->caps.pins_memory) ||
-                        (job->net_link && job->net_link->caps.pins_memory);
-    return status;
-}
-
 static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void in_forked_child(void)
@@ -561,6 +552,7 @@ static void destroy(iso_job_t *job)
     iso_migrate_close(job);
     iso_arrive_close(job);
     iso_peers_close(job);
+    iso_windows_close(job);
     for (iso_delivery_t *delivery = job->deliveries, *next; delivery; delivery = next) {
         next = delivery->next;
         free(delivery);
@@ -617,7 +609,7 @@ static iso_status_t join(iso_job_t *job, iso_status_t so_far)
     if (status == ISO_OK)
         status = open_tables(job);
     if (status == ISO_OK)
-        status = register_space(job);
+        status = iso_register_open(job);
     if (status == ISO_OK)
         status = iso_huge_open(job);
     if (status == ISO_OK)

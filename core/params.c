@@ -19,6 +19,7 @@
 static const char *const guard_names[] = {"none", "first", "all", NULL};
 static const char *const backing_names[] = {"auto", "shared", "private", "anon", NULL};
 static const char *const huge_pages_names[] = {"auto", "n", NULL};
+static const char *const registration_names[] = {"auto", "space", "odp", "window", NULL};
 static const char *const thread_level_names[] = {"single", "serialized", "multiple", NULL};
 
 /* NAME, field, kind, names of an enum's values, default, help */
@@ -46,6 +47,13 @@ static const char *const thread_level_names[] = {"single", "serialized", "multip
     ROW(HUGE_PAGES, huge_pages, ENUM, huge_pages_names, "n",                                    \
         "huge pages for memory that is about to be filled: n, or auto (where the kernel makes " \
         "them: Linux 6.1; making one waits for a kernel thread on every processor)")            \
+    ROW(REGISTER, registration, ENUM, registration_names, "auto",                               \
+        "what is registered with the transport, and pinned where it pins: space (all, at the "  \
+        "start), odp (all, where the device fetches pages on demand), window (parts of it, "    \
+        "ahead of use, within ISO_PIN_LIMIT), auto (space where it fits, else window)")         \
+    ROW(PIN_LIMIT, pin_limit, SIZE, NULL, "0",                                                  \
+        "bytes that may be registered at a time, 4M or more; 0: what ulimit -l and half of the " \
+        "memory allow")                                                                         \
     ROW(TIMEOUT, timeout, SECONDS, NULL, "10",                                                  \
         "seconds to wait for an answer before a migration is given up or in doubt")             \
     ROW(LOG_LEVEL, log_level, ENUM, iso_log_level_names, "warn",                                \
@@ -112,6 +120,7 @@ typedef union value {
 
 _Static_assert(sizeof(iso_backing_t) == sizeof(unsigned) &&
                    sizeof(iso_huge_pages_t) == sizeof(unsigned) &&
+                   sizeof(iso_registration_t) == sizeof(unsigned) &&
                    sizeof(iso_log_level_t) == sizeof(unsigned) &&
                    sizeof(iso_thread_level_t) == sizeof(unsigned) &&
                    sizeof(iso_guard_t) == sizeof(unsigned),
