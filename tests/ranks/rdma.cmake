@@ -53,12 +53,20 @@ foreach(test change_hands to_and_fro)
 endforeach()
 
 # What is registered: it is pinned, and stays what the device writes to.
-iso_rdma_test(pinned space 2)
+iso_rdma_test(pinned space 2 ISO_REGISTER=space)
 foreach(backing private anon)
     iso_rdma_test(pinned churn 3 ISO_BACKING=${backing} ISO_RETAIN=1M ISO_SPACE_SIZE=96M)
     iso_rdma_test(pinned forked 2 ISO_BACKING=${backing} ISO_SPACE_SIZE=64M)
 endforeach()
 iso_rdma_test(pinned churn 3 ISO_GUARD=all ISO_RETAIN=0 ISO_SPACE_SIZE=96M)
+foreach(backing private anon)
+    iso_rdma_test(pinned churn 3 ISO_REGISTER=window ISO_PIN_LIMIT=8M ISO_RETAIN=1M ISO_BACKING=${backing}
+        ISO_SPACE_SIZE=96M)
+endforeach()
+iso_rdma_test(windows ten_times 2 ISO_REGISTER=window ISO_PIN_LIMIT=4M ISO_SPACE_SIZE=1G)
+foreach(test straight_back large)
+    iso_rdma_test(windows ${test} 2 ISO_REGISTER=window ISO_PIN_LIMIT=4M ISO_SPACE_SIZE=1G)
+endforeach()
 iso_rdma_command_test("lane and limit" 120
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/rdma.sh $<TARGET_FILE:iso_run> $<TARGET_FILE:protocol>)
 
@@ -73,5 +81,5 @@ iso_rdma_command_test("stages" 600 ENV ISO_TIMEOUT=2
 
 # What one process can test of it: the transport alone, and what Linux 6.1 does not have.
 iso_rdma_command_test("the transport alone" 300 ENV ISO_TEST_UCX_TLS=rc_v,self UCX_TLS=rc_v,self
-    COMMAND unit_tests [ucx])
+    COMMAND unit_tests [ucx],[.rdma])
 iso_rdma_command_test("an older kernel" 200 ENV ISO_LOG_LEVEL=warn COMMAND unit_tests [guard],[os])
