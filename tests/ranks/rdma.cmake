@@ -3,7 +3,7 @@
 # a job's puts go by is in its output, and a way that is no RDMA lane fails the test. What is registered is pinned,
 # which takes long there: the whole iso space, so it is small, and UCX's own buffers, so they are few.
 set(iso_rdma_environment ${iso_test_environment} ISO_TRANSPORT=ucx ISO_NODE_SIZE=1 ISO_SPACE_SIZE=32M
-    ISO_BACKING=private ISO_TEST_SCALE=16 ISO_TIMEOUT=5 ISO_LOG_LEVEL=info
+    ISO_BACKING=private ISO_TEST_SCALE=16 ISO_TIMEOUT=60 ISO_LOG_LEVEL=info
     UCX_RC_VERBS_RX_QUEUE_LEN=256 UCX_UD_VERBS_RX_QUEUE_LEN=256)
 
 # iso_rdma_command_test(<name> <timeout> ENV <NAME=value>... COMMAND <command>...), ENV before anything else set
@@ -24,7 +24,7 @@ function(iso_rdma_test program test ranks)
     if(with)
         set(with ", ${with}")
     endif()
-    iso_rdma_command_test("${program} ${test}${with}" 120 ENV ${ARGN}
+    iso_rdma_command_test("${program} ${test}${with}" 300 ENV ${ARGN}
         COMMAND iso_run -n ${ranks} $<TARGET_FILE:${program}> ${test})
 endfunction()
 
@@ -38,7 +38,7 @@ iso_rdma_test(contents overlap 4 ISO_RETAIN=1M ISO_SPACE_SIZE=96M)
 iso_rdma_test(contents shipped 2 ISO_SPACE_SIZE=96M)
 iso_rdma_test(scale many_migrations 2 ISO_TEST_SCALE=100) # 1,000
 foreach(test one_sided headers stopped cancel)
-    iso_rdma_test(protocol ${test} 2)
+    iso_rdma_test(protocol ${test} 2 ISO_TIMEOUT=5)
 endforeach()
 iso_rdma_test(protocol refused 3)
 iso_rdma_test(protocol given_up 4)
@@ -67,19 +67,19 @@ iso_rdma_test(windows ten_times 2 ISO_REGISTER=window ISO_PIN_LIMIT=4M ISO_SPACE
 foreach(test straight_back large)
     iso_rdma_test(windows ${test} 2 ISO_REGISTER=window ISO_PIN_LIMIT=4M ISO_SPACE_SIZE=1G)
 endforeach()
-iso_rdma_command_test("lane and limit" 120
+iso_rdma_command_test("lane and limit" 200
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/rdma.sh $<TARGET_FILE:iso_run> $<TARGET_FILE:protocol>)
 
 # Deaths: of the target, of the source, and of each at every stage.
 foreach(test target_dies target_dies_in_put source_dies)
-    iso_rdma_command_test("deaths ${test}" 120 ENV ISO_SPACE_SIZE=96M
+    iso_rdma_command_test("deaths ${test}" 200 ENV ISO_SPACE_SIZE=96M ISO_TIMEOUT=20
         COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/survivors.sh 2
             $<TARGET_FILE:iso_run> -n 3 --keep-going $<TARGET_FILE:deaths> ${test})
 endforeach()
-iso_rdma_command_test("stages" 600 ENV ISO_TIMEOUT=2
+iso_rdma_command_test("stages" 900 ENV ISO_TIMEOUT=2
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/stages.sh $<TARGET_FILE:iso_run> $<TARGET_FILE:stages> 1 end fresh)
 
 # What one process can test of it: the transport alone, and what Linux 6.1 does not have.
-iso_rdma_command_test("the transport alone" 300 ENV ISO_TEST_UCX_TLS=rc_v,self UCX_TLS=rc_v,self
+iso_rdma_command_test("the transport alone" 600 ENV ISO_TEST_UCX_TLS=rc_v,self UCX_TLS=rc_v,self
     COMMAND unit_tests [ucx],[.rdma])
 iso_rdma_command_test("an older kernel" 200 ENV ISO_LOG_LEVEL=warn COMMAND unit_tests [guard],[os])
