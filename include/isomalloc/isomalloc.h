@@ -26,7 +26,8 @@
  * and must not allocate from it, free to it or write to it; functions that would speak for its parent
  * return ISO_ERR_INVALID. With backing anon the child sees the memory as it was at the fork, copied on
  * write; with the others it shares it: it sees what changes, and what it writes would be written. It
- * may exec.
+ * may exec. (Linux before 5.12 does not copy what an RDMA device has pinned: there, with backing anon
+ * over such a device, a child has nothing in the iso space, and the log says so at level info.)
  *
  * Errors. A function that can fail returns an iso_status_t; the first place that knows an error
  * logs one line that names the value and what to do. Output arguments come last, end in _p and are
