@@ -129,6 +129,11 @@ void iso_retain_leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *exte
 void iso_retain_abandon(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents,
                         uint32_t count);
 
+/* A heap that never was here may come into these slots: a standing grant for the holder, who has the heap with
+ * this epoch, as if it had left them. 0: none, the slots are in use here or were, or pages are shared. */
+uint32_t iso_retain_expect(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents,
+                           uint32_t count, uint32_t holder, uint64_t epoch);
+
 /* Was a reservation for the heap made before it last went from here, with a grant that still stands? Then it
  * was given up since, and must not touch what the grant is on. */
 bool iso_retain_is_stale(const iso_job_t *job, const iso_heap_t *heap, uint64_t epoch);

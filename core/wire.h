@@ -37,7 +37,9 @@ typedef enum iso_msg_type {
     ISO_MSG_WANT = 13,         /* the keys to these windows of yours, please */
     ISO_MSG_LEND = 14,         /* here is one; or why not */
     ISO_MSG_RECALL = 15,       /* lender: give it back */
-    ISO_MSG_RETURN = 16        /* borrower: nothing of mine can land by it any more */
+    ISO_MSG_RETURN = 16,       /* borrower: nothing of mine can land by it any more */
+    ISO_MSG_PREPARE = 17,      /* owner: this heap, these slots, may come one day: a grant, please */
+    ISO_MSG_OFFER = 18         /* giver: the standing grant that was asked for, or none */
 } iso_msg_type_t;
 
 #define ISO_RESERVE_HANDOVER 1u /* no bytes follow and no GRANT is wanted */
@@ -47,7 +49,7 @@ typedef struct iso_msg {
     uint32_t source;
     uint64_t heap;       /* its address; 0 where none is meant */
     uint64_t epoch;      /* that the migration leads to */
-    uint32_t generation; /* GRANT and COMMIT without one: 0 */
+    uint32_t generation; /* GRANT, COMMIT and OFFER without one: 0 */
     uint32_t flags;
     uint64_t bytes;       /* RESERVE, COMMIT: live bytes */
     uint32_t part, parts; /* RESERVE: extents come in parts 0..parts-1 */
