@@ -25,9 +25,10 @@ iso_status_t iso_grant_on_prepare(iso_job_t *job, iso_peer_t *peer, const iso_ms
     iso_msg_t offer = {.type = ISO_MSG_OFFER, .heap = msg->heap, .epoch = msg->epoch};
     if (msg->heap - (uintptr_t)job->space.base >= job->space.size)
         return ISO_ERR_INVALID;
-    offer.generation = iso_retain_expect(job, heap, msg->extents, msg->extent_count, peer->rank,
-                                         msg->epoch);
+    offer.generation =
+        iso_retain_expect(job, heap, msg->extents, msg->extent_count, peer->rank, msg->epoch);
     iso_peer_send(job, peer, &offer);
+    iso_retain_trim(job); /* after it: what revokes the grant must not be there before it */
     return ISO_OK;
 }
 

@@ -75,10 +75,10 @@ static iso_hold_t *unchanged_hold(const iso_request_t *request)
 {
     const iso_prepare_t *prepare = request->preparing;
     iso_hold_t *hold = iso_hold_find(request->job, request->heap);
-    bool same = hold && hold->state == ISO_HEAP_OWNED && hold->epoch == request->epoch &&
-                hold->extent_count == prepare->extent_count &&
-                memcmp(hold->extents, prepare->extents,
-                       hold->extent_count * sizeof *hold->extents) == 0;
+    bool same =
+        hold && hold->state == ISO_HEAP_OWNED && hold->epoch == request->epoch &&
+        hold->extent_count == prepare->extent_count &&
+        memcmp(hold->extents, prepare->extents, hold->extent_count * sizeof *hold->extents) == 0;
     return same ? hold : NULL;
 }
 

@@ -14,8 +14,8 @@ extern "C" {
 #endif
 
 typedef struct iso_prepare {
-    bool asked;        /* for the keys */
-    bool granted;      /* a grant stands, has been offered or cannot be had */
+    bool asked;   /* for the keys */
+    bool granted; /* a grant stands, has been offered or cannot be had */
     bool grant_asked;
     uint32_t answered; /* of them, when last looked */
     uint32_t here;     /* windows of this rank that are done */

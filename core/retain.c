@@ -381,8 +381,7 @@ static void forget_left(iso_job_t *job, uint32_t slot, bool granted)
     if (!granted && iso_node_release_begin(&job->node, slot)) {
         punch_units(job, slot, job->retain.resident[slot]);
         iso_node_release_end(&job->node, slot);
-    }
-    else if (iso_windows_pin(job))
+    } else if (iso_windows_pin(job))
         job->space.pinned = true; /* no page goes from here on: nobody knows of the grant */
     job->retain.resident[slot] = 0;
 }
@@ -494,7 +493,6 @@ uint32_t iso_retain_expect(iso_job_t *job, iso_heap_t *heap, const iso_extent_t 
     undirty(job, extents, count, iso_windows_pin(job) ? ALL_UNITS : 0);
     leave(job, heap, extents, count, &(iso_promise_t){holder, generation, epoch}, true);
     bool remembered = retain->newest && retain->newest->generation == generation;
-    iso_retain_trim(job);
     return remembered ? generation : 0;
 }
 

@@ -65,10 +65,10 @@ static unsigned fields_of(unsigned type)
 
 const char *iso_msg_name(iso_msg_type_t type)
 {
-    static const char *const names[] = {"?",       "HELLO",        "RESERVE",  "GRANT",  "COMMIT",
-                                        "ACK",     "NACK",         "DONE",     "CANCEL", "REVOKE",
-                                        "UNGRANT", "SLOT_REQUEST", "SLOT_GIVE", "WANT", "LEND",
-                                        "RECALL", "RETURN", "PREPARE", "OFFER"};
+    static const char *const names[] = {"?",       "HELLO",        "RESERVE",   "GRANT",  "COMMIT",
+                                        "ACK",     "NACK",         "DONE",      "CANCEL", "REVOKE",
+                                        "UNGRANT", "SLOT_REQUEST", "SLOT_GIVE", "WANT",   "LEND",
+                                        "RECALL",  "RETURN",       "PREPARE",   "OFFER"};
     return names[type <= ISO_MSG_OFFER ? type : 0];
 }
 

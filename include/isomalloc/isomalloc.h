@@ -454,7 +454,7 @@ typedef struct {
     uint64_t peers;            /* now: ranks this one has talked to, or knows to be dead */
     uint64_t registrations;    /* regions that were registered */
     uint64_t deregistrations;
-    uint64_t registered_high;  /* the most bytes that were registered at a time */
+    uint64_t registered_high; /* the most bytes that were registered at a time */
     /* With windows (ISO_REGISTER): times that a migration from here came to another window, at either end,
      * which was registered, and the key here, or was not */
     uint64_t window_hits;
