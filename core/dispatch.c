@@ -6,6 +6,7 @@
 #include "core/job.h"
 #include "core/migrate.h"
 #include "core/peer.h"
+#include "core/prepare.h"
 #include "core/window.h"
 #include <inttypes.h>
 #include <string.h>
@@ -67,6 +68,10 @@ static iso_status_t dispatch(iso_job_t *job, const iso_link_t *link, uint32_t so
         return iso_keys_on_recall(job, peer, msg);
     case ISO_MSG_RETURN:
         return iso_windows_on_return(job, peer, msg);
+    case ISO_MSG_PREPARE:
+        return iso_grant_on_prepare(job, peer, msg);
+    case ISO_MSG_OFFER:
+        return iso_prepare_on_offer(job, peer, msg);
     default:
         return ISO_ERR_INVALID;
     }

@@ -178,8 +178,8 @@ static void set_usable(iso_job_t *job, uint32_t slot, bool usable)
                 : usable                                 ? iso_os_guard_remove(address, length)
                                                          : iso_os_guard_install(address, length);
     if (error && usable) /* registering will say what comes of it */
-        iso_log(&job->logger, ISO_LOG_WARN, "the guard at %p cannot be lifted: %s",
-                (void *)address, strerror(error));
+        iso_log(&job->logger, ISO_LOG_WARN, "the guard at %p cannot be lifted: %s", (void *)address,
+                strerror(error));
     else if (error)
         not_made(job, strerror(error), "raise vm.max_map_count if this is ENOMEM");
 }

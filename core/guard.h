@@ -39,7 +39,7 @@ typedef struct iso_guards {
     iso_guard_means_t means;
     bool warned;
     uint32_t total_slots;
-    uint32_t slots; /* that have a guard */
+    uint32_t slots;  /* that have a guard */
     uint8_t *inside; /* per slot with a guard of one page: is it behind the slot's header? */
     /* Per slot: the heap whose block it was; 0: no guard. Written under the job's lock, read by the
      * fault handler. */

@@ -96,7 +96,7 @@ struct iso_job {
     struct iso_windows *windows; /* of one of the links; NULL: all of the space is registered */
     char registration[192];      /* which policy, and why: for people */
     iso_peers_t peers;
-    iso_key_t *keys_recalled; /* by peers, and not given back yet */
+    iso_key_t *keys_recalled;      /* by peers, and not given back yet */
     struct iso_request *requests;  /* under way, oldest first */
     struct iso_incoming *incoming; /* arrivals under way */
     iso_delivery_t *deliveries, **deliveries_end;

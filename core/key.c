@@ -42,17 +42,22 @@ iso_key_t *iso_key_find(const iso_peer_t *peer, uint32_t window)
     return key;
 }
 
+static void dispose(iso_key_t *key)
+{
+    if (key->rkey)
+        key->peer->link->ops->rkey_destroy(key->rkey);
+    free(key);
+}
+
 static void destroy(iso_key_t *key)
 {
-    iso_peer_t *peer = key->peer;
-    iso_key_t **at = bucket(&peer->keys, key->window);
+    iso_keys_t *keys = &key->peer->keys;
+    iso_key_t **at = bucket(keys, key->window);
     while (*at != key)
         at = &(*at)->next;
     *at = key->next;
-    peer->keys.count--;
-    if (key->rkey)
-        peer->link->ops->rkey_destroy(key->rkey);
-    free(key);
+    keys->count--;
+    dispose(key);
 }
 
 iso_status_t iso_key_forget(iso_key_t *key)
@@ -120,9 +125,9 @@ iso_status_t iso_keys_on_lend(iso_job_t *job, iso_peer_t *peer, const iso_msg_t 
     iso_status_t status = (iso_status_t)msg->reason;
     if (status == ISO_OK) {
         key->id = msg->token;
-        status = peer->ep ? peer->link->ops->rkey_unpack(peer->ep, msg->data, msg->data_len,
-                                                         &key->rkey)
-                          : ISO_ERR_UNREACHABLE;
+        status = peer->ep
+                     ? peer->link->ops->rkey_unpack(peer->ep, msg->data, msg->data_len, &key->rkey)
+                     : ISO_ERR_UNREACHABLE;
         if (status != ISO_OK) /* the transport has said why */
             give_back(job, peer, key->window, key->id);
     }
@@ -204,8 +209,10 @@ void iso_keys_close(iso_job_t *job, iso_peer_t *peer)
         else
             at = &(*at)->next_recalled;
     for (uint32_t i = 0; i < keys->bucket_count; i++)
-        while (keys->buckets[i])
-            destroy(keys->buckets[i]);
+        for (iso_key_t *key = keys->buckets[i], *next; key; key = next) {
+            next = key->next;
+            dispose(key);
+        }
     free(keys->buckets);
     *keys = (iso_keys_t){.slots = keys->slots, .lendable = keys->lendable};
 }

@@ -53,7 +53,7 @@ typedef struct iso_key_flush {
 
 /* All of one peer. */
 typedef struct iso_keys {
-    uint32_t slots;    /* of a window of the peer's; 0: it has one key for all (or has not spoken) */
+    uint32_t slots; /* of a window of the peer's; 0: it has one key for all (or has not spoken) */
     uint32_t lendable; /* windows that it can lend at a time */
     iso_key_t **buckets;
     uint32_t bucket_count; /* a power of two, 0 before the first */

@@ -13,8 +13,9 @@
 /* Puts issued by one request before others have a turn. */
 #define PUT_TURN_BYTES ((size_t)4 << 20)
 
-static const char *const step_names[] = {"PREPARING", "FROZEN",    "RESERVING", "PUTTING", "FLUSHING",
-                                         "COMMITTED", "STOPPING",  "DOUBT",   "ENDED"};
+static const char *const step_names[] = {"PREPARING", "FROZEN",   "RESERVING",
+                                         "PUTTING",   "FLUSHING", "COMMITTED",
+                                         "STOPPING",  "DOUBT",    "ENDED"};
 
 const char *iso_step_name(iso_step_t step)
 {
@@ -159,9 +160,8 @@ static iso_status_t start_flush(iso_request_t *request)
     iso_put_op_t *op = free_op(request);
     if (!op)
         return ISO_ERR_AGAIN;
-    *op = (iso_put_op_t){.completion = {on_put_end},
-                         .request = request,
-                         .covers = request->peer->keys.puts};
+    *op = (iso_put_op_t){
+        .completion = {on_put_end}, .request = request, .covers = request->peer->keys.puts};
     iso_status_t status = request->peer->link->ops->flush(request->peer->ep, &op->completion);
     if (status == ISO_ERR_AGAIN)
         return status;

@@ -35,7 +35,7 @@ typedef enum iso_step {
 typedef struct iso_put_op {
     iso_completion_t completion; /* first: the transport gives it back */
     struct iso_request *request;
-    size_t length; /* 0: a flush */
+    size_t length;        /* 0: a flush */
     iso_window_t *window; /* that it puts from; NULL: all is registered */
     uint64_t covers;      /* a flush: the last put by a key before it */
     bool busy;
@@ -71,8 +71,8 @@ struct iso_request {
     bool flush_done;
     iso_status_t put_status; /* first failure of a put */
 
-    iso_key_t *key;               /* of the window that it is at, see way.h */
-    uint32_t key_at, window_at;   /* the windows that were counted last, there and here */
+    iso_key_t *key;                /* of the window that it is at, see way.h */
+    uint32_t key_at, window_at;    /* the windows that were counted last, there and here */
     struct iso_prepare *preparing; /* step PREPARING */
 
     size_t header_len;

@@ -378,14 +378,16 @@ uint64_t iso_os_memory(void)
     return (uint64_t)sysconf(_SC_PHYS_PAGES) * iso_os_page_size();
 }
 
-/* A number of /proc/self/status, as the format says. */
-static bool read_status(const char *format, uint64_t *value_p)
+/* A number of /proc/self/status. */
+static bool read_status(const char *name, int base, uint64_t *value_p)
 {
     FILE *status = fopen("/proc/self/status", "re");
     char line[256];
     bool found = false;
     while (status && !found && fgets(line, sizeof line, status))
-        found = sscanf(line, format, value_p) == 1;
+        found = strncmp(line, name, strlen(name)) == 0;
+    if (found)
+        *value_p = strtoull(line + strlen(name), NULL, base);
     if (status)
         fclose(status);
     return found;
@@ -397,7 +399,7 @@ uint64_t iso_os_lock_limit(void)
     uint64_t capabilities = 0;
     if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
         return UINT64_MAX;
-    if (read_status("CapEff: %" SCNx64, &capabilities) && capabilities >> CAP_IPC_LOCK & 1)
+    if (read_status("CapEff:", 16, &capabilities) && capabilities >> CAP_IPC_LOCK & 1)
         return UINT64_MAX;
     return limit.rlim_cur;
 }
@@ -405,5 +407,5 @@ uint64_t iso_os_lock_limit(void)
 uint64_t iso_os_pinned(void)
 {
     uint64_t kib = 0;
-    return read_status("VmPin: %" SCNu64, &kib) ? kib << 10 : 0;
+    return read_status("VmPin:", 10, &kib) ? kib << 10 : 0;
 }

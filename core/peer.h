@@ -38,7 +38,7 @@ typedef struct iso_peer {
     iso_rkey_t *rkey;   /* of its space; NULL until its HELLO, and where it has windows */
     unsigned char *rkey_blob;
     size_t rkey_blob_len;
-    iso_keys_t keys; /* to its windows */
+    iso_keys_t keys;                    /* to its windows */
     iso_outgoing_t *queue, **queue_end; /* encoded, waiting for room */
 } iso_peer_t;
 

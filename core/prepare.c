@@ -1,5 +1,6 @@
 /* prepare.c - see prepare.h. */
 #include "core/prepare.h"
+#include "core/grant.h"
 #include "core/job.h"
 #include "core/os.h"
 #include <inttypes.h>
@@ -67,6 +68,57 @@ static iso_status_t look_at_keys(iso_request_t *request)
     return status == ISO_OK && answered < asked ? ISO_INPROGRESS : status;
 }
 
+/* ---- the grant ---- */
+
+/* The hold, if the heap is what it was when this began. */
+static iso_hold_t *unchanged_hold(const iso_request_t *request)
+{
+    const iso_prepare_t *prepare = request->preparing;
+    iso_hold_t *hold = iso_hold_find(request->job, request->heap);
+    bool same =
+        hold && hold->state == ISO_HEAP_OWNED && hold->epoch == request->epoch &&
+        hold->extent_count == prepare->extent_count &&
+        memcmp(hold->extents, prepare->extents, hold->extent_count * sizeof *hold->extents) == 0;
+    return same ? hold : NULL;
+}
+
+static void ask_for_grant(iso_request_t *request)
+{
+    iso_prepare_t *prepare = request->preparing;
+    const iso_hold_t *hold = unchanged_hold(request);
+    bool stands = hold && hold->grant.generation && hold->grant.rank == request->dest &&
+                  hold->grant.extents_version == hold->extents_version;
+    prepare->grant_asked = true;
+    prepare->granted = !hold || stands || prepare->extent_count > ISO_WIRE_EXTENTS_MAX;
+    if (prepare->granted)
+        return;
+    iso_grant_drop(iso_hold_find(request->job, request->heap));
+    iso_msg_t msg = {.type = ISO_MSG_PREPARE,
+                     .heap = (uintptr_t)request->heap,
+                     .epoch = request->epoch,
+                     .extent_count = prepare->extent_count};
+    memcpy(msg.extents, prepare->extents, prepare->extent_count * sizeof *msg.extents);
+    iso_peer_send(request->job, request->peer, &msg);
+}
+
+iso_status_t iso_prepare_on_offer(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg)
+{
+    iso_heap_t *heap = (iso_heap_t *)(uintptr_t)msg->heap;
+    iso_request_t *request = job->requests;
+    while (request && !(request->step == ISO_STEP_PREPARING && request->peer == peer &&
+                        request->heap == heap && request->epoch == msg->epoch &&
+                        request->preparing->grant_asked && !request->preparing->granted))
+        request = request->next;
+    iso_hold_t *hold = request ? unchanged_hold(request) : NULL;
+    if (request)
+        request->preparing->granted = true;
+    if (hold && msg->generation)
+        iso_grant_take(hold, peer->rank, msg->generation);
+    else if (msg->generation)
+        iso_grant_decline(job, heap, peer->rank, msg->generation);
+    return ISO_OK;
+}
+
 /* ---- here ---- */
 
 /* One more window. No more than there is room for beside those that are lent: the last would displace
@@ -93,6 +145,8 @@ iso_status_t iso_prepare_advance(iso_request_t *request)
     iso_status_t status = ISO_OK;
     if (!peer->hello_received)
         return ISO_INPROGRESS;
+    if (!prepare->grant_asked)
+        ask_for_grant(request);
     if (peer->keys.slots && !prepare->asked) {
         status = ask(request);
         prepare->asked = true;
@@ -100,7 +154,9 @@ iso_status_t iso_prepare_advance(iso_request_t *request)
     while (status == ISO_OK && peer->link->windows &&
            (status = register_next(request)) == ISO_INPROGRESS)
         status = ISO_OK; /* all at once: the answers of the peer come meanwhile */
-    return status == ISO_OK && peer->keys.slots ? look_at_keys(request) : status;
+    if (status == ISO_OK && peer->keys.slots)
+        status = look_at_keys(request);
+    return status == ISO_OK && !prepare->granted ? ISO_INPROGRESS : status;
 }
 
 /* ---- the call ---- */

@@ -14,7 +14,9 @@ extern "C" {
 #endif
 
 typedef struct iso_prepare {
-    bool asked;        /* for the keys */
+    bool asked;   /* for the keys */
+    bool granted; /* a grant stands, has been offered or cannot be had */
+    bool grant_asked;
     uint32_t answered; /* of them, when last looked */
     uint32_t here;     /* windows of this rank that are done */
     uint32_t extent_count;
@@ -23,6 +25,9 @@ typedef struct iso_prepare {
 
 /* One step further. ISO_INPROGRESS, or how it ends. Not from a transport's callback. */
 iso_status_t iso_prepare_advance(iso_request_t *request);
+
+/* The answer to a PREPARE. Not wanted any more, or not for the heap as it is now: it is given up. */
+iso_status_t iso_prepare_on_offer(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg);
 
 #ifdef __cplusplus
 }

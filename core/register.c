@@ -59,9 +59,8 @@ static choice_t choose(const iso_params_t *params, const iso_transport_caps_t *c
 {
     bool pins = caps->pins_memory;
     char why[96];
-    choice_t choice = {.policy = params->registration,
-                       .budget = find_budget(params, pins),
-                       .status = ISO_OK};
+    choice_t choice = {
+        .policy = params->registration, .budget = find_budget(params, pins), .status = ISO_OK};
     snprintf(why, sizeof why, "all of the space, %.0f MiB, would be pinned", mib(space_size));
     switch (params->registration) {
     case ISO_REGISTER_AUTO:
@@ -82,18 +81,18 @@ static choice_t choose(const iso_params_t *params, const iso_transport_caps_t *c
         if (!pins || space_size <= choice.budget.bytes || !params->pin_limit)
             break; /* without a limit of the caller's the system decides, and the transport says so */
         choice.status = ISO_ERR_LIMIT;
-        snprintf(choice.text, sizeof choice.text,
-                 "ISO_REGISTER=space pins %.0f MiB, and %s is %.0f MiB: raise it, set ISO_SPACE_SIZE "
-                 "to less, or ISO_REGISTER=window",
-                 mib(space_size), choice.budget.by, mib(choice.budget.bytes));
+        snprintf(
+            choice.text, sizeof choice.text,
+            "ISO_REGISTER=space pins %.0f MiB, and %s is %.0f MiB: raise it, set ISO_SPACE_SIZE "
+            "to less, or ISO_REGISTER=window",
+            mib(space_size), choice.budget.by, mib(choice.budget.bytes));
         break;
     case ISO_REGISTER_ODP:
         snprintf(choice.text, sizeof choice.text, "odp: as ISO_REGISTER says");
         if (caps->on_demand)
             break;
         choice.status = ISO_ERR_INVALID;
-        snprintf(choice.text, sizeof choice.text,
-                 "ISO_REGISTER=odp: %s: set ISO_REGISTER=auto",
+        snprintf(choice.text, sizeof choice.text, "ISO_REGISTER=odp: %s: set ISO_REGISTER=auto",
                  pins ? "no device here fetches pages on demand (it would pin them all)"
                       : "nothing here pins memory, so that nothing need be fetched on demand");
         break;
@@ -127,9 +126,10 @@ static iso_status_t register_chosen(iso_job_t *job, iso_link_t *link)
         /* other ranks of the node give back pages that this one has in a window, and do not know */
         job->space.pinned = caps->pins_memory && job->space.backing == ISO_BACKING_SHARED;
         if (job->space.pinned)
-            iso_log(&job->logger, ISO_LOG_INFO,
-                    "no page of the shared iso space is given back, since windows of it are pinned: "
-                    "ISO_BACKING=private gives pages back");
+            iso_log(
+                &job->logger, ISO_LOG_INFO,
+                "no page of the shared iso space is given back, since windows of it are pinned: "
+                "ISO_BACKING=private gives pages back");
         return ISO_OK;
     }
     job->space.pinned = caps->pins_memory;
@@ -140,7 +140,8 @@ iso_status_t iso_register_open(iso_job_t *job)
 {
     iso_link_t *link = job->net_link ? job->net_link : job->node_link;
     iso_status_t status = ISO_OK;
-    snprintf(job->registration, sizeof job->registration, "nothing: a job of one rank puts nowhere");
+    snprintf(job->registration, sizeof job->registration,
+             "nothing: a job of one rank puts nowhere");
     if (!link)
         return ISO_OK;
     if (job->node_link && job->node_link != link)

@@ -381,8 +381,7 @@ static void forget_left(iso_job_t *job, uint32_t slot, bool granted)
     if (!granted && iso_node_release_begin(&job->node, slot)) {
         punch_units(job, slot, job->retain.resident[slot]);
         iso_node_release_end(&job->node, slot);
-    }
-    else if (iso_windows_pin(job))
+    } else if (iso_windows_pin(job))
         job->space.pinned = true; /* no page goes from here on: nobody knows of the grant */
     job->retain.resident[slot] = 0;
 }
@@ -461,6 +460,42 @@ void iso_retain_abandon(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *ex
     leave(job, heap, extents, count, &nothing, false);
 }
 
+static bool overlap(const iso_extent_t *a, const iso_extent_t *b)
+{
+    return a->first < b->first + iso_extent_slots(b) && b->first < a->first + iso_extent_slots(a);
+}
+
+/* Known to nobody here, and each only once. */
+static bool are_strange(const iso_job_t *job, const iso_extent_t *extents, uint32_t count)
+{
+    for (uint32_t e = 0; e < count; e++) {
+        for (uint32_t other = 0; other < e; other++)
+            if (overlap(&extents[e], &extents[other]))
+                return false;
+        if (!iso_slots_unknown(&job->slots, &extents[e]))
+            return false;
+        for (uint32_t i = 0; i < iso_extent_slots(&extents[e]); i++)
+            if (job->retain.left_of[extents[e].first + i])
+                return false;
+    }
+    return count > 0;
+}
+
+uint32_t iso_retain_expect(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents,
+                           uint32_t count, uint32_t holder, uint64_t epoch)
+{
+    iso_retain_t *retain = &job->retain;
+    if (job->node.shared_pages || !are_strange(job, extents, count))
+        return 0;
+    if (++retain->generation == 0)
+        retain->generation = 1;
+    uint32_t generation = retain->generation;
+    undirty(job, extents, count, iso_windows_pin(job) ? ALL_UNITS : 0);
+    leave(job, heap, extents, count, &(iso_promise_t){holder, generation, epoch}, true);
+    bool remembered = retain->newest && retain->newest->generation == generation;
+    return remembered ? generation : 0;
+}
+
 bool iso_retain_is_stale(const iso_job_t *job, const iso_heap_t *heap, uint64_t epoch)
 {
     const iso_left_t *left = job->retain.left_of[iso_space_slot(&job->space, heap)];
@@ -489,6 +524,8 @@ static void ungrant(iso_job_t *job, iso_left_t *left)
         release_left(job, left);
     } else {
         left->state = ISO_LEFT_IDLE;
+        if (left->units == 0) /* it never was here */
+            release_left(job, left);
     }
 }
 
@@ -547,6 +584,8 @@ void iso_retain_trim(iso_job_t *job)
          left && retain->dirty_units + retain->left_units - retain->revoking_units > limit;
          left = next) {
         next = left->next;
+        if (left->units == 0)
+            continue;
         if (left->state == ISO_LEFT_IDLE)
             release_left(job, left);
         else if (left->state == ISO_LEFT_GRANTED)

@@ -59,7 +59,8 @@ typedef struct iso_retain {
     uint32_t dirty_head, dirty_tail; /* slot + 1, 0: empty */
     uint64_t dirty_units, left_units, revoking_units;
     iso_left_t **left_of; /* per slot */
-    uint8_t *settled;     /* per slot of a heap that is here: its header is written, and may be read under the
+    uint8_t *
+        settled; /* per slot of a heap that is here: its header is written, and may be read under the
                              lock. Kept where windows are pinned only */
     iso_left_t *oldest, *newest;
     uint32_t generation;
@@ -128,6 +129,12 @@ void iso_retain_leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *exte
 /* The heap that was expected in these slots will not come: anything may have been put there. */
 void iso_retain_abandon(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents,
                         uint32_t count);
+
+/* A heap that never was here may come into these slots: a standing grant for the holder, who has the heap with
+ * this epoch, as if it had left them. 0: none, the slots are in use here or were, or pages are shared. Trim when
+ * the holder has been told. */
+uint32_t iso_retain_expect(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents,
+                           uint32_t count, uint32_t holder, uint64_t epoch);
 
 /* Was a reservation for the heap made before it last went from here, with a grant that still stands? Then it
  * was given up since, and must not touch what the grant is on. */

@@ -1,6 +1,7 @@
 /* way.c - see way.h. */
 #include "core/way.h"
 #include "core/job.h"
+#include <assert.h>
 
 #define NO_WINDOW UINT32_MAX
 
@@ -96,6 +97,7 @@ static iso_status_t find_key(iso_request_t *request, uintptr_t address, iso_way_
         if (status != ISO_OK)
             return status;
     }
+    assert(request->key && request->key->rkey);
     cut(request, address, window, slots, way);
     way->key = request->key;
     way->rkey = request->key->rkey;

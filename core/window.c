@@ -8,7 +8,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define PATIENCE 8 /* times in a timeout that one more window is recalled, if those before stay away */
+#define PATIENCE \
+    8 /* times in a timeout that one more window is recalled, if those before stay away */
 
 iso_status_t iso_windows_open(iso_job_t *job, iso_link_t *link, uint64_t limit)
 {
@@ -24,7 +25,8 @@ iso_status_t iso_windows_open(iso_job_t *job, iso_link_t *link, uint64_t limit)
     while (windows->slots > 1 && fit / windows->slots < ISO_WINDOWS_WISHED)
         windows->slots /= 2;
     windows->count = (total + windows->slots - 1) / windows->slots;
-    windows->room = fit / windows->slots < UINT32_MAX ? (uint32_t)(fit / windows->slots) : UINT32_MAX;
+    windows->room =
+        fit / windows->slots < UINT32_MAX ? (uint32_t)(fit / windows->slots) : UINT32_MAX;
     windows->wants_end = &windows->wants;
     windows->at = iso_os_table_map(windows->count * sizeof *windows->at);
     if (!windows->at) {
@@ -287,8 +289,7 @@ static void answer(iso_job_t *job, iso_peer_t *peer, uint32_t index, iso_status_
     } else {
         iso_log(&job->logger, ISO_LOG_ERROR,
                 "rank %" PRIu32 " cannot put to the window at %p, which cannot be registered: %s",
-                peer->rank,
-                (void *)iso_space_slot_address(&job->space, index * windows->slots),
+                peer->rank, (void *)iso_space_slot_address(&job->space, index * windows->slots),
                 iso_status_string(status));
     }
     msg.reason = status;
@@ -302,18 +303,19 @@ static bool make_lent_room(iso_job_t *job, bool must_be_lent)
     uint32_t most = windows->room / 4 + 1;
     if (most > windows->want_count)
         most = windows->want_count;
-    for (iso_window_t *window = windows->oldest, *newer; window; window = newer) {
-        newer = window->newer;
-        if (!may_recall(windows, most))
-            return false;
-        if (window->closing || (window->loan_count == 0 && (window->uses > 0 || must_be_lent)))
+    iso_window_t *window = windows->oldest;
+    for (; window && may_recall(windows, most); window = window->newer) {
+        if (window->closing)
             continue;
-        bool at_once = window->loan_count == 0;
-        evict(job, window);
-        if (at_once)
-            return true;
+        if (window->loan_count > 0)
+            evict(job, window); /* it stays until all loans have come back */
+        else if (window->uses == 0 && !must_be_lent)
+            break;
     }
-    return false;
+    if (!window || window->closing || window->loan_count > 0 || window->uses > 0 || must_be_lent)
+        return false;
+    evict(job, window);
+    return true;
 }
 
 /* ISO_ERR_AGAIN: not yet. Otherwise it has been answered. */
@@ -371,6 +373,8 @@ unsigned iso_windows_advance(iso_job_t *job)
         want_remove(windows, &windows->wants);
         events++;
     }
+    if (windows->wants && iso_os_now() >= windows->patient_until) /* there was none to recall */
+        windows->patient_until = iso_os_now() + job->params.timeout / PATIENCE;
     return events;
 }
 
@@ -428,10 +432,9 @@ void iso_windows_close(iso_job_t *job)
         return;
     while (windows->wants)
         want_remove(windows, &windows->wants);
-    while (windows->oldest) { /* the job is over: nobody puts any more */
-        iso_window_t *window = windows->oldest;
-        windows->lent -= window->loan_count > 0;
-        window->loan_count = window->uses = 0;
+    for (iso_window_t *window = windows->oldest, *newer; window; window = newer) {
+        newer = window->newer;
+        window->loan_count = window->uses = 0; /* the job is over: nobody puts any more */
         remove_window(job, window);
     }
     iso_os_table_unmap(windows->at, windows->count * sizeof *windows->at);

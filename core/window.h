@@ -55,7 +55,7 @@ typedef struct iso_windows {
     uint32_t registered, lent, closing;
     uint32_t last_id;
     double patient_until; /* for those that are closing: then another one is recalled */
-    iso_window_t **at; /* by index; NULL: not registered */
+    iso_window_t **at;    /* by index; NULL: not registered */
     iso_window_t *newest, *oldest;
     iso_want_t *wants, **wants_end; /* oldest first */
     uint32_t want_count;

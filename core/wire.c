@@ -54,6 +54,10 @@ static unsigned fields_of(unsigned type)
     case ISO_MSG_RECALL:
     case ISO_MSG_RETURN:
         return HAS_TOKEN | HAS_SLOTS;
+    case ISO_MSG_PREPARE:
+        return HAS_HEAP | HAS_EPOCH | HAS_EXTENTS;
+    case ISO_MSG_OFFER:
+        return HAS_HEAP | HAS_EPOCH | HAS_GENERATION;
     default:
         return 0;
     }
@@ -61,11 +65,11 @@ static unsigned fields_of(unsigned type)
 
 const char *iso_msg_name(iso_msg_type_t type)
 {
-    static const char *const names[] = {"?",       "HELLO",        "RESERVE",  "GRANT",  "COMMIT",
-                                        "ACK",     "NACK",         "DONE",     "CANCEL", "REVOKE",
-                                        "UNGRANT", "SLOT_REQUEST", "SLOT_GIVE", "WANT", "LEND",
-                                        "RECALL", "RETURN"};
-    return names[type <= ISO_MSG_RETURN ? type : 0];
+    static const char *const names[] = {"?",       "HELLO",        "RESERVE",   "GRANT",  "COMMIT",
+                                        "ACK",     "NACK",         "DONE",      "CANCEL", "REVOKE",
+                                        "UNGRANT", "SLOT_REQUEST", "SLOT_GIVE", "WANT",   "LEND",
+                                        "RECALL",  "RETURN",       "PREPARE",   "OFFER"};
+    return names[type <= ISO_MSG_OFFER ? type : 0];
 }
 
 typedef struct out {

@@ -340,9 +340,9 @@ ISO_API bool iso_in_range(const void *ptr);
 ISO_API iso_status_t iso_migrate(iso_heap_t *heap, uint32_t dest, const void *header,
                                  size_t header_len, iso_request_t **request_p);
 
-/* Gets ready what a migration of the heap to rank dest will need, and moves nothing: the way to dest and,
- * where memory is registered in windows (ISO_REGISTER), the windows that the heap lies in, at both ends, as
- * far as the limits go. For a load balancer that knows what it will move: what is prepared, iso_migrate does
+/* Gets ready what a migration of the heap to rank dest will need, and moves nothing: the way to dest, its
+ * consent for these slots (unless its node shares memory) and, where memory is registered in windows (ISO_REGISTER), the
+ * windows that the heap lies in, at both ends, as far as the limits go. For a load balancer that knows what it will move: what is prepared, iso_migrate does
  * not wait for. The heap is used as before; it may grow, migrate or end meanwhile. What is
  * prepared may be displaced by what is used later. The request is one as iso_migrate's: iso_wait or iso_test
  * frees it when it has ended, iso_cancel ends it. Ends and errors are those of iso_migrate; a heap that
@@ -455,7 +455,7 @@ typedef struct {
     uint64_t peers;            /* now: ranks this one has talked to, or knows to be dead */
     uint64_t registrations;    /* regions that were registered */
     uint64_t deregistrations;
-    uint64_t registered_high;  /* the most bytes that were registered at a time */
+    uint64_t registered_high; /* the most bytes that were registered at a time */
     /* With windows (ISO_REGISTER): times that a migration from here came to another window, at either end,
      * which was registered, and the key here, or was not */
     uint64_t window_hits;

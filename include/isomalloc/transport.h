@@ -66,7 +66,8 @@ typedef struct iso_transport_host {
     void (*peer_failed)(void *arg, uint32_t rank, iso_failure_t failure);
     void (*log)(void *arg, iso_log_level_t level, const char *text);
     const iso_transport_shared_t *shared; /* NULL: nothing; valid during open only */
-    bool on_demand; /* register so that nothing is pinned: a device fetches pages when it needs them. Where
+    bool
+        on_demand; /* register so that nothing is pinned: a device fetches pages when it needs them. Where
                        there is no such device caps do not say on_demand, and nothing will be registered */
 } iso_transport_host_t;
 

@@ -174,8 +174,7 @@ static iso_status_t open_transport(const iso_transport_host_t *host, iso_transpo
     tp->fd = memfd_create("checking", MFD_CLOEXEC);
     if (tp->ops == NULL || tp->fd < 0 || ftruncate(tp->fd, sizeof *tp->registry) != 0)
         die(tp, "cannot be set up: %s", tp->ops == NULL ? dlerror() : strerror(errno));
-    tp->registry =
-        mmap(NULL, sizeof *tp->registry, PROT_READ | PROT_WRITE, MAP_SHARED, tp->fd, 0);
+    tp->registry = mmap(NULL, sizeof *tp->registry, PROT_READ | PROT_WRITE, MAP_SHARED, tp->fd, 0);
     if (tp->registry == MAP_FAILED)
         die(tp, "cannot map its registry");
     const iso_status_t status = tp->ops->open(&tp->host, &tp->inner);
@@ -222,8 +221,7 @@ static registry_t *map_registry(const address_blob_t *blob)
     const int fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0)
         return NULL;
-    registry_t *registry =
-        mmap(NULL, sizeof *registry, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    registry_t *registry = mmap(NULL, sizeof *registry, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     close(fd);
     return registry != MAP_FAILED ? registry : NULL;
 }
@@ -414,7 +412,9 @@ static void check_key(const op_t *op)
         inside(op->entry->address, op->entry->length, op->remote, op->len))
         return;
     if (is_alive(atomic_load(&tp->registry->pids[op->ep->rank])))
-        die(tp, "a put of %zu bytes to %#" PRIx64 " of rank %u: its key is of a registration that is gone",
+        die(tp,
+            "a put of %zu bytes to %#" PRIx64
+            " of rank %u: its key is of a registration that is gone",
             op->len, op->remote, op->ep->rank);
 }
 
@@ -444,8 +444,8 @@ static iso_status_t put(iso_endpoint_t *ep, const void *src, size_t len, iso_reg
                         uint64_t remote, iso_rkey_t *rkey, iso_completion_t *completion)
 {
     iso_transport_t *tp = ep->tp;
-    if (region == NULL || !inside((uintptr_t)region->memory.address, region->memory.length,
-                                  (uintptr_t)src, len))
+    if (region == NULL ||
+        !inside((uintptr_t)region->memory.address, region->memory.length, (uintptr_t)src, len))
         die(tp, "a put of %zu bytes from %p, which is not in its region", len, src);
     if (rkey == NULL)
         die(tp, "a put without a key");

@@ -211,7 +211,7 @@ static void message(input_t *in)
     unsigned char bytes[ISO_WIRE_MAX];
     const uint32_t source = take(in) % 8 == 0 ? take(in) % 4 : 1 + take(in) % 2;
     memset(&msg, 0, sizeof msg);
-    msg.type = (iso_msg_type_t)(1 + take(in) % 16);
+    msg.type = (iso_msg_type_t)(1 + take(in) % 18);
     msg.source = take(in) % 16 == 0 ? take(in) : source;
     msg.heap = take_heap(in);
     msg.epoch = epoch_near(in, msg.heap);

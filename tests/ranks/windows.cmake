@@ -38,9 +38,7 @@ foreach(limit 4 16 64) # windows of one slot, two and eight of them; of four slo
         iso_window_test(${test} RANKS 2 LIMIT ${limit} PIN 1 TIMEOUT 300)
     endforeach()
     iso_window_test(crowd RANKS 6 LIMIT ${limit} PIN 1 TIMEOUT 300)
-    iso_window_test(released RANKS 3 LIMIT ${limit} PIN 1 TIMEOUT 300 ENV ISO_RETAIN=4M)
-    iso_window_test(released NAME "released, guards" RANKS 3 LIMIT ${limit} PIN 1 TIMEOUT 300
-        ENV ISO_RETAIN=4M ISO_GUARD=all)
+    iso_window_test(released RANKS 3 LIMIT ${limit} PIN 1 TIMEOUT 300 ENV ISO_RETAIN=4M ISO_GUARD=all)
 endforeach()
 iso_window_test(released NAME "released, anon" RANKS 3 LIMIT 8 PIN 1 TIMEOUT 300
     ENV ISO_RETAIN=4M ISO_BACKING=anon)

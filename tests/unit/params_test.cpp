@@ -94,8 +94,7 @@ TEST_CASE("the environment sets every setting", "[params]")
         e9("ISO_TIMEOUT", "0.25"), e10("ISO_LOG_LEVEL", "error"),
         e11("ISO_THREAD_LEVEL", "serialized"), e12("ISO_CORE_DUMP", "yes"),
         e13("ISO_PROGRESS_THREAD", "y"), e14("ISO_DUMP_SIGNAL", "12"),
-        e15("ISO_HUGE_PAGES", "auto"), e16("ISO_REGISTER", "window"),
-        e17("ISO_PIN_LIMIT", "64M");
+        e15("ISO_HUGE_PAGES", "auto"), e16("ISO_REGISTER", "window"), e17("ISO_PIN_LIMIT", "64M");
     const iso_params_t params = defaults();
     CHECK(params.space_size == uint64_t(2) << 40);
     CHECK(params.space_base == 0x200000000000);

@@ -73,8 +73,8 @@ TEST_CASE("the limit on locked memory bounds what is registered", "[register]")
     params.pin_limit = 256 * mib; // which the system does not let be
     CHECK(contains(described_with(8 * mib, params, huge), "at most 6 MiB at a time (ulimit -l)"));
     params.pin_limit = 4 * mib;
-    CHECK(contains(described_with(8 * mib, params, huge),
-                   "at most 4 MiB at a time (ISO_PIN_LIMIT)"));
+    CHECK(
+        contains(described_with(8 * mib, params, huge), "at most 4 MiB at a time (ISO_PIN_LIMIT)"));
     params.pin_limit = 0;
     const std::string none = described_with(1 * mib, params, huge);
     CHECK(contains(none, "none: ulimit -l allows 0.8 MiB"));

@@ -80,7 +80,8 @@ static ucs_status_t map_region(const iso_transport_t *tp, iso_region_t *region)
         .address = region->memory.address,
         .length = (size_t)region->memory.length,
 #if UX_HAVE_SYMMETRIC_RKEY
-        .flags = on_demand | UCP_MEM_MAP_SYMMETRIC_RKEY, /* peers then store one key, not one a peer */
+        .flags =
+            on_demand | UCP_MEM_MAP_SYMMETRIC_RKEY, /* peers then store one key, not one a peer */
 #else
         .flags = on_demand,
 #endif
