@@ -64,6 +64,7 @@ static void own(iso_job_t *job, iso_incoming_t *incoming)
         hold->grant = (iso_grant_t){incoming->source, incoming->promise, hold->extents_version};
     if (!incoming->handover)
         iso_retain_own(job, hold->extents, hold->extent_count);
+    iso_retain_arrived(job, hold->extents, hold->extent_count);
     hold->counted = true;
     iso_heap_thaw(hold);
     job->stats.migrations_in++;

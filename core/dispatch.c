@@ -6,6 +6,8 @@
 #include "core/job.h"
 #include "core/migrate.h"
 #include "core/peer.h"
+#include "core/prepare.h"
+#include "core/window.h"
 #include <inttypes.h>
 #include <string.h>
 
@@ -21,7 +23,7 @@ static iso_status_t on_hello(iso_job_t *job, const iso_link_t *link, uint32_t so
     if (peer->dead || peer->link != link)
         return ISO_ERR_INVALID;
     iso_peer_get(job, source, &peer); /* if it cannot be reached, it is heard all the same */
-    return iso_peer_hear_hello(job, peer, msg->data, msg->data_len);
+    return iso_peer_hear_hello(job, peer, msg);
 }
 
 static iso_status_t dispatch(iso_job_t *job, const iso_link_t *link, uint32_t source,
@@ -58,6 +60,18 @@ static iso_status_t dispatch(iso_job_t *job, const iso_link_t *link, uint32_t so
         return ISO_OK;
     case ISO_MSG_SLOT_GIVE:
         return iso_borrow_on_give(job, msg);
+    case ISO_MSG_WANT:
+        return iso_windows_on_want(job, peer, msg);
+    case ISO_MSG_LEND:
+        return iso_keys_on_lend(job, peer, msg);
+    case ISO_MSG_RECALL:
+        return iso_keys_on_recall(job, peer, msg);
+    case ISO_MSG_RETURN:
+        return iso_windows_on_return(job, peer, msg);
+    case ISO_MSG_PREPARE:
+        return iso_grant_on_prepare(job, peer, msg);
+    case ISO_MSG_OFFER:
+        return iso_prepare_on_offer(job, peer, msg);
     default:
         return ISO_ERR_INVALID;
     }
@@ -113,5 +127,6 @@ void iso_dispatch_death(iso_job_t *job, uint32_t rank)
     iso_migrate_on_death(job, peer);
     iso_arrive_on_death(job, rank);
     iso_retain_holder_dead(job, rank);
+    iso_windows_on_death(job, rank);
     iso_borrow_on_death(job, rank);
 }

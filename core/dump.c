@@ -31,7 +31,10 @@ static void dump_requests(const iso_job_t *job, FILE *out)
     unsigned count = 0;
     double now = iso_os_now();
     for (const iso_request_t *r = job->requests; r; r = r->next)
-        if (count++ < LINES_MAX) {
+        if (count++ < LINES_MAX && r->step == ISO_STEP_PREPARING) {
+            fprintf(out, "  heap %p is prepared for rank %" PRIu32 ", times out in %.1f s\n",
+                    (void *)r->heap, r->dest, r->deadline - now);
+        } else if (count <= LINES_MAX) {
             fprintf(out,
                     "  heap %p to rank %" PRIu32 ": %s, epoch %" PRIu64 ", %s of %s put, %s, "
                     "decided by %s",
@@ -110,6 +113,22 @@ static void dump_heaps(const iso_job_t *job, FILE *out)
             job->borrow ? "; a thread waits for slots of another rank" : "");
 }
 
+static void dump_windows(const iso_job_t *job, FILE *out)
+{
+    const iso_windows_t *windows = job->windows;
+    unsigned recalled = 0;
+    for (const iso_key_t *key = job->keys_recalled; key; key = key->next_recalled)
+        recalled++;
+    if (windows)
+        fprintf(out,
+                "  windows: %" PRIu32 " of at most %" PRIu32 " registered, %" PRIu32
+                " lent, %" PRIu32 " on their way out; %" PRIu32 " keys asked for by peers\n",
+                windows->registered, windows->room, windows->lent, windows->closing,
+                windows->want_count);
+    if (recalled > 0)
+        fprintf(out, "  keys: %u called back by peers are in use still\n", recalled);
+}
+
 static bool lock_in_time(iso_job_t *job)
 {
     struct timespec until;
@@ -150,6 +169,7 @@ void iso_dump(iso_job_t *job, int fd)
         fprintf(out, "  a thread has held the job's lock for %d s: what follows may be torn\n",
                 LOCK_SECONDS);
     dump_heaps(job, out);
+    dump_windows(job, out);
     dump_requests(job, out);
     dump_incoming(job, out);
     dump_peers(job, out);

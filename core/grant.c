@@ -19,6 +19,30 @@ void iso_grant_revoke(iso_job_t *job, iso_heap_t *heap, uint32_t holder, uint32_
         iso_peer_send(job, peer, &msg);
 }
 
+iso_status_t iso_grant_on_prepare(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg)
+{
+    iso_heap_t *heap = (iso_heap_t *)(uintptr_t)msg->heap;
+    iso_msg_t offer = {.type = ISO_MSG_OFFER, .heap = msg->heap, .epoch = msg->epoch};
+    if (msg->heap - (uintptr_t)job->space.base >= job->space.size)
+        return ISO_ERR_INVALID;
+    offer.generation =
+        iso_retain_expect(job, heap, msg->extents, msg->extent_count, peer->rank, msg->epoch);
+    iso_peer_send(job, peer, &offer);
+    iso_retain_trim(job); /* after it: what revokes the grant must not be there before it */
+    return ISO_OK;
+}
+
+void iso_grant_take(iso_hold_t *hold, uint32_t rank, uint32_t generation)
+{
+    iso_grant_drop(hold);
+    hold->grant = (iso_grant_t){rank, generation, hold->extents_version};
+}
+
+void iso_grant_decline(iso_job_t *job, iso_heap_t *heap, uint32_t rank, uint32_t generation)
+{
+    send_ungrant(job, heap, rank, generation);
+}
+
 iso_status_t iso_grant_on_revoke(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg)
 {
     iso_heap_t *heap = (iso_heap_t *)(uintptr_t)msg->heap;

@@ -14,7 +14,8 @@ iso_status_t iso_guard_open(iso_job_t *job)
     memset(guards, 0, sizeof *guards);
     guards->total_slots = iso_space_slots(&job->space);
     guards->heap_of = iso_os_table_map(guards->total_slots * sizeof *guards->heap_of);
-    if (!guards->heap_of)
+    guards->inside = iso_os_table_map(guards->total_slots * sizeof *guards->inside);
+    if (!guards->heap_of || !guards->inside)
         return ISO_ERR_NO_MEMORY;
     const char *without = getenv("ISO_TEST_NO_GUARD_INSTALL"); /* as on a kernel that has none */
     if (without && *without == '1')
@@ -25,6 +26,7 @@ iso_status_t iso_guard_open(iso_job_t *job)
 void iso_guard_close(iso_job_t *job)
 {
     /* the guards go with the mapping of the space */
+    iso_os_table_unmap(job->guards.inside, job->guards.total_slots * sizeof *job->guards.inside);
     iso_os_table_unmap((void *)job->guards.heap_of,
                        job->guards.total_slots * sizeof *job->guards.heap_of);
     memset(&job->guards, 0, sizeof job->guards);
@@ -93,7 +95,8 @@ void iso_guard_make(iso_job_t *job, const iso_heap_t *heap, const iso_extent_t *
         return;
     char *address = place(job, run, &first, &count, &length);
     int error = EINVAL;
-    if (job->space.pinned && job->space.backing == ISO_BACKING_ANON) /* see guard.h */
+    if ((job->space.pinned || iso_windows_pin(job)) &&
+        job->space.backing == ISO_BACKING_ANON) /* see guard.h */
         guards->means = ISO_GUARD_BY_PROTECTION;
     if (guards->means == ISO_GUARD_BY_KERNEL) {
         error = iso_os_guard_install(address, length);
@@ -117,6 +120,7 @@ void iso_guard_make(iso_job_t *job, const iso_heap_t *heap, const iso_extent_t *
         return;
     }
     set_heap_of(guards, first, count, (uintptr_t)heap);
+    guards->inside[first] = address != iso_space_slot_address(&job->space, first);
     guards->slots += count;
     job->stats.guards++;
     if (job->params.guard == ISO_GUARD_ALL)
@@ -157,4 +161,42 @@ void iso_guard_lift(iso_job_t *job, uint32_t first, uint32_t count)
         lift(job, slot, length);
         slot += length - 1;
     }
+}
+
+/* ---- while pages are pinned ---- */
+
+static void set_usable(iso_job_t *job, uint32_t slot, bool usable)
+{
+    const iso_guards_t *guards = &job->guards;
+    char *address = iso_space_slot_address(&job->space, slot);
+    size_t length = ISO_SLOT_SIZE, page = iso_os_page_size();
+    if (job->params.guard != ISO_GUARD_ALL) {
+        address += guards->inside[slot] ? ISO_SLOT_HEADER & ~(page - 1) : 0;
+        length = page;
+    }
+    int error = guards->means == ISO_GUARD_BY_PROTECTION ? iso_os_protect(address, length, usable)
+                : usable                                 ? iso_os_guard_remove(address, length)
+                                                         : iso_os_guard_install(address, length);
+    if (error && usable) /* registering will say what comes of it */
+        iso_log(&job->logger, ISO_LOG_WARN, "the guard at %p cannot be lifted: %s", (void *)address,
+                strerror(error));
+    else if (error)
+        not_made(job, strerror(error), "raise vm.max_map_count if this is ENOMEM");
+}
+
+static void set_all_usable(iso_job_t *job, uint32_t first, uint32_t count, bool usable)
+{
+    for (uint32_t i = 0; i < count && job->guards.slots > 0; i++)
+        if (heap_of(&job->guards, first + i))
+            set_usable(job, first + i, usable);
+}
+
+void iso_guard_pause(iso_job_t *job, uint32_t first, uint32_t count)
+{
+    set_all_usable(job, first, count, true);
+}
+
+void iso_guard_resume(iso_job_t *job, uint32_t first, uint32_t count)
+{
+    set_all_usable(job, first, count, false);
 }

@@ -18,7 +18,8 @@
  *
  * On anonymous memory a kernel's guard discards contents. A free slot's contents mean nothing, but its
  * pages are counted as resident when they are not: an upper bound still. Where a transport pins that
- * memory ranges are protected instead: the device would go on writing to pages that are gone.
+ * memory, or windows of it, ranges are protected instead: the device would go on writing to pages that are
+ * gone.
  */
 #ifndef ISO_CORE_GUARD_H
 #define ISO_CORE_GUARD_H
@@ -38,7 +39,8 @@ typedef struct iso_guards {
     iso_guard_means_t means;
     bool warned;
     uint32_t total_slots;
-    uint32_t slots; /* that have a guard */
+    uint32_t slots;  /* that have a guard */
+    uint8_t *inside; /* per slot with a guard of one page: is it behind the slot's header? */
     /* Per slot: the heap whose block it was; 0: no guard. Written under the job's lock, read by the
      * fault handler. */
     ISO_ATOMIC(uintptr_t) * heap_of;
@@ -51,6 +53,11 @@ void iso_guard_close(iso_job_t *job);
  * free. lift: the slots have just left the free set. */
 void iso_guard_make(iso_job_t *job, const iso_heap_t *heap, const iso_extent_t *run);
 void iso_guard_lift(iso_job_t *job, uint32_t first, uint32_t count);
+
+/* A device cannot pin pages that fault: guards in these slots are taken away until `resume`. That a device
+ * has pages pinned does not mind guards: not by protection, and of a memory object the pages stay. */
+void iso_guard_pause(iso_job_t *job, uint32_t first, uint32_t count);
+void iso_guard_resume(iso_job_t *job, uint32_t first, uint32_t count);
 
 #ifdef __cplusplus
 }

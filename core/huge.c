@@ -31,10 +31,11 @@ iso_status_t iso_huge_open(iso_job_t *job)
     if (!huge->made)
         return ISO_ERR_NO_MEMORY;
     bool wanted = job->params.huge_pages == ISO_HUGE_PAGES_AUTO;
-    if (wanted && job->space.pinned)
+    bool pinned = job->space.pinned || iso_windows_pin(job);
+    if (wanted && pinned)
         iso_log(&job->logger, ISO_LOG_INFO,
                 "no huge pages are made: a transport has the iso space pinned");
-    atomic_store(&huge->on, wanted && !job->space.pinned);
+    atomic_store(&huge->on, wanted && !pinned);
     return ISO_OK;
 }
 

@@ -49,6 +49,11 @@ const char *iso_backing_name(const iso_job_t *job)
                                                     : "private";
 }
 
+const char *iso_registration(const iso_job_t *job)
+{
+    return job->registration;
+}
+
 const char *iso_transport_name(const iso_job_t *job)
 {
     const iso_link_t *link = job->net_link ? job->net_link : job->node_link;
@@ -199,6 +204,8 @@ unsigned iso_job_advance(iso_job_t *job)
         events += advance_links(job);
         events += iso_migrate_advance(job);
         events += iso_borrow_advance(job);
+        events += iso_keys_advance(job);
+        events += iso_windows_advance(job);
         events += iso_peers_flush(job);
         if (events == 0)
             events += hear_of_deaths(job);

@@ -25,6 +25,7 @@
 #include "core/threads.h"
 #include "core/trial.h"
 #include "core/wait.h"
+#include "core/window.h"
 #include <pthread.h>
 
 #ifdef __cplusplus
@@ -92,7 +93,10 @@ struct iso_job {
     iso_link_t *node_link; /* the transport inside the node; NULL in a job of one rank */
     iso_link_t *net_link;  /* between nodes; may be the same */
     iso_trial_t trials[ISO_TRIALS];
+    struct iso_windows *windows; /* of one of the links; NULL: all of the space is registered */
+    char registration[192];      /* which policy, and why: for people */
     iso_peers_t peers;
+    iso_key_t *keys_recalled;      /* by peers, and not given back yet */
     struct iso_request *requests;  /* under way, oldest first */
     struct iso_incoming *incoming; /* arrivals under way */
     iso_delivery_t *deliveries, **deliveries_end;

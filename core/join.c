@@ -22,6 +22,7 @@
 #include "core/place.h"
 #include "core/poison.h"
 #include "core/quantity.h"
+#include "core/register.h"
 #include "core/shared.h"
 #include <inttypes.h>
 #include <stdlib.h>
@@ -47,16 +48,6 @@ static iso_status_t open_tables(iso_job_t *job)
                 "no room for the tables of an iso space of %" PRIu32
                 " slots: set ISO_SPACE_SIZE to less",
                 slots);
-    return status;
-}
-
-static iso_status_t register_space(iso_job_t *job)
-{
-    iso_status_t status = job->node_link ? iso_link_register(job->node_link) : ISO_OK;
-    if (status == ISO_OK && job->net_link && job->net_link != job->node_link)
-        status = iso_link_register(job->net_link);
-    job->space.pinned = (job->node_link && job->node_link->caps.pins_memory) ||
-                        (job->net_link && job->net_link->caps.pins_memory);
     return status;
 }
 
@@ -115,6 +106,7 @@ static void destroy(iso_job_t *job)
     iso_migrate_close(job);
     iso_arrive_close(job);
     iso_peers_close(job);
+    iso_windows_close(job);
     for (iso_delivery_t *delivery = job->deliveries, *next; delivery; delivery = next) {
         next = delivery->next;
         free(delivery);
@@ -172,7 +164,7 @@ static iso_status_t join(iso_job_t *job, iso_status_t so_far)
     if (status == ISO_OK)
         status = open_tables(job);
     if (status == ISO_OK)
-        status = register_space(job);
+        status = iso_register_open(job);
     if (status == ISO_OK)
         status = iso_huge_open(job);
     if (status == ISO_OK)

@@ -35,7 +35,8 @@ iso_status_t iso_link_open(iso_job_t *job, const char *module, const iso_transpo
                                         .message = iso_dispatch_message,
                                         .peer_failed = iso_dispatch_failure,
                                         .log = on_log,
-                                        .shared = shared};
+                                        .shared = shared,
+                                        .on_demand = job->params.registration == ISO_REGISTER_ODP};
     memcpy(link->host.cookie, job->cookie, sizeof job->cookie);
     const char *why = NULL;
     status = link->ops->probe(&why);
@@ -81,9 +82,12 @@ iso_status_t iso_link_register(iso_link_t *link)
         return status;
     link->rkey_len = sizeof link->rkey;
     status = link->ops->rkey_pack(link->region, link->rkey, &link->rkey_len);
-    if (status == ISO_OK)
-        job->stats.registered_bytes += job->space.size;
-    return status;
+    if (status != ISO_OK)
+        return status;
+    job->stats.registrations++;
+    job->stats.registered_bytes += job->space.size;
+    job->stats.registered_high = job->stats.registered_bytes;
+    return ISO_OK;
 }
 
 void iso_link_close(iso_link_t *link)

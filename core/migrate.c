@@ -3,6 +3,8 @@
 #include "core/grant.h"
 #include "core/heap.h"
 #include "core/job.h"
+#include "core/prepare.h"
+#include "core/way.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -11,8 +13,9 @@
 /* Puts issued by one request before others have a turn. */
 #define PUT_TURN_BYTES ((size_t)4 << 20)
 
-static const char *const step_names[] = {"FROZEN",    "RESERVING", "PUTTING", "FLUSHING",
-                                         "COMMITTED", "STOPPING",  "DOUBT",   "ENDED"};
+static const char *const step_names[] = {"PREPARING", "FROZEN",   "RESERVING",
+                                         "PUTTING",   "FLUSHING", "COMMITTED",
+                                         "STOPPING",  "DOUBT",    "ENDED"};
 
 const char *iso_step_name(iso_step_t step)
 {
@@ -50,12 +53,14 @@ static void unlink_request(iso_request_t *request)
 
 void iso_request_free(iso_request_t *request)
 {
+    free(request->preparing);
     free(request->runs);
     free(request);
 }
 
 static void end(iso_request_t *request, iso_status_t status)
 {
+    iso_way_end(request);
     if (request->in_doubt)
         request->job->stats.migrations_in_doubt--;
     else
@@ -116,6 +121,8 @@ static void on_put_end(iso_completion_t *completion, iso_status_t status)
     iso_request_t *request = op->request;
     op->busy = false;
     request->ops_busy--;
+    if (op->window)
+        iso_window_unuse(op->window);
     if (status != ISO_OK) {
         if (request->put_status == ISO_OK)
             request->put_status = status;
@@ -125,6 +132,8 @@ static void on_put_end(iso_completion_t *completion, iso_status_t status)
         extend_deadline(request);
     } else {
         request->flush_done = true;
+        if (op->covers > request->peer->keys.flushed)
+            request->peer->keys.flushed = op->covers;
     }
 }
 
@@ -151,7 +160,8 @@ static iso_status_t start_flush(iso_request_t *request)
     iso_put_op_t *op = free_op(request);
     if (!op)
         return ISO_ERR_AGAIN;
-    *op = (iso_put_op_t){.completion = {on_put_end}, .request = request, .length = 0};
+    *op = (iso_put_op_t){
+        .completion = {on_put_end}, .request = request, .covers = request->peer->keys.puts};
     iso_status_t status = request->peer->link->ops->flush(request->peer->ep, &op->completion);
     if (status == ISO_ERR_AGAIN)
         return status;
@@ -173,6 +183,7 @@ static bool is_quiet(iso_request_t *request)
 static void stop(iso_request_t *request, iso_status_t status)
 {
     request->stop_status = status;
+    iso_way_end(request);
     if (!is_quiet(request)) {
         if (request->step != ISO_STEP_STOPPING)
             extend_deadline(request);
@@ -208,7 +219,9 @@ static void decide_by_node(iso_request_t *request, iso_status_t status)
 
 void iso_migrate_give_up(iso_request_t *request, iso_status_t status)
 {
-    if (request->step < ISO_STEP_COMMITTED)
+    if (request->step == ISO_STEP_PREPARING)
+        end(request, status);
+    else if (request->step < ISO_STEP_COMMITTED)
         stop(request, status);
     else if (request->step == ISO_STEP_COMMITTED && request->decided_by_node)
         decide_by_node(request, status);
@@ -242,6 +255,7 @@ static void send_reserve(iso_request_t *request, uint32_t flags)
 static void send_commit(iso_request_t *request)
 {
     iso_job_t *job = request->job;
+    iso_way_end(request);
     if (request->path == ISO_PATH_PUT)
         request->promise = iso_retain_promise(job, request->runs, request->run_count);
     iso_msg_t msg = {.type = ISO_MSG_COMMIT,
@@ -278,8 +292,9 @@ static void begin(iso_request_t *request)
         send_commit(request);
         return;
     }
+    iso_way_begin(request);
     if (grant->generation && grant->rank == request->dest &&
-        grant->extents_version == hold->extents_version && request->peer->rkey) {
+        grant->extents_version == hold->extents_version && iso_way_is_known(request->peer)) {
         request->grant = grant->generation;
         request->job->stats.grants_used++;
         request->step = ISO_STEP_PUTTING;
@@ -297,17 +312,24 @@ static unsigned put_turn(iso_request_t *request)
     iso_peer_t *peer = request->peer;
     iso_link_t *link = peer->link;
     size_t limit = ISO_PUT_PIECE < link->caps.max_put ? ISO_PUT_PIECE : link->caps.max_put;
+    bool windows = iso_way_has_windows(request);
     size_t turn = 0;
     while (request->run_at < request->run_count && turn < PUT_TURN_BYTES) {
         const iso_run_t *run = &request->runs[request->run_at];
-        size_t left = run->length - request->run_done, length = left < limit ? left : limit;
+        size_t left = run->length - request->run_done;
         uintptr_t address = run->address + request->run_done;
+        iso_way_t way = {left < limit ? left : limit, link->region, peer->rkey, NULL, NULL};
         iso_put_op_t *op = free_op(request);
         if (!op)
             break;
-        *op = (iso_put_op_t){.completion = {on_put_end}, .request = request, .length = length};
-        iso_status_t status = link->ops->put(peer->ep, (const void *)address, length, link->region,
-                                             address, peer->rkey, &op->completion);
+        iso_status_t status = windows ? iso_way_find(request, address, &way) : ISO_OK;
+        *op = (iso_put_op_t){.completion = {on_put_end},
+                             .request = request,
+                             .length = way.length,
+                             .window = way.window};
+        if (status == ISO_OK)
+            status = link->ops->put(peer->ep, (const void *)address, way.length, way.region,
+                                    address, way.rkey, &op->completion);
         if (status == ISO_ERR_AGAIN)
             break;
         if (status < 0) {
@@ -315,11 +337,12 @@ static unsigned put_turn(iso_request_t *request)
             break;
         }
         request->unflushed = true;
+        iso_way_use(&way);
         op_started(op, status);
-        turn += length;
+        turn += way.length;
         request->puts++;
         request->job->stats.puts++;
-        request->run_done += length;
+        request->run_done += way.length;
         if (request->run_done == run->length) {
             request->run_at++;
             request->run_done = 0;
@@ -378,6 +401,13 @@ static void fall_in_doubt(iso_request_t *request, const char *what)
 static unsigned advance(iso_request_t *request, double now)
 {
     switch (request->step) {
+    case ISO_STEP_PREPARING: {
+        iso_status_t status = iso_prepare_advance(request);
+        if (status == ISO_INPROGRESS)
+            break;
+        end(request, status);
+        return 1;
+    }
     case ISO_STEP_FROZEN:
         begin(request);
         return 1;
@@ -464,7 +494,7 @@ static iso_request_t *find(iso_job_t *job, const iso_peer_t *peer, const iso_msg
 iso_status_t iso_migrate_on_grant(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg)
 {
     iso_request_t *request = find(job, peer, msg);
-    if (!request || request->step != ISO_STEP_RESERVING || !peer->rkey)
+    if (!request || request->step != ISO_STEP_RESERVING || !iso_way_is_known(peer))
         return ISO_ERR_INVALID;
     request->step = ISO_STEP_PUTTING;
     extend_deadline(request);

@@ -10,6 +10,7 @@
 #include "core/hold.h"
 #include "core/peer.h"
 #include "core/retain.h"
+#include "core/window.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -17,6 +18,7 @@ extern "C" {
 
 /* Source's steps, in order; a request is in the step that it has reached. */
 typedef enum iso_step {
+    ISO_STEP_PREPARING, /* no migration: iso_prepare waits for keys, see prepare.c */
     ISO_STEP_FROZEN,    /* live runs listed; nothing sent */
     ISO_STEP_RESERVING, /* RESERVE sent, no answer yet */
     ISO_STEP_PUTTING,   /* granted: puts under way */
@@ -33,7 +35,9 @@ typedef enum iso_step {
 typedef struct iso_put_op {
     iso_completion_t completion; /* first: the transport gives it back */
     struct iso_request *request;
-    size_t length; /* 0: a flush */
+    size_t length;        /* 0: a flush */
+    iso_window_t *window; /* that it puts from; NULL: all is registered */
+    uint64_t covers;      /* a flush: the last put by a key before it */
     bool busy;
 } iso_put_op_t;
 
@@ -66,6 +70,10 @@ struct iso_request {
     bool unflushed; /* puts were issued after the last flush was */
     bool flush_done;
     iso_status_t put_status; /* first failure of a put */
+
+    iso_key_t *key;                /* of the window that it is at, see way.h */
+    uint32_t key_at, window_at;    /* the windows that were counted last, there and here */
+    struct iso_prepare *preparing; /* step PREPARING */
 
     size_t header_len;
     __extension__ char header[];

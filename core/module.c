@@ -8,6 +8,8 @@
 #include "core/module.h"
 #include "core/os.h"
 #include "core/params.h"
+#include "core/register.h"
+#include "core/space.h"
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -264,15 +266,16 @@ static void host_log(void *arg, iso_log_level_t level, const char *text)
 }
 
 /* Opens an instance of one rank for a moment: what a transport can do, only an instance knows. */
-static bool try_transport(const iso_transport_ops_t *ops, iso_transport_caps_t *caps_p,
-                          reason_t *reason)
+static bool try_transport(const iso_transport_ops_t *ops, bool on_demand,
+                          iso_transport_caps_t *caps_p, reason_t *reason)
 {
     iso_transport_host_t host = {.struct_size = sizeof host,
                                  .size = 1,
                                  .arg = reason,
                                  .message = host_message,
                                  .peer_failed = host_peer_failed,
-                                 .log = host_log};
+                                 .log = host_log,
+                                 .on_demand = on_demand};
     iso_transport_t *transport;
     const char *why = NULL;
     iso_status_t status;
@@ -330,6 +333,7 @@ static void list_file(const listing_t *listing, const char *file, const char *na
         iso_module_info_t info = {.kind = kinds[kind].name, .name = name, .path = file};
         iso_module_t module;
         reason_t reason;
+        char registration[192];
 
         if (!file_contains(file, kinds[kind].symbol))
             continue;
@@ -339,7 +343,15 @@ static void list_file(const listing_t *listing, const char *file, const char *na
             continue;
         }
         if (kind == TRANSPORT) {
-            info.usable = try_transport(module.transport, &info.caps, &reason);
+            bool on_demand = listing->params->registration == ISO_REGISTER_ODP;
+            info.usable = try_transport(module.transport, on_demand, &info.caps, &reason);
+            if (info.usable) {
+                uint64_t base, size;
+                iso_space_propose(listing->params, &base, &size);
+                iso_register_describe(listing->params, &info.caps, size, registration,
+                                      sizeof registration);
+                info.registration = registration;
+            }
         } else {
             info.usable = module.bootstrap->detect();
             explain(&reason, "its launcher did not start this process");
@@ -393,12 +405,13 @@ void iso_modules(const iso_params_t *params, void (*fn)(const iso_module_info_t 
                  void *arg)
 {
     const iso_logger_t logger = iso_logger_default();
-    const listing_t listing = {.fn = fn, .arg = arg};
+    listing_t listing = {.fn = fn, .arg = arg};
     char folder[PATH_MAX], *path;
     iso_params_t complete;
 
     if (iso_params_import(&logger, params, &complete) != ISO_OK)
         return;
+    listing.params = &complete;
     path = iso_module_folders(&complete);
     for (const char *cursor = path; cursor != NULL && next_folder(&cursor, folder);)
         if (is_first_mention(path, folder, cursor))

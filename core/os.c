@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -370,4 +371,41 @@ uint64_t iso_os_address_limit(void)
     }
     uint64_t used = used_pages * iso_os_page_size();
     return used < limit.rlim_cur ? limit.rlim_cur - used : 0;
+}
+
+uint64_t iso_os_memory(void)
+{
+    return (uint64_t)sysconf(_SC_PHYS_PAGES) * iso_os_page_size();
+}
+
+/* A number of /proc/self/status. */
+static bool read_status(const char *name, int base, uint64_t *value_p)
+{
+    FILE *status = fopen("/proc/self/status", "re");
+    char line[256];
+    bool found = false;
+    while (status && !found && fgets(line, sizeof line, status))
+        found = strncmp(line, name, strlen(name)) == 0;
+    if (found)
+        *value_p = strtoull(line + strlen(name), NULL, base);
+    if (status)
+        fclose(status);
+    return found;
+}
+
+uint64_t iso_os_lock_limit(void)
+{
+    struct rlimit limit;
+    uint64_t capabilities = 0;
+    if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+        return UINT64_MAX;
+    if (read_status("CapEff:", 16, &capabilities) && capabilities >> CAP_IPC_LOCK & 1)
+        return UINT64_MAX;
+    return limit.rlim_cur;
+}
+
+uint64_t iso_os_pinned(void)
+{
+    uint64_t kib = 0;
+    return read_status("VmPin:", 10, &kib) ? kib << 10 : 0;
 }

@@ -92,6 +92,12 @@ int iso_os_process_watch(int32_t pid, uint64_t start, int *fd_p, bool *dead_p);
 uint64_t iso_os_start_time(int32_t pid);
 bool iso_os_process_ended(int pidfd);
 
+/* Bytes of memory of this machine; that this process may lock or have pinned (UINT64_MAX: no limit); that it has
+ * pinned, 0 where that cannot be told. */
+uint64_t iso_os_memory(void);
+uint64_t iso_os_lock_limit(void);
+uint64_t iso_os_pinned(void);
+
 /* Bytes of address space that this process may still map (RLIMIT_AS), UINT64_MAX when unlimited. */
 uint64_t iso_os_address_limit(void);
 

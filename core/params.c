@@ -20,60 +20,68 @@
 static const char *const guard_names[] = {"none", "first", "all", NULL};
 static const char *const backing_names[] = {"auto", "shared", "private", "anon", NULL};
 static const char *const huge_pages_names[] = {"auto", "n", NULL};
+static const char *const registration_names[] = {"auto", "space", "odp", "window", NULL};
 static const char *const thread_level_names[] = {"single", "serialized", "multiple", NULL};
 
 /* NAME, field, kind, names of an enum's values, default, help */
-#define SETTINGS(ROW)                                                                           \
-    ROW(SPACE_SIZE, space_size, SLOTS, NULL, "0",                                               \
-        "bytes of the iso space, a multiple of 2M; 0: 16T, less under sanitizers or where "     \
-        "addresses are fewer")                                                                  \
-    ROW(SPACE_BASE, space_base, SLOTS, NULL, "0",                                               \
-        "its address, a multiple of 2M; 0: the preferred base, or another that all ranks have " \
-        "free")                                                                                 \
-    ROW(BACKING, backing, ENUM, backing_names, "auto",                                          \
-        "memory behind the space: shared (one object a node: migrations inside it move no "     \
-        "bytes), private (one a rank), anon (a rank's own anonymous memory), auto (shared "     \
-        "where a node has several ranks, anon where it has one)")                               \
-    ROW(NODE_SIZE, node_size, COUNT, NULL, "0",                                                 \
-        "ranks of a pretended node, for tests on one machine; 0: nodes as they are")            \
-    ROW(TRANSPORT, transport, NAME, NULL, "auto", "transport between nodes: auto or a module")  \
-    ROW(BOOTSTRAP, bootstrap, NAME, NULL, "auto",                                               \
-        "how ranks find each other: auto (by the launcher), a module, or single (a job of one " \
-        "rank, whatever the launcher says)")                                                    \
-    ROW(MODULE_PATH, module_path, STRING, NULL, "",                                             \
-        "folders with modules, ':' between; empty: the install's own")                          \
-    ROW(RETAIN, retain, SIZE, NULL, "256M",                                                     \
-        "bytes of unused pages that a rank keeps resident for what comes next")                 \
-    ROW(HUGE_PAGES, huge_pages, ENUM, huge_pages_names, "n",                                    \
-        "huge pages for memory that is about to be filled: n, or auto (where the kernel makes " \
-        "them: Linux 6.1; making one waits for a kernel thread on every processor)")            \
-    ROW(TIMEOUT, timeout, SECONDS, NULL, "10",                                                  \
-        "seconds to wait for an answer before a migration is given up or in doubt")             \
-    ROW(LOG_LEVEL, log_level, ENUM, iso_log_level_names, "warn",                                \
-        "what goes to stderr: error, warn, info or debug")                                      \
-    ROW(THREAD_LEVEL, thread_level, ENUM, thread_level_names, "multiple",                       \
-        "threads that may call: single, serialized (any, one at a time) or multiple")           \
-    ROW(CORE_DUMP, core_dump, BOOL, NULL, "n",                                                  \
-        "iso space in core files: y or n (slow: the range is large)")                           \
-    ROW(PROGRESS_THREAD, progress_thread, BOOL, NULL, "n",                                      \
-        "a thread of the library's own makes progress: for programs that compute for long "     \
-        "between their calls; callbacks run in it: y or n")                                     \
-    ROW(DUMP_SIGNAL, dump_signal, COUNT, NULL, "0",                                             \
-        "number of a signal at which the rank writes to stderr what it is doing, such as 12 "   \
-        "(SIGUSR2); 0: none")                                                                   \
-    ROW(VERIFY_HANDOVER, verify_handover, BOOL, NULL, "n",                                      \
-        "look for damage in all metadata of a heap also before a handover, whose cost then "    \
-        "grows with the heap (before puts it is always done): y or n")                          \
-    ROW(FAULT_HANDLER, fault_handler, BOOL, NULL, "n",                                          \
-        "a handler for SIGSEGV and SIGBUS says of which heap the address is or was, and why "   \
-        "it faults, before the handler that was there (or the end): y or n")                    \
-    ROW(GUARD, guard, ENUM, guard_names, "first",                                               \
-        "what faults when it is used, of a freed block of more than 2M: its first page, all "   \
-        "(finds more, costs microseconds a page that is used again), or none")                  \
-    ROW(GUARD_BUDGET, guard_budget, COUNT, NULL, "1024",                                        \
-        "such guards at a time on kernels where each splits a mapping (before Linux 6.15)")     \
-    ROW(POISON, poison, BOOL, NULL, "y",                                                        \
-        "tell AddressSanitizer or Valgrind, where the program runs under one of them, what is " \
+#define SETTINGS(ROW)                                                                            \
+    ROW(SPACE_SIZE, space_size, SLOTS, NULL, "0",                                                \
+        "bytes of the iso space, a multiple of 2M; 0: 16T, less under sanitizers or where "      \
+        "addresses are fewer")                                                                   \
+    ROW(SPACE_BASE, space_base, SLOTS, NULL, "0",                                                \
+        "its address, a multiple of 2M; 0: the preferred base, or another that all ranks have "  \
+        "free")                                                                                  \
+    ROW(BACKING, backing, ENUM, backing_names, "auto",                                           \
+        "memory behind the space: shared (one object a node: migrations inside it move no "      \
+        "bytes), private (one a rank), anon (a rank's own anonymous memory), auto (shared "      \
+        "where a node has several ranks, anon where it has one)")                                \
+    ROW(NODE_SIZE, node_size, COUNT, NULL, "0",                                                  \
+        "ranks of a pretended node, for tests on one machine; 0: nodes as they are")             \
+    ROW(TRANSPORT, transport, NAME, NULL, "auto", "transport between nodes: auto or a module")   \
+    ROW(BOOTSTRAP, bootstrap, NAME, NULL, "auto",                                                \
+        "how ranks find each other: auto (by the launcher), a module, or single (a job of one "  \
+        "rank, whatever the launcher says)")                                                     \
+    ROW(MODULE_PATH, module_path, STRING, NULL, "",                                              \
+        "folders with modules, ':' between; empty: the install's own")                           \
+    ROW(RETAIN, retain, SIZE, NULL, "256M",                                                      \
+        "bytes of unused pages that a rank keeps resident for what comes next")                  \
+    ROW(HUGE_PAGES, huge_pages, ENUM, huge_pages_names, "n",                                     \
+        "huge pages for memory that is about to be filled: n, or auto (where the kernel makes "  \
+        "them: Linux 6.1; making one waits for a kernel thread on every processor)")             \
+    ROW(REGISTER, registration, ENUM, registration_names, "auto",                                \
+        "what is registered with the transport, and pinned where it pins: space (all, at the "   \
+        "start), odp (all, where the device fetches pages on demand), window (parts of it, "     \
+        "ahead of use, within ISO_PIN_LIMIT), auto (space where it fits, else window)")          \
+    ROW(PIN_LIMIT, pin_limit, SIZE, NULL, "0",                                                   \
+        "bytes that may be registered at a time, 4M or more; 0: what ulimit -l and half of the " \
+        "memory allow")                                                                          \
+    ROW(TIMEOUT, timeout, SECONDS, NULL, "10",                                                   \
+        "seconds to wait for an answer before a migration is given up or in doubt")              \
+    ROW(LOG_LEVEL, log_level, ENUM, iso_log_level_names, "warn",                                 \
+        "what goes to stderr: error, warn, info or debug")                                       \
+    ROW(THREAD_LEVEL, thread_level, ENUM, thread_level_names, "multiple",                        \
+        "threads that may call: single, serialized (any, one at a time) or multiple")            \
+    ROW(CORE_DUMP, core_dump, BOOL, NULL, "n",                                                   \
+        "iso space in core files: y or n (slow: the range is large)")                            \
+    ROW(PROGRESS_THREAD, progress_thread, BOOL, NULL, "n",                                       \
+        "a thread of the library's own makes progress: for programs that compute for long "      \
+        "between their calls; callbacks run in it: y or n")                                      \
+    ROW(DUMP_SIGNAL, dump_signal, COUNT, NULL, "0",                                              \
+        "number of a signal at which the rank writes to stderr what it is doing, such as 12 "    \
+        "(SIGUSR2); 0: none")                                                                    \
+    ROW(VERIFY_HANDOVER, verify_handover, BOOL, NULL, "n",                                       \
+        "look for damage in all metadata of a heap also before a handover, whose cost then "     \
+        "grows with the heap (before puts it is always done): y or n")                           \
+    ROW(FAULT_HANDLER, fault_handler, BOOL, NULL, "n",                                           \
+        "a handler for SIGSEGV and SIGBUS says of which heap the address is or was, and why "    \
+        "it faults, before the handler that was there (or the end): y or n")                     \
+    ROW(GUARD, guard, ENUM, guard_names, "first",                                                \
+        "what faults when it is used, of a freed block of more than 2M: its first page, all "    \
+        "(finds more, costs microseconds a page that is used again), or none")                   \
+    ROW(GUARD_BUDGET, guard_budget, COUNT, NULL, "1024",                                         \
+        "such guards at a time on kernels where each splits a mapping (before Linux 6.15)")      \
+    ROW(POISON, poison, BOOL, NULL, "y",                                                         \
+        "tell AddressSanitizer or Valgrind, where the program runs under one of them, what is "  \
         "a block and what is free: y or n")
 
 typedef enum kind {
@@ -113,6 +121,7 @@ typedef union value {
 
 _Static_assert(sizeof(iso_backing_t) == sizeof(unsigned) &&
                    sizeof(iso_huge_pages_t) == sizeof(unsigned) &&
+                   sizeof(iso_registration_t) == sizeof(unsigned) &&
                    sizeof(iso_log_level_t) == sizeof(unsigned) &&
                    sizeof(iso_thread_level_t) == sizeof(unsigned) &&
                    sizeof(iso_guard_t) == sizeof(unsigned),

@@ -117,6 +117,10 @@ static void say_hello(iso_job_t *job, iso_peer_t *peer)
     iso_msg_t hello = {.type = ISO_MSG_HELLO,
                        .data = peer->link->rkey,
                        .data_len = (uint32_t)peer->link->rkey_len};
+    if (peer->link->windows) {
+        hello.slots = peer->link->windows->slots;
+        hello.token = peer->link->windows->room - 1;
+    }
     memcpy(hello.cookie, job->cookie, sizeof hello.cookie);
     unsigned char bytes[ISO_WIRE_MAX];
     size_t length = encode(job, peer, &hello, bytes);
@@ -201,17 +205,23 @@ iso_status_t iso_peer_get(iso_job_t *job, uint32_t rank, iso_peer_t **peer_p)
     return status;
 }
 
-iso_status_t iso_peer_hear_hello(iso_job_t *job, iso_peer_t *peer, const void *rkey, size_t len)
+iso_status_t iso_peer_hear_hello(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg)
 {
-    if (peer->hello_received)
+    if (peer->hello_received || msg->slots > job->slots.total)
         return ISO_ERR_INVALID;
-    peer->rkey_blob = malloc(len + 1);
+    if (msg->slots) {
+        peer->keys.slots = msg->slots;
+        peer->keys.lendable = msg->token;
+        peer->hello_received = true;
+        return ISO_OK;
+    }
+    peer->rkey_blob = malloc(msg->data_len + 1);
     if (!peer->rkey_blob) {
         iso_log(&job->logger, ISO_LOG_ERROR, "no memory for the rkey of rank %" PRIu32, peer->rank);
         return ISO_ERR_NO_MEMORY;
     }
-    memcpy(peer->rkey_blob, rkey, len);
-    peer->rkey_blob_len = len;
+    memcpy(peer->rkey_blob, msg->data, msg->data_len);
+    peer->rkey_blob_len = msg->data_len;
     peer->hello_received = true;
     make_rkey(peer);
     return ISO_OK;
@@ -220,8 +230,9 @@ iso_status_t iso_peer_hear_hello(iso_job_t *job, iso_peer_t *peer, const void *r
 /* ---- ends ---- */
 
 /* What the transport holds for it: also all memory of a process that has ended. */
-static void give_up_transport(iso_peer_t *peer)
+static void give_up_transport(iso_job_t *job, iso_peer_t *peer)
 {
+    iso_keys_close(job, peer);
     if (peer->rkey)
         peer->link->ops->rkey_destroy(peer->rkey);
     if (peer->ep)
@@ -254,10 +265,10 @@ static void sweep(iso_job_t *job)
         for (iso_peer_t *peer = job->peers.buckets[i]; peer; peer = peer->next) {
             if (!peer->dead || !peer->ep)
                 continue;
-            if (iso_migrate_puts_to(job, peer))
+            if (iso_migrate_puts_to(job, peer) || peer->keys.flush.busy)
                 job->peers.died = true; /* once more, when they have ended */
             else
-                give_up_transport(peer);
+                give_up_transport(job, peer);
         }
 }
 
@@ -305,7 +316,7 @@ void iso_peers_close(iso_job_t *job)
     for (uint32_t i = 0; i < job->peers.bucket_count; i++)
         for (iso_peer_t *peer = job->peers.buckets[i], *next; peer; peer = next) {
             next = peer->next;
-            give_up_transport(peer);
+            give_up_transport(job, peer);
             drop_queue(peer);
             free(peer->rkey_blob);
             free(peer);

@@ -2,7 +2,8 @@
  * peer.h - ranks that this one has talked to, or has been talked to by.
  *
  * Ranks that never talk cost nothing. The first message each way is HELLO, which proves the job's
- * cookie and carries the rkey of the sender's iso space; anything before it is dropped and counted.
+ * cookie and says how the sender is put to: with the rkey of its iso space that it carries, or by windows
+ * (key.h). Anything before it is dropped and counted.
  * A peer that has spoken may not be reachable (it has died since, or there was no descriptor left):
  * it is heard all the same, since what it said last may decide who owns a heap; what it is to be told
  * waits in its queue until it can be reached or is dead.
@@ -10,6 +11,7 @@
 #ifndef ISO_CORE_PEER_H
 #define ISO_CORE_PEER_H
 
+#include "core/key.h"
 #include "core/link.h"
 #include "core/wire.h"
 
@@ -33,9 +35,10 @@ typedef struct iso_peer {
     iso_link_t *link;
     iso_endpoint_t *ep; /* NULL: not reached yet */
     double retry_at;    /* when ep is NULL: the next attempt */
-    iso_rkey_t *rkey;   /* of its space; NULL until its HELLO */
+    iso_rkey_t *rkey;   /* of its space; NULL until its HELLO, and where it has windows */
     unsigned char *rkey_blob;
     size_t rkey_blob_len;
+    iso_keys_t keys;                    /* to its windows */
     iso_outgoing_t *queue, **queue_end; /* encoded, waiting for room */
 } iso_peer_t;
 
@@ -67,7 +70,7 @@ iso_peer_t *iso_peer_find(const iso_job_t *job, uint32_t rank);
 /* The peer, entered if it is new; no contact is made. ISO_ERR_NO_MEMORY. */
 iso_status_t iso_peer_enter(iso_job_t *job, uint32_t rank, iso_peer_t **peer_p);
 /* Its HELLO has come. ISO_ERR_INVALID: not for the first time. */
-iso_status_t iso_peer_hear_hello(iso_job_t *job, iso_peer_t *peer, const void *rkey, size_t len);
+iso_status_t iso_peer_hear_hello(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg);
 /* Fills in source and sends, or queues: order is kept and nothing is lost while the peer lives. A
  * dead peer's messages are dropped. */
 void iso_peer_send(iso_job_t *job, iso_peer_t *peer, iso_msg_t *msg);

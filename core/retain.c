@@ -23,7 +23,8 @@ iso_status_t iso_retain_open(iso_retain_t *retain, uint64_t limit, uint32_t tota
     retain->resident = iso_os_table_map(total_slots * sizeof *retain->resident);
     retain->dirty_next = iso_os_table_map(total_slots * sizeof *retain->dirty_next);
     retain->left_of = iso_os_table_map(total_slots * sizeof *retain->left_of);
-    if (retain->resident && retain->dirty_next && retain->left_of)
+    retain->settled = iso_os_table_map(total_slots * sizeof *retain->settled);
+    if (retain->resident && retain->dirty_next && retain->left_of && retain->settled)
         return ISO_OK;
     iso_retain_close(retain);
     return ISO_ERR_NO_MEMORY;
@@ -35,6 +36,7 @@ void iso_retain_close(iso_retain_t *retain)
         next = left->next;
         free(left);
     }
+    iso_os_table_unmap(retain->settled, retain->total_slots * sizeof *retain->settled);
     iso_os_table_unmap(retain->left_of, retain->total_slots * sizeof *retain->left_of);
     iso_os_table_unmap(retain->dirty_next, retain->total_slots * sizeof *retain->dirty_next);
     iso_os_table_unmap(retain->resident, retain->total_slots * sizeof *retain->resident);
@@ -45,6 +47,8 @@ void iso_retain_close(iso_retain_t *retain)
 
 static void punch_units(iso_job_t *job, uint32_t slot, uint32_t mask)
 {
+    if (iso_window_pins(job, slot))
+        return; /* see iso_retain_unpinned */
     while (mask) {
         uint32_t first = (uint32_t)__builtin_ctz(mask);
         uint32_t above = ~(mask >> first);
@@ -58,6 +62,44 @@ static void punch_units(iso_job_t *job, uint32_t slot, uint32_t mask)
             job->stats.released_bytes += length;
         mask &= count == ISO_UNITS_PER_SLOT ? 0 : ~(((1u << count) - 1) << first);
     }
+}
+
+/* ---- registered ---- */
+
+static void settle(iso_job_t *job, uint32_t slot, bool settled)
+{
+    if (iso_windows_pin(job))
+        job->retain.settled[slot] = settled;
+}
+
+/* What nobody here or elsewhere has of the slot, and is not counted: of a left one that is nothing. */
+static uint32_t idle_units(iso_job_t *job, uint32_t slot)
+{
+    const iso_retain_t *retain = &job->retain;
+    uintptr_t word = atomic_load_explicit(&job->slots.table[slot], memory_order_relaxed);
+    uint32_t mask = ALL_UNITS;
+    if (word)
+        mask = retain->settled[slot] ? iso_hold_free_units(job, word, slot) : 0;
+    return mask & ~retain->resident[slot];
+}
+
+void iso_retain_unpinned(iso_job_t *job, uint32_t first, uint32_t count)
+{
+    for (uint32_t i = 0; i < count && !job->space.pinned; i++)
+        punch_units(job, first + i, idle_units(job, first + i));
+}
+
+void iso_retain_arrived(iso_job_t *job, const iso_extent_t *extents, uint32_t count)
+{
+    iso_windows_touch(job, extents, count);
+    if (!iso_windows_pin(job))
+        return;
+    for (uint32_t e = 0; e < count; e++)
+        for (uint32_t i = 0; i < iso_extent_slots(&extents[e]); i++) {
+            settle(job, extents[e].first + i, !(extents[e].count & ISO_EXTENT_RUN));
+            if (!iso_window_pins(job, extents[e].first + i))
+                iso_retain_unpinned(job, extents[e].first + i, 1);
+        }
 }
 
 /* ---- dirty ---- */
@@ -89,6 +131,7 @@ static uint32_t dirty_remove(iso_job_t *job, uint32_t slot, uint32_t mask)
 void iso_retain_units_free(iso_job_t *job, const void *slot, uint32_t mask)
 {
     iso_job_lock(job);
+    settle(job, iso_space_slot(&job->space, slot), true);
     dirty_add(job, iso_space_slot(&job->space, slot), mask);
     iso_retain_trim(job);
     iso_job_unlock(job);
@@ -97,6 +140,7 @@ void iso_retain_units_free(iso_job_t *job, const void *slot, uint32_t mask)
 uint32_t iso_retain_units_use(iso_job_t *job, const void *slot, uint32_t mask)
 {
     iso_job_lock(job);
+    settle(job, iso_space_slot(&job->space, slot), true);
     uint32_t warm = dirty_remove(job, iso_space_slot(&job->space, slot), mask);
     iso_job_unlock(job);
     return warm;
@@ -105,8 +149,11 @@ uint32_t iso_retain_units_use(iso_job_t *job, const void *slot, uint32_t mask)
 uint32_t iso_retain_slots_use(iso_job_t *job, uint32_t first, uint32_t count)
 {
     uint32_t warm = dirty_remove(job, first, ALL_UNITS);
-    for (uint32_t i = 1; i < count; i++)
+    settle(job, first, false);
+    for (uint32_t i = 1; i < count; i++) {
         dirty_remove(job, first + i, ALL_UNITS);
+        settle(job, first + i, false);
+    }
     return warm;
 }
 
@@ -232,11 +279,12 @@ bool iso_retain_claim(iso_job_t *job, const iso_heap_t *heap, const iso_extent_t
     iso_retain_t *retain = &job->retain;
     if (!claim_words(job, heap, extents, count, coming))
         return false;
-    if (!retain->oldest)
+    if (!retain->oldest && !iso_windows_pin(job))
         return true;
     for (uint32_t e = 0; e < count; e++)
         for (uint32_t i = 0; i < iso_extent_slots(&extents[e]); i++) {
             uint32_t slot = extents[e].first + i;
+            settle(job, slot, false);
             if (!retain->left_of[slot])
                 continue;
             left_detach_slot(job, slot);
@@ -271,6 +319,7 @@ static uint32_t run_units(const iso_run_t *run, uintptr_t slot_address)
 
 static void mark_runs(iso_job_t *job, const iso_run_t *runs, size_t run_count)
 {
+    bool whole = iso_windows_pin(job);
     assert(runs || run_count == 0);
     for (size_t r = 0; r < run_count; r++) {
         uint32_t slot = iso_space_slot(&job->space, (void *)runs[r].address);
@@ -278,7 +327,7 @@ static void mark_runs(iso_job_t *job, const iso_run_t *runs, size_t run_count)
             uintptr_t address = (uintptr_t)iso_space_slot_address(&job->space, slot);
             if (address >= runs[r].address + runs[r].length)
                 break;
-            job->retain.resident[slot] |= run_units(&runs[r], address);
+            job->retain.resident[slot] |= whole ? ALL_UNITS : run_units(&runs[r], address);
         }
     }
 }
@@ -302,12 +351,23 @@ static void release_left(iso_job_t *job, iso_left_t *left)
         }
 }
 
+/* Slots of the run that the one before it is not in: runs are in order in each slot. */
+static uint64_t new_slots(const iso_job_t *job, const iso_run_t *runs, size_t r)
+{
+    uint32_t first = iso_space_slot(&job->space, (void *)runs[r].address);
+    uint32_t last = iso_space_slot(&job->space, (void *)(runs[r].address + runs[r].length - 1));
+    bool known = r > 0 && first == iso_space_slot(&job->space, (void *)(runs[r - 1].address));
+    return (uint64_t)last - first + !known;
+}
+
 uint32_t iso_retain_promise(iso_job_t *job, const iso_run_t *runs, size_t run_count)
 {
     iso_retain_t *retain = &job->retain;
     uint64_t bytes = 0;
+    bool whole = iso_windows_pin(job);
     for (size_t r = 0; r < run_count && bytes <= retain->limit; r++)
-        bytes += (runs[r].length + 2 * ISO_UNIT_SIZE - 1) & ~(uint64_t)(ISO_UNIT_SIZE - 1);
+        bytes += whole ? new_slots(job, runs, r) << ISO_SLOT_SHIFT
+                       : (runs[r].length + 2 * ISO_UNIT_SIZE - 1) & ~(uint64_t)(ISO_UNIT_SIZE - 1);
     if (bytes > retain->limit)
         return 0;
     if (++retain->generation == 0)
@@ -321,7 +381,8 @@ static void forget_left(iso_job_t *job, uint32_t slot, bool granted)
     if (!granted && iso_node_release_begin(&job->node, slot)) {
         punch_units(job, slot, job->retain.resident[slot]);
         iso_node_release_end(&job->node, slot);
-    }
+    } else if (iso_windows_pin(job))
+        job->space.pinned = true; /* no page goes from here on: nobody knows of the grant */
     job->retain.resident[slot] = 0;
 }
 
@@ -399,6 +460,42 @@ void iso_retain_abandon(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *ex
     leave(job, heap, extents, count, &nothing, false);
 }
 
+static bool overlap(const iso_extent_t *a, const iso_extent_t *b)
+{
+    return a->first < b->first + iso_extent_slots(b) && b->first < a->first + iso_extent_slots(a);
+}
+
+/* Known to nobody here, and each only once. */
+static bool are_strange(const iso_job_t *job, const iso_extent_t *extents, uint32_t count)
+{
+    for (uint32_t e = 0; e < count; e++) {
+        for (uint32_t other = 0; other < e; other++)
+            if (overlap(&extents[e], &extents[other]))
+                return false;
+        if (!iso_slots_unknown(&job->slots, &extents[e]))
+            return false;
+        for (uint32_t i = 0; i < iso_extent_slots(&extents[e]); i++)
+            if (job->retain.left_of[extents[e].first + i])
+                return false;
+    }
+    return count > 0;
+}
+
+uint32_t iso_retain_expect(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents,
+                           uint32_t count, uint32_t holder, uint64_t epoch)
+{
+    iso_retain_t *retain = &job->retain;
+    if (job->node.shared_pages || !are_strange(job, extents, count))
+        return 0;
+    if (++retain->generation == 0)
+        retain->generation = 1;
+    uint32_t generation = retain->generation;
+    undirty(job, extents, count, iso_windows_pin(job) ? ALL_UNITS : 0);
+    leave(job, heap, extents, count, &(iso_promise_t){holder, generation, epoch}, true);
+    bool remembered = retain->newest && retain->newest->generation == generation;
+    return remembered ? generation : 0;
+}
+
 bool iso_retain_is_stale(const iso_job_t *job, const iso_heap_t *heap, uint64_t epoch)
 {
     const iso_left_t *left = job->retain.left_of[iso_space_slot(&job->space, heap)];
@@ -427,6 +524,8 @@ static void ungrant(iso_job_t *job, iso_left_t *left)
         release_left(job, left);
     } else {
         left->state = ISO_LEFT_IDLE;
+        if (left->units == 0) /* it never was here */
+            release_left(job, left);
     }
 }
 
@@ -485,6 +584,8 @@ void iso_retain_trim(iso_job_t *job)
          left && retain->dirty_units + retain->left_units - retain->revoking_units > limit;
          left = next) {
         next = left->next;
+        if (left->units == 0)
+            continue;
         if (left->state == ISO_LEFT_IDLE)
             release_left(job, left);
         else if (left->state == ISO_LEFT_GRANTED)

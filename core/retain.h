@@ -12,6 +12,10 @@
  *
  * Invariant: the pages of a left slot are touched by nobody here until the slot is claimed, and
  * never released while a grant on them stands.
+ *
+ * A device that pins windows (window.h) makes all pages of them resident, and none of them may be given
+ * back while the window is registered. So what is to go from there goes when the window does, with all
+ * else in it that holds nothing (iso_retain_unpinned); and a slot that is left counts as a whole.
  */
 #ifndef ISO_CORE_RETAIN_H
 #define ISO_CORE_RETAIN_H
@@ -55,6 +59,9 @@ typedef struct iso_retain {
     uint32_t dirty_head, dirty_tail; /* slot + 1, 0: empty */
     uint64_t dirty_units, left_units, revoking_units;
     iso_left_t **left_of; /* per slot */
+    uint8_t *
+        settled; /* per slot of a heap that is here: its header is written, and may be read under the
+                             lock. Kept where windows are pinned only */
     iso_left_t *oldest, *newest;
     uint32_t generation;
 } iso_retain_t;
@@ -123,6 +130,12 @@ void iso_retain_leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *exte
 void iso_retain_abandon(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents,
                         uint32_t count);
 
+/* A heap that never was here may come into these slots: a standing grant for the holder, who has the heap with
+ * this epoch, as if it had left them. 0: none, the slots are in use here or were, or pages are shared. Trim when
+ * the holder has been told. */
+uint32_t iso_retain_expect(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents,
+                           uint32_t count, uint32_t holder, uint64_t epoch);
+
 /* Was a reservation for the heap made before it last went from here, with a grant that still stands? Then it
  * was given up since, and must not touch what the grant is on. */
 bool iso_retain_is_stale(const iso_job_t *job, const iso_heap_t *heap, uint64_t epoch);
@@ -141,6 +154,12 @@ void iso_retain_slots_leave(iso_job_t *job, uint32_t first, uint32_t count);
 /* Releases the units in `mask` that are dirty in the slots of a heap that is handed over: the next
  * owner does not know of them. */
 void iso_retain_handover(iso_job_t *job, const iso_extent_t *extents, uint32_t count);
+
+/* These slots are not registered any more: what no heap and no grant has of their pages goes. */
+void iso_retain_unpinned(iso_job_t *job, uint32_t first, uint32_t count);
+/* A heap is this rank's now: what is registered of its slots was used, and of what is not any more the pages
+ * that hold nothing go. */
+void iso_retain_arrived(iso_job_t *job, const iso_extent_t *extents, uint32_t count);
 
 /* Releases the oldest until the sum is within the limit. */
 void iso_retain_trim(iso_job_t *job);

@@ -121,7 +121,8 @@ static bool arm_link(iso_link_t *link)
 /* A timer in the event set stands for what must be looked at without an event. */
 static void arm_timer(iso_job_t *job)
 {
-    double wait = iso_migrate_deadline(job) - iso_os_now();
+    double requests = iso_migrate_deadline(job), windows = iso_windows_deadline(job);
+    double wait = (requests < windows ? requests : windows) - iso_os_now();
     bool polled = iso_peers_queued(job) || (job->net_link && link_fd(job->net_link) < 0);
     if (polled && wait > POLL_EVERY) /* room in a peer's queue gives no event */
         wait = POLL_EVERY;

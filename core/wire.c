@@ -27,7 +27,7 @@ static unsigned fields_of(unsigned type)
 {
     switch (type) {
     case ISO_MSG_HELLO:
-        return HAS_COOKIE | HAS_DATA;
+        return HAS_TOKEN | HAS_SLOTS | HAS_COOKIE | HAS_DATA;
     case ISO_MSG_RESERVE:
         return HAS_HEAP | HAS_EPOCH | HAS_FLAGS | HAS_BYTES | HAS_PART | HAS_EXTENTS | HAS_DENSE;
     case ISO_MSG_GRANT:
@@ -47,6 +47,17 @@ static unsigned fields_of(unsigned type)
         return HAS_TOKEN | HAS_SLOTS;
     case ISO_MSG_SLOT_GIVE:
         return HAS_TOKEN | HAS_EXTENTS;
+    case ISO_MSG_WANT:
+        return HAS_EXTENTS;
+    case ISO_MSG_LEND:
+        return HAS_TOKEN | HAS_SLOTS | HAS_REASON | HAS_DATA;
+    case ISO_MSG_RECALL:
+    case ISO_MSG_RETURN:
+        return HAS_TOKEN | HAS_SLOTS;
+    case ISO_MSG_PREPARE:
+        return HAS_HEAP | HAS_EPOCH | HAS_EXTENTS;
+    case ISO_MSG_OFFER:
+        return HAS_HEAP | HAS_EPOCH | HAS_GENERATION;
     default:
         return 0;
     }
@@ -54,10 +65,11 @@ static unsigned fields_of(unsigned type)
 
 const char *iso_msg_name(iso_msg_type_t type)
 {
-    static const char *const names[] = {"?",       "HELLO",        "RESERVE",  "GRANT",  "COMMIT",
-                                        "ACK",     "NACK",         "DONE",     "CANCEL", "REVOKE",
-                                        "UNGRANT", "SLOT_REQUEST", "SLOT_GIVE"};
-    return names[type <= ISO_MSG_SLOT_GIVE ? type : 0];
+    static const char *const names[] = {"?",       "HELLO",        "RESERVE",   "GRANT",  "COMMIT",
+                                        "ACK",     "NACK",         "DONE",      "CANCEL", "REVOKE",
+                                        "UNGRANT", "SLOT_REQUEST", "SLOT_GIVE", "WANT",   "LEND",
+                                        "RECALL",  "RETURN",       "PREPARE",   "OFFER"};
+    return names[type <= ISO_MSG_OFFER ? type : 0];
 }
 
 typedef struct out {

@@ -16,13 +16,13 @@
 extern "C" {
 #endif
 
-#define ISO_WIRE_VERSION 2
+#define ISO_WIRE_VERSION 3
 #define ISO_WIRE_MAX ISO_TRANSPORT_MIN_SEND
 #define ISO_WIRE_EXTENTS_MAX 512 /* in one message; lists that are longer go in parts */
 #define ISO_WIRE_DENSE_MAX 64    /* ranges of slots */
 
 typedef enum iso_msg_type {
-    ISO_MSG_HELLO = 1,         /* first message to a peer: cookie, rkey of the sender's space */
+    ISO_MSG_HELLO = 1,         /* first message to a peer: cookie, how the sender is put to */
     ISO_MSG_RESERVE = 2,       /* source: this heap, these slots, may it come? (in parts) */
     ISO_MSG_GRANT = 3,         /* target: put it */
     ISO_MSG_COMMIT = 4,        /* source: all of it is there */
@@ -33,7 +33,13 @@ typedef enum iso_msg_type {
     ISO_MSG_REVOKE = 9,        /* giver of a standing grant: stop using it */
     ISO_MSG_UNGRANT = 10,      /* holder: I have stopped (asked or not) */
     ISO_MSG_SLOT_REQUEST = 11, /* who has a run of free slots? */
-    ISO_MSG_SLOT_GIVE = 12     /* free slots: an answer, or on their way home */
+    ISO_MSG_SLOT_GIVE = 12,    /* free slots: an answer, or on their way home */
+    ISO_MSG_WANT = 13,         /* the keys to these windows of yours, please */
+    ISO_MSG_LEND = 14,         /* here is one; or why not */
+    ISO_MSG_RECALL = 15,       /* lender: give it back */
+    ISO_MSG_RETURN = 16,       /* borrower: nothing of mine can land by it any more */
+    ISO_MSG_PREPARE = 17, /* owner: this heap, these slots, may come one day: a grant, please */
+    ISO_MSG_OFFER = 18    /* giver: the standing grant that was asked for, or none */
 } iso_msg_type_t;
 
 #define ISO_RESERVE_HANDOVER 1u /* no bytes follow and no GRANT is wanted */
@@ -43,21 +49,24 @@ typedef struct iso_msg {
     uint32_t source;
     uint64_t heap;       /* its address; 0 where none is meant */
     uint64_t epoch;      /* that the migration leads to */
-    uint32_t generation; /* GRANT and COMMIT without one: 0 */
+    uint32_t generation; /* GRANT, COMMIT and OFFER without one: 0 */
     uint32_t flags;
     uint64_t bytes;       /* RESERVE, COMMIT: live bytes */
     uint32_t part, parts; /* RESERVE: extents come in parts 0..parts-1 */
-    uint32_t slots;       /* RESERVE: slots of all parts; SLOT_REQUEST: adjacent ones wanted */
-    uint32_t token;       /* SLOT_REQUEST; SLOT_GIVE: that of the request, 0: on their way home */
-    uint32_t promise;     /* COMMIT: generation of a grant for the way back, once it is taken */
-    int32_t reason;       /* NACK: an iso_status_t */
-    iso_msg_type_t about; /* NACK: which message is answered */
+    uint32_t slots;       /* RESERVE: slots of all parts; SLOT_REQUEST: adjacent ones wanted; HELLO:
+                             slots of a window, 0: one key for all; LEND, RECALL, RETURN: the window */
+    uint32_t token;   /* SLOT_REQUEST; SLOT_GIVE: that of the request, 0: on their way home; HELLO:
+                             windows that can be lent at a time; LEND, RECALL, RETURN: the
+                             registration's number */
+    uint32_t promise; /* COMMIT: generation of a grant for the way back, once it is taken */
+    int32_t reason;   /* NACK, LEND: an iso_status_t */
+    iso_msg_type_t about; /* NACK, LEND: which message is answered */
     uint8_t cookie[16];   /* HELLO */
-    const void *data;     /* HELLO: rkey; COMMIT: user header. Points into the bytes decoded */
+    const void *data; /* HELLO, LEND: rkey; COMMIT: user header. Points into the bytes decoded */
     uint32_t data_len;
     uint32_t extent_count;
     uint32_t dense_count; /* RESERVE, last part: slots that will be (nearly) filled, a hint */
-    iso_extent_t extents[ISO_WIRE_EXTENTS_MAX];
+    iso_extent_t extents[ISO_WIRE_EXTENTS_MAX]; /* WANT: of windows */
     iso_extent_t dense[ISO_WIRE_DENSE_MAX];
 } iso_msg_t;
 

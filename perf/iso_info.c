@@ -48,7 +48,8 @@ static void print_job(const iso_job_t *job)
     printf("  size              %s, %zu slots\n", machine_bytes_text(size, buf),
            size / ISO_SLOT_SIZE);
     printf("  backing           %s\n", iso_backing_name(job));
-    printf("  transport         %s (between nodes)\n\n", iso_transport_name(job));
+    printf("  transport         %s (between nodes)\n", iso_transport_name(job));
+    printf("  registered        %s\n\n", iso_registration(job));
 }
 
 /* Only for a process that is a job of its own: joining several times is collective otherwise. */
@@ -93,6 +94,7 @@ static void print_transport(const iso_module_info_t *info)
            info->caps.pins_memory ? "pins memory" : "does not pin memory",
            info->caps.shares_host ? ", reaches this host only" : "",
            machine_bytes_text(info->caps.max_send, buf));
+    printf("  %-16s  registers %s\n", "", info->registration);
 }
 
 typedef struct module_list {

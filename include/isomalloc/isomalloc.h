@@ -26,7 +26,8 @@
  * and must not allocate from it, free to it or write to it; functions that would speak for its parent
  * return ISO_ERR_INVALID. With backing anon the child sees the memory as it was at the fork, copied on
  * write; with the others it shares it: it sees what changes, and what it writes would be written. It
- * may exec.
+ * may exec. (Linux before 5.12 does not copy what an RDMA device has pinned: there, with backing anon
+ * over such a device, a child has nothing in the iso space, and the log says so at level info.)
  *
  * Errors. A function that can fail returns an iso_status_t; the first place that knows an error
  * logs one line that names the value and what to do. Output arguments come last, end in _p and are
@@ -118,6 +119,14 @@ typedef enum iso_huge_pages {
     ISO_HUGE_PAGES_NONE = 1  /* the default: making one waits for kernel threads */
 } iso_huge_pages_t;
 
+/* How much of the iso space is registered with the transport, which some devices take for pinned memory. */
+typedef enum iso_registration {
+    ISO_REGISTER_AUTO = 0,  /* space, or window where a device would pin more than may be pinned */
+    ISO_REGISTER_SPACE = 1, /* all of it, at the start */
+    ISO_REGISTER_ODP = 2,   /* all of it, by a device that fetches pages on demand, else refused */
+    ISO_REGISTER_WINDOW = 3 /* windows of it, ahead of use, within pin_limit */
+} iso_registration_t;
+
 typedef enum iso_log_level {
     ISO_LOG_ERROR = 0,
     ISO_LOG_WARN = 1,
@@ -184,6 +193,8 @@ typedef struct iso_params {
     /* What the transport between nodes uses of the program's instead of its own (iso_ucx.h), which makes
      * it the one that `auto` means. NULL: nothing. */
     const struct iso_transport_shared *transport_shared;
+    iso_registration_t registration; /* ISO_REGISTER */
+    uint64_t pin_limit; /* bytes that may be registered at a time; 0: what the system allows */
 } iso_params_t;
 
 /* Fills *params with the defaults and the environment's ISO_* values.
@@ -239,6 +250,8 @@ ISO_API void iso_space(const iso_job_t *job, void **base_p, size_t *size_p);
  * job of one node that inside it, "none" in a job of one rank). The strings are static or live as long as the job. */
 ISO_API const char *iso_backing_name(const iso_job_t *job);
 ISO_API const char *iso_transport_name(const iso_job_t *job);
+/* What is registered with the transport (iso_params_t::registration), how much at a time, and why so. */
+ISO_API const char *iso_registration(const iso_job_t *job);
 
 /* ---- heaps --------------------------------------------------------------------------------- */
 
@@ -326,6 +339,15 @@ ISO_API bool iso_in_range(const void *ptr);
  * iso_test frees it when it has ended. */
 ISO_API iso_status_t iso_migrate(iso_heap_t *heap, uint32_t dest, const void *header,
                                  size_t header_len, iso_request_t **request_p);
+
+/* Gets ready what a migration of the heap to rank dest will need, and moves nothing: the way to dest, its
+ * consent for these slots (unless its node shares memory) and, where memory is registered in windows (ISO_REGISTER), the
+ * windows that the heap lies in, at both ends, as far as the limits go. For a load balancer that knows what it will move: what is prepared, iso_migrate does
+ * not wait for. The heap is used as before; it may grow, migrate or end meanwhile. What is
+ * prepared may be displaced by what is used later. The request is one as iso_migrate's: iso_wait or iso_test
+ * frees it when it has ended, iso_cancel ends it. Ends and errors are those of iso_migrate; a heap that
+ * cannot be prepared may still migrate. */
+ISO_API iso_status_t iso_prepare(iso_heap_t *heap, uint32_t dest, iso_request_t **request_p);
 
 /* How a request stands: ISO_INPROGRESS, or its end, which also frees it. iso_test makes progress
  * once; iso_wait until the end, sleeping when nothing happens. */
@@ -427,10 +449,19 @@ typedef struct {
     uint64_t heaps;            /* now: owned */
     uint64_t retained_bytes;   /* now: resident pages that hold nothing (upper bound) */
     uint64_t released_bytes;   /* given back to the system */
-    uint64_t registered_bytes; /* now */
+    uint64_t registered_bytes; /* now; pinned, if the transport pins */
     uint64_t guards;           /* now: ranges of freed large blocks that fault when they are used */
     uint64_t guards_not_made;  /* the kernel's limit or ISO_GUARD_BUDGET was reached */
     uint64_t peers;            /* now: ranks this one has talked to, or knows to be dead */
+    uint64_t registrations;    /* regions that were registered */
+    uint64_t deregistrations;
+    uint64_t registered_high; /* the most bytes that were registered at a time */
+    /* With windows (ISO_REGISTER): times that a migration from here came to another window, at either end,
+     * which was registered, and the key here, or was not */
+    uint64_t window_hits;
+    uint64_t window_misses;
+    uint64_t window_evictions; /* windows given up for others */
+    uint64_t keys_recalled;    /* of these, loans to other ranks that were called back */
 } iso_stats_t;
 ISO_API void iso_stats(iso_job_t *job, iso_stats_t *stats_p);
 

@@ -66,6 +66,9 @@ typedef struct iso_transport_host {
     void (*peer_failed)(void *arg, uint32_t rank, iso_failure_t failure);
     void (*log)(void *arg, iso_log_level_t level, const char *text);
     const iso_transport_shared_t *shared; /* NULL: nothing; valid during open only */
+    bool
+        on_demand; /* register so that nothing is pinned: a device fetches pages when it needs them. Where
+                       there is no such device caps do not say on_demand, and nothing will be registered */
 } iso_transport_host_t;
 
 typedef struct iso_transport_caps {
@@ -80,6 +83,7 @@ typedef struct iso_transport_caps {
     size_t max_send;  /* longest message, >= ISO_TRANSPORT_MIN_SEND */
     size_t max_put;   /* longest single put */
     const char *description; /* one line for people */
+    bool on_demand; /* the host has asked for it, and a device does it (tried, not hoped) */
 } iso_transport_caps_t;
 
 /* Memory to register: a range, and where it comes from. */
@@ -110,6 +114,8 @@ typedef struct iso_transport_ops {
                             iso_endpoint_t **ep_p);
     void (*disconnect)(iso_endpoint_t *ep);
 
+    /* Regions come and go while others are used: never one that a put is under way to or from. ISO_ERR_LIMIT:
+     * the system does not let so much be pinned. */
     iso_status_t (*mem_register)(iso_transport_t *tp, const iso_memory_t *memory,
                                  iso_region_t **region_p);
     void (*mem_deregister)(iso_region_t *region);
@@ -151,6 +157,7 @@ typedef struct iso_module_info {
     bool usable;
     const char *why;           /* NULL when usable */
     iso_transport_caps_t caps; /* of a usable transport */
+    const char *registration;  /* of a usable transport: what ISO_REGISTER would choose, and why */
 } iso_module_info_t;
 ISO_API void iso_modules(const iso_params_t *params,
                          void (*fn)(const iso_module_info_t *info, void *arg), void *arg);

@@ -36,6 +36,7 @@ run 0 -c
     fail "-c has lines that are no 'ISO_NAME=default  help'"
 for field in $(sed -n '/^typedef struct iso_params {/,/^}/p' "$include/isomalloc/isomalloc.h" |
     sed -nE 's/^ [^;]*[ *]([a-z_]+);.*/\1/p' | grep -vE '^(struct_size|caller_bootstrap|transport_shared|iso_params_t|(arrival|admit)(_arg)?)$'); do
+    [[ $field == registration ]] && field=register # which is a word of C
     grep -q "^ISO_${field^^}=" <<<"$output" || fail "-c does not list ISO_${field^^}"
 done
 
@@ -49,7 +50,8 @@ done
 run 0
 for line in '^libisomalloc ' '^  page size  +[0-9]+ KiB$' '^ +on request .MADV_COLLAPSE.: anonymous memory (yes|no), shared memory (yes|no)$' '^  base  +0x[0-9a-f]+00000$' \
     '^  size  +[0-9.]+ [MGTP]iB, [0-9]+ slots$' '^  shared  +available$' '^  private  +available$' \
-    '^  anon  +available$' '^  auto  +chooses anon here$'; do
+    '^  anon  +available$' '^  auto  +chooses anon here$' '^  registered  +nothing: a job of one rank ' \
+    '^ +registers space: nothing is pinned by that$'; do
     grep -qE "$line" <<<"$output" || fail "no line '$line' in: $output"
 done
 
@@ -58,6 +60,9 @@ grep -q '^advice: only 256 files' <<<"$output" || fail "no advice about a small 
 
 output=$(ISO_SPACE_SIZE=64M "$info" 2>"$errors")
 grep -qE '^  size  +64 MiB, 32 slots$' <<<"$output" || fail "ISO_SPACE_SIZE does not show"
+
+output=$(ISO_REGISTER=window ISO_PIN_LIMIT=64M "$info" 2>"$errors")
+grep -qE '^ +registers window: at most 64 MiB at a time .ISO_PIN_LIMIT.' <<<"$output" || fail "ISO_REGISTER does not show"
 
 export ISO_TIMEOUT=0
 run 1

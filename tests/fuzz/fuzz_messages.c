@@ -19,6 +19,7 @@
 #define RANKS 3
 #define HEAPS 6
 #define MARK_BYTES 5000
+#define WINDOW_SLOTS 4 /* of the others' */
 
 #define CHECK(condition)                                                            \
     do {                                                                            \
@@ -36,6 +37,8 @@ static iso_job_t *job;
 static fuzz_push_fn push;
 static fuzz_unflushed_fn unflushed;
 static uint8_t cookie[16];
+static uint64_t space;     /* its address */
+static bool peers_windows; /* the others have windows */
 
 static iso_status_t allgather(void *ctx, const void *mine, void *all, size_t len)
 {
@@ -78,6 +81,8 @@ static void on_sent(uint32_t dest, const void *data, size_t len)
         memcpy(cookie, msg.cookie, sizeof cookie);
     if (msg.type == ISO_MSG_COMMIT || msg.type == ISO_MSG_CANCEL) /* nothing lands after them */
         CHECK(!unflushed(dest, msg.heap));
+    for (uint32_t i = 0; msg.type == ISO_MSG_RETURN && i < WINDOW_SLOTS; i++) /* nor there */
+        CHECK(!unflushed(dest, space + (uint64_t)(msg.slots * WINDOW_SLOTS + i) * ISO_SLOT_SIZE));
     if (msg.type == ISO_MSG_COMMIT) {
         unsigned i = committed_count++ % 16;
         committed[i].heap = msg.heap;
@@ -206,7 +211,7 @@ static void message(input_t *in)
     unsigned char bytes[ISO_WIRE_MAX];
     const uint32_t source = take(in) % 8 == 0 ? take(in) % 4 : 1 + take(in) % 2;
     memset(&msg, 0, sizeof msg);
-    msg.type = (iso_msg_type_t)(1 + take(in) % 12);
+    msg.type = (iso_msg_type_t)(1 + take(in) % 18);
     msg.source = take(in) % 16 == 0 ? take(in) : source;
     msg.heap = take_heap(in);
     msg.epoch = epoch_near(in, msg.heap);
@@ -224,9 +229,9 @@ static void message(input_t *in)
     msg.data = bytes;
     msg.data_len = msg.type == ISO_MSG_HELLO ? 16 : take(in);
     memset(bytes, 7, sizeof bytes);
-    if (msg.type == ISO_MSG_SLOT_REQUEST)
-        msg.slots = take(in);
     fill_extents(in, &msg);
+    if (msg.type != ISO_MSG_RESERVE)
+        msg.slots = take(in);
     const unsigned char *payload = memset(malloc(msg.data_len + 1), 7, msg.data_len + 1);
     msg.data = payload;
     size_t length = iso_wire_encode(&msg, cookie, bytes);
@@ -257,6 +262,27 @@ static void message(input_t *in)
             CHECK(after.retained_bytes == before.retained_bytes);
         }
     }
+}
+
+/* What a lender says of the window that a heap is in: here is its key, give it back. */
+static void lend(input_t *in, iso_msg_type_t type)
+{
+    unsigned char bytes[ISO_WIRE_MAX];
+    static iso_msg_t msg;
+    const uint64_t rkey[2] = {0, UINT64_MAX};
+    unsigned i = take(in) % HEAPS;
+    if (!heaps[i])
+        return;
+    memset(&msg, 0, sizeof msg);
+    msg.type = type;
+    msg.slots = (uint32_t)(((uintptr_t)heaps[i] - space) / ISO_SLOT_SIZE / WINDOW_SLOTS);
+    msg.token = take(in) % 2;
+    msg.reason = take(in) % 8 == 0 ? ISO_ERR_LIMIT : ISO_OK;
+    msg.data = rkey;
+    msg.data_len = sizeof rkey;
+    msg.source = 1 + take(in) % 2;
+    push(msg.source, bytes, iso_wire_encode(&msg, cookie, bytes));
+    iso_progress(job);
 }
 
 /* The answer that a sound peer would give, so that what comes after a sound start is reached. */
@@ -334,6 +360,12 @@ static void step(input_t *in)
         if (what >= 224)
             iso_peer_declare_dead(job, 1 + what % 2);
         break;
+    case 11:
+        lend(in, ISO_MSG_LEND);
+        break;
+    case 12:
+        lend(in, ISO_MSG_RECALL);
+        break;
     default:
         message(in);
         break;
@@ -353,6 +385,8 @@ static void say_hello(void)
     memcpy(msg.cookie, cookie, sizeof cookie);
     msg.data = rkey;
     msg.data_len = sizeof rkey;
+    msg.slots = peers_windows ? WINDOW_SLOTS : 0;
+    msg.token = 3;
     for (msg.source = 1; msg.source < RANKS; msg.source++)
         push(msg.source, bytes, iso_wire_encode(&msg, cookie, bytes));
     iso_progress(job);
@@ -391,9 +425,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const unsigned how = take(&in);
     params.timeout = how % 4 == 0 ? 1e-6 : 1000; /* every step times out, or none */
     params.huge_pages = how >= 240 ? ISO_HUGE_PAGES_AUTO : ISO_HUGE_PAGES_NONE; /* slow */
+    peers_windows = how / 4 % 4 == 1;
+    if (how / 16 % 4 == 1) {
+        params.registration = ISO_REGISTER_WINDOW;
+        params.pin_limit = (uint64_t)8 << 20;
+    }
     params.poison = false; /* what peers put, and know of heaps, is read and stored here */
     params.log_level = ISO_LOG_ERROR;
     CHECK(iso_init(&params, &job) == ISO_OK);
+    void *base;
+    size_t length;
+    iso_space(job, &base, &length);
+    space = (uintptr_t)base;
     heap_new(0);
     heap_send(0, 1); /* the first words have the cookie in them */
     request_look(0, true);

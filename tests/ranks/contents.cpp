@@ -385,7 +385,7 @@ void expect_painted(Wanderer *w)
 
 void overlap()
 {
-    constexpr unsigned per_rank = 32;
+    const unsigned per_rank = scale < 16 ? 32 : 8;
     Job job;
     std::mt19937 random(seed() + self);
     std::vector<iso_heap_t *> here;

@@ -47,6 +47,46 @@ void target_dies()
     std::printf("survivor %u ok\n", self);
 }
 
+// The target is killed while bytes are being put into its memory.
+void target_dies_in_put()
+{
+    const size_t size = (256 << 20) / scale;
+    Job job;
+    if (self == 1) {
+        tell_pid(job);
+        expect_marked(job.receive().heap, 100, 1); // they know each other
+        job.barrier();
+        for (;;)
+            iso_progress_wait(job.job, 1);
+    }
+    if (self == 0) {
+        const pid_t pid = hear_pid(job);
+        iso_heap_t *heap = marked(job, size, 7);
+        job.send(marked(job, 100, 1), 1);
+        job.barrier();
+        iso_request_t *request = job.start(heap, 1);
+        iso_request_info_t info = {};
+        while (info.bytes_put == 0) {
+            EXPECT_STATUS(ISO_INPROGRESS, iso_test(request));
+            iso_request_query(request, &info);
+        }
+        EXPECT(!info.puts_complete && info.bytes_put < info.live_bytes);
+        EXPECT(kill(pid, SIGKILL) == 0);
+        const double start = now();
+        EXPECT_STATUS(ISO_ERR_PEER_DEAD, iso_wait(request));
+        EXPECT(now() - start < 10);
+        EXPECT(iso_heap_state(heap) == ISO_HEAP_OWNED);
+        expect_marked(heap, size, 7);
+        job.send(heap, 2);
+    } else {
+        job.barrier();
+        expect_marked(job.receive().heap, size, 7);
+    }
+    job.barrier();
+    job.finish();
+    std::printf("survivor %u ok\n", self);
+}
+
 // The source dies in the midst of things; what it had not given away is gone, and nothing else.
 void source_dies()
 {
@@ -152,6 +192,7 @@ int main(int argc, char **argv)
 {
     const Test tests[] = {
         {"target_dies", target_dies},
+        {"target_dies_in_put", target_dies_in_put},
         {"source_dies", source_dies},
         {"first_words", first_words},
         {"memory_of_the_dead", memory_of_the_dead},

@@ -126,12 +126,19 @@ class Job {
     }
 };
 
-// Smaller numbers where a sanitizer makes everything slower.
+// Smaller numbers where a sanitizer makes everything slower, or an emulator: ISO_TEST_SCALE.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr unsigned scale = 5;
+constexpr unsigned sanitizer_scale = 5;
 #else
-constexpr unsigned scale = 1;
+constexpr unsigned sanitizer_scale = 1;
 #endif
+inline unsigned scale_of_environment()
+{
+    const char *text = std::getenv("ISO_TEST_SCALE");
+    return text == nullptr ? sanitizer_scale
+                           : static_cast<unsigned>(std::strtoul(text, nullptr, 10));
+}
+inline const unsigned scale = scale_of_environment();
 
 // Where a test's random numbers begin: ISO_TEST_SEED, or the same every time.
 inline unsigned seed()

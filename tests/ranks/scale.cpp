@@ -33,7 +33,7 @@ Usage usage()
 // Each with blocks of many sizes, all here at once, then all at the other rank.
 void many_heaps()
 {
-    constexpr size_t heaps = 10000 / scale;
+    const size_t heaps = 10000 / scale;
     Job job;
     const Usage before = usage();
     std::vector<iso_heap_t *> all;
@@ -72,7 +72,7 @@ void many_heaps()
 
 void many_migrations()
 {
-    constexpr int round_trips = 50000 / scale;
+    const int round_trips = static_cast<int>(50000 / scale);
     Job job;
     Usage warm = {0, 0, 0, 0};
     iso_heap_t *heap = nullptr;
@@ -95,8 +95,8 @@ void many_migrations()
     const Usage end = usage();
     EXPECT(end.of_memory_objects == warm.of_memory_objects);
     EXPECT(end.descriptors == warm.descriptors);
-    EXPECT(end.resident_kib <= warm.resident_kib + 4096 * scale);
-    EXPECT(job.stats().migrations_out == uint64_t{round_trips});
+    EXPECT(end.resident_kib <= warm.resident_kib + 4096 * sanitizer_scale);
+    EXPECT(job.stats().migrations_out == static_cast<uint64_t>(round_trips));
     job.barrier();
     job.finish();
 }

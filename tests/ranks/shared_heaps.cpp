@@ -7,7 +7,7 @@
 namespace {
 
 constexpr unsigned workers = 3;
-constexpr unsigned steps = 12000 / scale;
+const unsigned steps = 12000 / scale;
 constexpr unsigned places = 300;
 
 struct Block {

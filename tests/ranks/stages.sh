@@ -1,8 +1,10 @@
 #!/bin/bash
-# stages.sh LAUNCHER PROGRAM ROUNDS end|stop: at every stage of a migration its source, and its target, ends
-# or is stopped for longer than ISO_TIMEOUT. Backing and nodes are set by the caller.
+# stages.sh LAUNCHER PROGRAM ROUNDS end|stop [WAY...]: at every stage of a migration its source, and its target, ends
+# or is stopped for longer than ISO_TIMEOUT. Backing and nodes are set by the caller. WAY: fresh, granted; both if none is given.
 set -uo pipefail
 run=$1 program=$2 rounds=$3 end=$4
+shift 4
+(($#)) || set -- fresh granted
 failed=0 tried=0
 suffix=
 [ "$end" = stop ] && suffix=:stop
@@ -21,7 +23,7 @@ try() {
 }
 
 for ((round = 0; round < rounds; round++)); do
-    for way in fresh granted; do
+    for way in "$@"; do
         for stage in frozen reserve_sent granted put_some put_all offered commit_sent let_go done_sent; do
             try $way 0 $stage
         done

@@ -11,7 +11,7 @@ namespace {
 
 constexpr unsigned workers = 3;
 constexpr unsigned heaps_a_rank = 8;
-constexpr unsigned rounds = 60 / scale; // of every heap through all ranks
+const unsigned rounds = 60 / scale; // of every heap through all ranks
 constexpr size_t list_length = 200;
 
 // What a heap carries: blocks of random sizes, each full of a byte.

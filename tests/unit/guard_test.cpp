@@ -70,7 +70,7 @@ size_t mappings()
 
 } // namespace
 
-TEST_CASE("a freed large block faults on use")
+TEST_CASE("a freed large block faults on use", "[guard]")
 {
     const char *without = GENERATE("0", "1");
     const ScopedEnv means("ISO_TEST_NO_GUARD_INSTALL", without);
@@ -103,7 +103,8 @@ TEST_CASE("a freed large block faults on use")
         CHECK(child.exited_with(0));
 }
 
-TEST_CASE("memory that was guarded serves again, whole or in parts, given back meanwhile or not")
+TEST_CASE("memory that was guarded serves again, whole or in parts, given back meanwhile or not",
+          "[guard]")
 {
     const char *without = GENERATE("0", "1");
     const ScopedEnv means("ISO_TEST_NO_GUARD_INSTALL", without);
@@ -133,7 +134,7 @@ TEST_CASE("memory that was guarded serves again, whole or in parts, given back m
     CHECK(own.stats().guards_not_made == 0);
 }
 
-TEST_CASE("a guard splits no mapping where the kernel has them, else a budget holds")
+TEST_CASE("a guard splits no mapping where the kernel has them, else a budget holds", "[guard]")
 {
     const bool kernel = GENERATE(true, false);
     const ScopedEnv means("ISO_TEST_NO_GUARD_INSTALL", kernel ? nullptr : "1");

@@ -5,6 +5,7 @@
 #ifndef ISO_TESTS_UNIT_LOOPBACK_HPP
 #define ISO_TESTS_UNIT_LOOPBACK_HPP
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <chrono>
 #include <csignal>
@@ -58,6 +59,14 @@ inline double since(Clock::time_point start)
 inline void sleep_ms(int ms)
 {
     std::this_thread::sleep_for(std::chrono::milliseconds(ms));
+}
+
+// Smaller numbers where an emulator makes everything slower.
+inline unsigned scaled(unsigned count, unsigned least = 1)
+{
+    const char *text = getenv("ISO_TEST_SCALE");
+    const auto scale = text == nullptr ? 1 : static_cast<unsigned>(strtoul(text, nullptr, 10));
+    return std::max(count / scale, least);
 }
 
 struct Message {

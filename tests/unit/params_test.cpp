@@ -63,6 +63,8 @@ TEST_CASE("without an environment the defaults hold", "[params]")
     CHECK_FALSE(params.progress_thread);
     CHECK(params.dump_signal == 0);
     CHECK(params.huge_pages == ISO_HUGE_PAGES_NONE);
+    CHECK(params.registration == ISO_REGISTER_AUTO);
+    CHECK(params.pin_limit == 0);
     CHECK(params.caller_bootstrap == nullptr);
     CHECK(params.arrival == nullptr);
     CHECK(params.arrival_arg == nullptr);
@@ -74,7 +76,7 @@ TEST_CASE("the list of settings has a row for every field, with help", "[params]
 {
     size_t count;
     const iso_setting_t *rows = iso_settings(&count);
-    CHECK(count == 20);
+    CHECK(count == 22);
     for (size_t i = 0; i < count; i++) {
         INFO(rows[i].name);
         CHECK(strlen(rows[i].help) > 10);
@@ -92,7 +94,7 @@ TEST_CASE("the environment sets every setting", "[params]")
         e9("ISO_TIMEOUT", "0.25"), e10("ISO_LOG_LEVEL", "error"),
         e11("ISO_THREAD_LEVEL", "serialized"), e12("ISO_CORE_DUMP", "yes"),
         e13("ISO_PROGRESS_THREAD", "y"), e14("ISO_DUMP_SIGNAL", "12"),
-        e15("ISO_HUGE_PAGES", "auto");
+        e15("ISO_HUGE_PAGES", "auto"), e16("ISO_REGISTER", "window"), e17("ISO_PIN_LIMIT", "64M");
     const iso_params_t params = defaults();
     CHECK(params.space_size == uint64_t(2) << 40);
     CHECK(params.space_base == 0x200000000000);
@@ -109,6 +111,8 @@ TEST_CASE("the environment sets every setting", "[params]")
     CHECK(params.progress_thread);
     CHECK(params.dump_signal == 12);
     CHECK(params.huge_pages == ISO_HUGE_PAGES_AUTO);
+    CHECK(params.registration == ISO_REGISTER_WINDOW);
+    CHECK(params.pin_limit == 64u << 20);
 }
 
 TEST_CASE("sizes take binary suffixes and hexadecimal", "[params]")
@@ -181,6 +185,7 @@ TEST_CASE("a value that cannot be read is refused in one line that names it", "[
                 {"ISO_TIMEOUT", "0,5", "more than 0"},
                 {"ISO_BACKING", "disk", "auto, shared, private, anon"},
                 {"ISO_HUGE_PAGES", "y", "auto, n"},
+                {"ISO_REGISTER", "all", "auto, space, odp, window"},
                 {"ISO_LOG_LEVEL", "loud", "error, warn, info, debug"},
                 {"ISO_THREAD_LEVEL", "many", "single, serialized, multiple"},
                 {"ISO_CORE_DUMP", "maybe", "y, yes, on"},
@@ -352,6 +357,8 @@ TEST_CASE("validation finds what a program assigned wrongly", "[params]")
         {"ISO_BACKING", [](iso_params_t &p) { p.backing = static_cast<iso_backing_t>(4); }},
         {"ISO_HUGE_PAGES",
          [](iso_params_t &p) { p.huge_pages = static_cast<iso_huge_pages_t>(2); }},
+        {"ISO_REGISTER",
+         [](iso_params_t &p) { p.registration = static_cast<iso_registration_t>(4); }},
         {"ISO_LOG_LEVEL", [](iso_params_t &p) { p.log_level = static_cast<iso_log_level_t>(-1); }},
         {"ISO_THREAD_LEVEL",
          [](iso_params_t &p) { p.thread_level = static_cast<iso_thread_level_t>(3); }},

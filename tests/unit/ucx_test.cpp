@@ -247,7 +247,7 @@ TEST_CASE("ucx messages arrive in order and whole, both ways, under load", "[ucx
 {
     OVER_EACH;
     CAPTURE(over);
-    constexpr unsigned count = 20000;
+    const unsigned count = scaled(20000);
     // Number n of a stream: its size and every byte follow from n.
     const auto text = [](unsigned n) {
         static const size_t sizes[] = {0, 1, 8, 100, 300, 2000, 4096, 8191, 8192};
@@ -328,7 +328,7 @@ TEST_CASE("ucx puts: a flush ends when all bytes are at the peer", "[ucx]")
     Child child([&](Channel &parent) { return serve(parent, target); });
     Near near(child);
     std::mt19937_64 random(2);
-    for (int round = 0; round < 200; round++) {
+    for (unsigned round = 0; round < scaled(200); round++) {
         std::vector<unsigned char> expected(target.bytes, target.bytes + target.size);
         std::deque<Operation> puts;
         for (int i = 0; i < 5; i++) {
@@ -660,7 +660,7 @@ TEST_CASE("an instance of ucx leaves nothing behind, and faults are the program'
     }
     const size_t descriptors = count_descriptors();
     REQUIRE(sigaction(SIGBUS, nullptr, &before) == 0);
-    for (int i = 0; i < 20; i++) {
+    for (unsigned i = 0; i < scaled(20, 3); i++) {
         UcxRank rank(0), peer(1);
         iso_endpoint_t *ep = nullptr;
         REQUIRE(rank.connect(1, peer.address(), &ep) == ISO_OK);

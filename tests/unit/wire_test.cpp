@@ -65,9 +65,10 @@ iso_status_t decode(const std::vector<uint8_t> &bytes, iso_msg_t *msg)
 }
 
 const std::vector<iso_msg_type_t> types = {
-    ISO_MSG_HELLO,  ISO_MSG_RESERVE, ISO_MSG_GRANT,        ISO_MSG_COMMIT,
-    ISO_MSG_ACK,    ISO_MSG_NACK,    ISO_MSG_DONE,         ISO_MSG_CANCEL,
-    ISO_MSG_REVOKE, ISO_MSG_UNGRANT, ISO_MSG_SLOT_REQUEST, ISO_MSG_SLOT_GIVE};
+    ISO_MSG_HELLO,        ISO_MSG_RESERVE,   ISO_MSG_GRANT,  ISO_MSG_COMMIT, ISO_MSG_ACK,
+    ISO_MSG_NACK,         ISO_MSG_DONE,      ISO_MSG_CANCEL, ISO_MSG_REVOKE, ISO_MSG_UNGRANT,
+    ISO_MSG_SLOT_REQUEST, ISO_MSG_SLOT_GIVE, ISO_MSG_WANT,   ISO_MSG_LEND,   ISO_MSG_RECALL,
+    ISO_MSG_RETURN,       ISO_MSG_PREPARE,   ISO_MSG_OFFER};
 
 } // namespace
 
@@ -103,6 +104,14 @@ TEST_CASE("every message type survives the wire", "[wire]")
     REQUIRE(decode(encode(*message(ISO_MSG_COMMIT, 0)), got.get()) == ISO_OK);
     CHECK(got->data_len == sizeof data);
     CHECK(std::memcmp(got->data, data, sizeof data) == 0);
+    REQUIRE(decode(encode(*message(ISO_MSG_LEND, 0)), got.get()) == ISO_OK);
+    CHECK(got->slots == 9);
+    CHECK(got->token == 5);
+    CHECK(got->reason == ISO_ERR_REFUSED);
+    CHECK(got->data_len == sizeof data);
+    REQUIRE(decode(encode(*message(ISO_MSG_HELLO, 0)), got.get()) == ISO_OK);
+    CHECK(got->slots == 9);
+    CHECK(got->token == 5);
 }
 
 TEST_CASE("the longest messages fit what every transport can send", "[wire]")

@@ -133,6 +133,7 @@ struct iso_rkey {
 typedef struct ux_devices {
     bool rdma;        /* a device writes to user memory at the peer, whose CPU does nothing */
     bool pins;        /* registration pins pages */
+    bool on_demand;   /* not ours: asked for, and tried */
     bool beyond_host; /* something leads to other hosts */
     bool posix, sysv, tcp, ib, ud_verbs, ud_mlx5;
     char names[256]; /* of the transports, blanks between, for people */
@@ -248,12 +249,18 @@ void ux_ops_free(iso_transport_t *tp);
 iso_status_t ux_status(ucs_status_t status);
 
 /* ux_mem.c */
+/* The host asks for memory that is fetched on demand: does a device do that? Once, before anything is
+ * registered. */
+void ux_mem_try_on_demand(iso_transport_t *tp);
 iso_status_t ux_mem_register(iso_transport_t *tp, const iso_memory_t *memory,
                              iso_region_t **region_p);
 void ux_mem_deregister(iso_region_t *region);
 iso_status_t ux_rkey_pack(iso_region_t *region, void *buf, size_t *len_p);
 iso_status_t ux_rkey_unpack(iso_endpoint_t *ep, const void *buf, size_t len, iso_rkey_t **rkey_p);
 void ux_rkey_destroy(iso_rkey_t *rkey);
+
+/* ux_fork.c: a child of fork() may have what was registered. */
+void ux_fork_allow(const iso_transport_t *tp, const iso_memory_t *memory);
 
 /* ux_put.c */
 iso_status_t ux_put(iso_endpoint_t *ep, const void *src, size_t len, iso_region_t *region,

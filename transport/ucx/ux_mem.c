@@ -1,18 +1,28 @@
 /*
  * ux_mem.c - registered memory and the keys to it.
  *
- * A region is mapped by UCX once, up front, with every device that wants it. Over tcp and shared memory
+ * A region is mapped by UCX once, ahead of use, with every device that wants it. Over tcp and shared memory
  * nothing is registered by that and it costs nothing, however large; a device that pins takes pages, and
  * the limit on those is looked at first, because all that UCX says of it is "Input/output error".
+ *
+ * On demand. UCP_MEM_MAP_NONBLOCK asks UCX for memory that the device fetches when it needs it, and where no
+ * device does UCX (1.13: uct_ib_memh_access_flags, for lengths up to what it found the device to do) pins it without a
+ * word. Nothing in UCX's interface tells the two apart, and ucx_info does not print it. So it is tried: untouched
+ * memory is mapped that way, and if the kernel then counts more pages of this process as pinned (VmPin
+ * of /proc/self/status, which every registering driver adds to), it was pinned.
  */
 #include "ucx.h"
 #include <inttypes.h>
 #include <linux/capability.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#define TRIAL_BYTES (1 << 20)
 
 #define RKEY_MAGIC 0x6b786375u /* "ucxk" */
 
@@ -41,7 +51,7 @@ static iso_status_t check_pinned(const iso_transport_t *tp, uint64_t length)
     const uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     struct rlimit limit;
 
-    if (!tp->devices.pins)
+    if (!tp->devices.pins || tp->devices.on_demand)
         return ISO_OK;
     if (length > memory) {
         ux_log(tp, ISO_LOG_ERROR,
@@ -63,19 +73,58 @@ static iso_status_t check_pinned(const iso_transport_t *tp, uint64_t length)
 
 static ucs_status_t map_region(const iso_transport_t *tp, iso_region_t *region)
 {
+    const unsigned on_demand = tp->devices.on_demand ? UCP_MEM_MAP_NONBLOCK : 0;
     const ucp_mem_map_params_t params = {
         .field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH |
                       UCP_MEM_MAP_PARAM_FIELD_FLAGS,
         .address = region->memory.address,
         .length = (size_t)region->memory.length,
 #if UX_HAVE_SYMMETRIC_RKEY
-        .flags = UCP_MEM_MAP_SYMMETRIC_RKEY, /* peers then store one key, not one a peer */
+        .flags =
+            on_demand | UCP_MEM_MAP_SYMMETRIC_RKEY, /* peers then store one key, not one a peer */
 #else
-        .flags = 0,
+        .flags = on_demand,
 #endif
     };
 
     return ucp_mem_map(tp->context, &params, &region->memh);
+}
+
+/* KiB of this process that the kernel counts as pinned; -1: it does not say. */
+static long pinned_kib(void)
+{
+    FILE *status = fopen("/proc/self/status", "re");
+    char line[256];
+    long kib = -1;
+
+    while (status != NULL && kib < 0 && fgets(line, sizeof line, status) != NULL)
+        sscanf(line, "VmPin: %ld", &kib);
+    if (status != NULL)
+        fclose(status);
+    return kib;
+}
+
+void ux_mem_try_on_demand(iso_transport_t *tp)
+{
+    iso_region_t trial = {.tp = tp, .memory = {.length = TRIAL_BYTES, .fd = -1}};
+
+    if (!tp->devices.pins)
+        return;
+    trial.memory.address = mmap(NULL, TRIAL_BYTES, PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (trial.memory.address == MAP_FAILED)
+        return;
+    const long before = pinned_kib();
+    tp->devices.on_demand = true;
+    const ucs_status_t mapped = map_region(tp, &trial);
+    const long more = pinned_kib() - before;
+    if (mapped == UCS_OK)
+        ucp_mem_unmap(tp->context, trial.memh);
+    tp->devices.on_demand = mapped == UCS_OK && before >= 0 && more < TRIAL_BYTES / 2048;
+    ux_log(tp, ISO_LOG_INFO, "on demand: %s (%ld KiB of %d were pinned)",
+           tp->devices.on_demand ? "the device fetches pages" : "no device fetches pages", more,
+           TRIAL_BYTES / 1024);
+    munmap(trial.memory.address, TRIAL_BYTES);
 }
 
 iso_status_t ux_mem_register(iso_transport_t *tp, const iso_memory_t *memory,
@@ -105,6 +154,7 @@ iso_status_t ux_mem_register(iso_transport_t *tp, const iso_memory_t *memory,
         free(region);
         return ux_status(mapped) == ISO_ERR_NO_MEMORY ? ISO_ERR_NO_MEMORY : ISO_ERR_LIMIT;
     }
+    ux_fork_allow(tp, memory);
     tp->regions++;
     *region_p = region;
     return ISO_OK;

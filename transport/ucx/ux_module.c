@@ -77,6 +77,8 @@ static iso_status_t ux_open(const iso_transport_host_t *host, iso_transport_t **
     status = ux_events_open(tp);
     if (status != ISO_OK)
         goto close_inbox;
+    if (host->on_demand)
+        ux_mem_try_on_demand(tp);
     *tp_p = tp;
     return ISO_OK;
 
@@ -113,7 +115,7 @@ static void ux_query(iso_transport_t *tp, iso_transport_caps_t *caps_p)
 {
     *caps_p = (iso_transport_caps_t){
         .struct_size = sizeof *caps_p,
-        .pins_memory = tp->devices.pins,
+        .pins_memory = tp->devices.pins && !tp->devices.on_demand,
         .one_sided = tp->devices.rdma,
         .needs_fd = false,
         .shares_host = !tp->devices.beyond_host,
@@ -127,6 +129,7 @@ static void ux_query(iso_transport_t *tp, iso_transport_caps_t *caps_p)
                            ? "UCX without RDMA devices: puts are messages that the target's CPU "
                              "copies"
                            : "UCX inside a host: puts are messages that the target's CPU copies",
+        .on_demand = tp->devices.on_demand,
     };
 }
 

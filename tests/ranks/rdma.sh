@@ -1,0 +1,32 @@
+#!/bin/bash
+# rdma.sh LAUNCHER PROGRAM: over an RDMA device, a job says by which lane its puts go, and it is the device's; where a
+# user may not pin enough, the job does not start, and says in one line what to set. As root (it takes off itself
+# what lets root pin without a limit).
+set -uo pipefail
+run=$1 program=$2
+failed=0
+
+# expect NAME STATUS PATTERN COUNT COMMAND...: lines with the pattern are so many, and shown.
+expect() {
+    local name=$1 want=$2 pattern=$3 count=$4 status=0 out
+    shift 4
+    out=$(timeout 60 "$@" 2>&1) || status=$?
+    [ $status = 0 ] || status=1
+    grep -E "$pattern" <<<"$out"
+    if [ $status != "$want" ] || [ "$(grep -cE "$pattern" <<<"$out")" != "$count" ]; then
+        printf 'FAILED: %s (status %s)\n%s\n' "$name" $status "$out"
+        failed=1
+    fi
+}
+limited() { # <KiB> <command>...
+    setpriv --bounding-set=-ipc_lock --inh-caps=-ipc_lock bash -c 'ulimit -l "$1"; shift; exec "$@"' limited "$@"
+}
+
+expect "the lane" 0 'puts to rank [01]: one-sided, lane rc_verbs/' 2 "$run" -n 2 "$program" headers
+export -f limited
+expect "8 MiB may be pinned" 1 'isomalloc: ERROR.*ulimit -l' 2 bash -c 'limited 8192 "$@"' - "$run" -n 2 "$program" headers
+expect "less than the space may be pinned" 1 'isomalloc: ERROR.*ulimit -l' 2 env ISO_SPACE_SIZE=256M \
+    bash -c 'limited 131072 "$@"' - "$run" -n 2 "$program" headers
+expect "enough may be pinned" 0 'puts to rank [01]: one-sided' 2 env ISO_SPACE_SIZE=16M \
+    bash -c 'limited 131072 "$@"' - "$run" -n 2 "$program" headers
+exit $failed
