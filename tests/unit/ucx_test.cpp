@@ -352,8 +352,9 @@ TEST_CASE("ucx puts: a flush ends when all bytes are at the peer", "[ucx]")
             return true;
         }));
     }
-    CHECK(near.rank.said(is_rdma(over) ? "puts to rank 1: one-sided, lane "
-                                       : "puts to rank 1: messages that its CPU copies, lane "));
+    CHECK(near.rank.said(
+        is_rdma(over) ? "puts to rank 1: one-sided, lane "
+                      : "puts to rank 1: active messages of our own, which its CPU copies, lane "));
     CHECK_FALSE(near.rank.said("error: "));
     child.channel.put("end");
     CHECK(child.reap() == 0);

@@ -84,10 +84,16 @@ static ucs_status_t on_message(void *arg, const void *header, size_t header_len,
     ux_inbox_t *inbox = &tp->inbox;
     const size_t room = sizeof(ux_header_t) + UX_MAX_SEND;
 
-    (void)header;
+    ux_own_header_t own;
+
     /* Of a rendezvous, which no rank of ours begins, the data are not here. */
-    const bool odd = header_len != 0 || len < sizeof(ux_header_t) || len > room ||
-                     (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0;
+    const bool whole = (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) == 0;
+    if (whole && header_len == sizeof own) {
+        memcpy(&own, header, sizeof own); /* it may lie anywhere */
+        if (ux_land(tp, &own, data, len))
+            return UCS_OK;
+    }
+    const bool odd = !whole || header_len != 0 || len < sizeof(ux_header_t) || len > room;
     ux_message_t *message = take_spare(inbox);
     if (message != NULL) {
         message->next = NULL;
@@ -156,7 +162,8 @@ bool ux_inbox_ready(iso_transport_t *tp)
     ux_inbox_t *inbox = &tp->inbox;
 
     pthread_mutex_lock(&inbox->lock);
-    const bool ready = inbox->first != NULL || inbox->ended != NULL || inbox->failed != NULL;
+    const bool ready = inbox->first != NULL || inbox->ended != NULL || inbox->failed != NULL ||
+                       inbox->news != NULL;
     pthread_mutex_unlock(&inbox->lock);
     return ready;
 }
@@ -175,7 +182,8 @@ static ux_peer_t *sender_of(iso_transport_t *tp, const ux_message_t *message)
         return ux_peer_get(tp, header->source);
     if (tp->dropped++ == 0)
         ux_log(tp, ISO_LOG_WARN,
-               "a message that is not of this job was dropped (the first; all are counted)");
+               "a message that is not of this job, or says what cannot be, was dropped (the first; "
+               "all are counted)");
     return NULL;
 }
 

@@ -144,10 +144,12 @@ unsigned ux_progress(iso_transport_t *tp)
     }
     if (tp->undecided > 0)
         events += ux_peers_decide(tp);
+    events += ux_own_news(tp);
     events += ux_inbox_deliver(tp);
     if (!tp->shares_worker)
         ux_ops_take(tp);
     events += ux_ops_end(tp);
+    ux_own_advance(tp);
     tp->in_progress = false;
     return events;
 }
@@ -173,7 +175,7 @@ static void set_timer(const iso_transport_t *tp, bool on)
 iso_status_t ux_arm(iso_transport_t *tp)
 {
     tp->armed = true; /* the next progress looks at the descriptors as it should */
-    if (ux_inbox_ready(tp))
+    if (ux_inbox_ready(tp) || tp->ended != NULL)
         return ISO_ERR_BUSY;
     const ucs_status_t status = tp->polled ? UCS_OK : ucp_worker_arm(tp->worker);
     const bool stuck = status == UCS_ERR_BUSY && ux_now_ms() > tp->busy_until;
