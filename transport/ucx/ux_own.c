@@ -188,6 +188,7 @@ iso_status_t ux_own_flush(iso_endpoint_t *ep, iso_completion_t *completion)
     if (own == NULL)
         return ISO_ERR_NO_MEMORY;
     own->left = 0;
+    own->pieces = 0;
     return begin(ep, own);
 }
 
