@@ -141,9 +141,8 @@ template <typename Function> Function *ucp(Function *, const char *name)
 
 // As ux_own_header_t.
 struct Header {
-    uint32_t magic = 0x70786375;
     uint16_t version = 2, kind = 1;
-    uint32_t source = 1, connection = 1, region = 1, flush = 1;
+    uint32_t source = 1, connection = 1, region = 1, flush = 1, pieces = 0;
     uint64_t address = 0;
     uint8_t cookie[16];
 };
@@ -414,7 +413,7 @@ TEST_CASE("messages of own puts that make no sense are dropped, and change nothi
     right.address = reinterpret_cast<uintptr_t>(way.target.bytes);
 
     std::vector<Header> wrong(12, right);
-    wrong[0].magic++;
+    wrong[0].version = 0;
     wrong[1].version++;
     wrong[2].kind = 0;
     wrong[3].kind = 4;

@@ -14,6 +14,7 @@
 #include <assert.h>
 #include <isomalloc/iso_ucx.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <ucp/api/ucp.h>
 
 #define UX_VERSION 2u
@@ -51,11 +52,10 @@ typedef struct ux_message {
 
 /* ---- own puts, over lanes that are not one-sided: ux_own.c sends, ux_land.c is the peer's side ------ */
 
-#define UX_OWN_MAGIC 0x70786375u /* "ucxp" */
-
 typedef enum ux_own_kind {
-    UX_OWN_PIECE = 1, /* bytes, to be copied to `address` */
-    UX_OWN_ASK = 2,   /* `address` pieces belong to flush `flush`: say when they are there */
+    UX_OWN_PIECE =
+        1, /* bytes, to be copied to `address`; the last before a flush is a question as well */
+    UX_OWN_ASK = 2, /* say when all pieces of flush `flush` are there; there are `pieces` */
     UX_OWN_ANSWER =
         3 /* all pieces of flushes up to `flush` are dealt with, `address` of them refused */
 } ux_own_kind_t;
@@ -63,13 +63,13 @@ typedef enum ux_own_kind {
 /* UCX's header of each of these active messages; a protocol, versioned by UX_VERSION. With the bytes of a piece it
  * has to fit one of UCX's fragments, which over shared memory leave 56 bytes beside 8 KiB. */
 typedef struct ux_own_header {
-    uint32_t magic;
     uint16_t version, kind;
     uint32_t source; /* rank */
     uint32_t
         connection;  /* of the puts: the how-manieth of the rank that puts to the other, from 1 */
     uint32_t region; /* number of the peer's region, for a piece */
     uint32_t flush;  /* number of the flush that the piece belongs to, from 1 in each connection */
+    uint32_t pieces; /* of that flush, in a question; in a piece that is none, 0 */
     uint64_t address;
     uint8_t cookie[16];
 } ux_own_header_t;
@@ -225,6 +225,7 @@ typedef struct ux_devices {
 /* What UCX's callbacks leave for ux_progress. */
 typedef struct ux_inbox {
     pthread_mutex_t lock;
+    atomic_uint added;           /* how often something was put into it; read without the lock */
     ux_message_t *first, **last; /* messages, as they came */
     ux_message_t *spares;
     ux_op_t *ended, **ended_last;
@@ -267,6 +268,7 @@ struct iso_transport {
     bool polled;  /* UCX gives no descriptor */
     bool armed;   /* since the last progress */
     bool in_progress;
+    unsigned seen;       /* of inbox.added: what was put into it up to there has been taken out */
     uint64_t look_at;    /* coarse ms at which watch_fd is asked again */
     uint64_t busy_until; /* coarse ms up to which UCX is believed that it is busy */
     uint32_t undecided;  /* peers in state UX_PEER_FAILED, or with death_due */
@@ -375,7 +377,7 @@ void ux_own_piece_ended(const ux_piece_t *piece);
 void ux_own_close(iso_endpoint_t *ep);
 /* Answers peers that have asked, and hears answers. Returns events. */
 unsigned ux_own_news(iso_transport_t *tp);
-/* Gives UCX what there is room for. */
+/* Gives UCX what there is room for, also what could have waited for a flush. */
 void ux_own_advance(iso_transport_t *tp);
 
 /* ux_land.c: own puts, at the rank they go to. */
@@ -396,7 +398,12 @@ void ux_inbox_close(iso_transport_t *tp);
 iso_status_t ux_send(iso_endpoint_t *ep, const void *data, size_t len);
 /* Calls host->message for what has come. Returns events. */
 unsigned ux_inbox_deliver(iso_transport_t *tp);
-bool ux_inbox_ready(iso_transport_t *tp);
+bool ux_inbox_ready(const iso_transport_t *tp);
+/* After something was put into it, with its lock. */
+static inline void ux_inbox_added(ux_inbox_t *inbox)
+{
+    atomic_fetch_add_explicit(&inbox->added, 1, memory_order_release);
+}
 
 /* ux_progress.c */
 /* Hears what a process that has ended had sent. */

@@ -102,6 +102,7 @@ static void on_error(void *arg, ucp_ep_h ucp, ucs_status_t status)
         ep->why = status;
         ep->next_failed = inbox->failed;
         inbox->failed = ep;
+        ux_inbox_added(inbox);
     }
     pthread_mutex_unlock(&inbox->lock);
 }

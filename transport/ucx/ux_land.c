@@ -57,6 +57,7 @@ void ux_landing_remove(iso_transport_t *tp, iso_region_t *region)
 /* With the inbox locked. */
 static void add_news(ux_inbox_t *inbox, ux_peer_t *peer)
 {
+    ux_inbox_added(inbox);
     if (peer->in_news)
         return;
     peer->in_news = true;
@@ -171,9 +172,9 @@ static bool land_at(iso_transport_t *tp, ux_peer_t *peer, const ux_own_header_t 
     }
     if (!is_due(landed, header->flush))
         return false;
-    if (header->kind == UX_OWN_ASK) {
-        landed->asked[header->flush % UX_FLUSHES] = header->address + 1;
-    } else {
+    if (header->kind == UX_OWN_ASK || header->pieces > 0)
+        landed->asked[header->flush % UX_FLUSHES] = (uint64_t)header->pieces + 1;
+    if (header->kind == UX_OWN_PIECE) {
         landed->pieces[header->flush % UX_FLUSHES]++;
         if (!landed->open || !copy(&tp->landing, header, data, len)) {
             landed->refused++;
@@ -189,8 +190,7 @@ bool ux_land(iso_transport_t *tp, const ux_own_header_t *header, const void *dat
 {
     bool taken = false;
 
-    if (header->magic != UX_OWN_MAGIC || header->version != UX_VERSION ||
-        header->source >= tp->host->size ||
+    if (header->version != UX_VERSION || header->source >= tp->host->size ||
         memcmp(header->cookie, tp->host->cookie, sizeof header->cookie) != 0)
         return false;
     pthread_mutex_lock(&tp->landing.lock);

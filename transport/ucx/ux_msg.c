@@ -107,6 +107,7 @@ static ucs_status_t on_message(void *arg, const void *header, size_t header_len,
     } else {
         inbox->lost = true;
     }
+    ux_inbox_added(inbox);
     pthread_mutex_unlock(&inbox->lock);
     return UCS_OK;
 }
@@ -157,15 +158,9 @@ void ux_inbox_close(iso_transport_t *tp)
     pthread_mutex_destroy(&tp->inbox.lock);
 }
 
-bool ux_inbox_ready(iso_transport_t *tp)
+bool ux_inbox_ready(const iso_transport_t *tp)
 {
-    ux_inbox_t *inbox = &tp->inbox;
-
-    pthread_mutex_lock(&inbox->lock);
-    const bool ready = inbox->first != NULL || inbox->ended != NULL || inbox->failed != NULL ||
-                       inbox->news != NULL;
-    pthread_mutex_unlock(&inbox->lock);
-    return ready;
+    return atomic_load_explicit(&tp->inbox.added, memory_order_acquire) != tp->seen;
 }
 
 /* ---- delivering ------------------------------------------------------------------------------ */

@@ -136,6 +136,7 @@ void ux_op_called_back(void *request, ucs_status_t status, void *arg)
     pthread_mutex_lock(&inbox->lock);
     *inbox->ended_last = op;
     inbox->ended_last = &op->queue;
+    ux_inbox_added(inbox);
     pthread_mutex_unlock(&inbox->lock);
     ucp_request_free(request);
 }

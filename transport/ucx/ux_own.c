@@ -9,7 +9,7 @@
  * A put goes in pieces, each a single fragment of UCX's: one of several would be put together in memory that is
  * allocated for it, and copied once more. (Rendezvous has answers of its own, and pieces under way at the target
  * that cannot be called off.) Puts and flushes of an endpoint are a queue: a flush asks when the pieces before it
- * have been given to UCX, and ends when the peer answers that they are where they belong. UCX has UX_PIECES messages
+ * are given to UCX, with the last of them if it can, and ends when the peer answers that they are where they belong. UCX has UX_PIECES messages
  * at most; it copies small ones, and large ones stay where they are until they are sent.
  */
 #include "ucx.h"
@@ -37,7 +37,6 @@ static ucs_status_t emit(iso_endpoint_t *ep, const ux_own_header_t *header, ux_o
         return UCS_ERR_NO_MEMORY;
     piece->own = own;
     piece->header = *header;
-    piece->header.magic = UX_OWN_MAGIC;
     piece->header.version = UX_VERSION;
     piece->header.source = host->rank;
     memcpy(piece->header.cookie, host->cookie, sizeof piece->header.cookie);
@@ -59,37 +58,54 @@ static ucs_status_t emit(iso_endpoint_t *ep, const ux_own_header_t *header, ux_o
     return status;
 }
 
-static ucs_status_t send_piece(iso_endpoint_t *ep, ux_own_t *own)
+/* A flush that follows: its question goes with the last piece before it. */
+static ux_own_t *flush_after(const iso_endpoint_t *ep, const ux_own_t *put)
 {
-    const size_t len = own->left < ep->piece ? own->left : ep->piece;
-    const ux_own_header_t header = {.kind = UX_OWN_PIECE,
-                                    .connection = ep->connection,
-                                    .region = own->region,
-                                    .flush = ep->flush,
-                                    .address = own->remote};
-    const ucs_status_t status = emit(ep, &header, own, own->src, len);
-
-    if (status == UCS_OK) {
-        own->src += len;
-        own->left -= len;
-        own->remote += len;
-        ep->flush_pieces++;
-    }
-    return status;
+    return put->left <= ep->piece && put->next != NULL && put->next->op.kind == UX_OP_OWN_FLUSH
+               ? put->next
+               : NULL;
 }
 
-static ucs_status_t send_ask(iso_endpoint_t *ep, ux_own_t *own)
+static void asked(iso_endpoint_t *ep, ux_own_t *flush)
+{
+    flush->flush = ep->flush++;
+    ep->flush_pieces = 0;
+}
+
+static ucs_status_t send_piece(iso_endpoint_t *ep, ux_own_t *put)
+{
+    const size_t len = put->left < ep->piece ? put->left : ep->piece;
+    ux_own_t *flush = flush_after(ep, put);
+    const ux_own_header_t header = {.kind = UX_OWN_PIECE,
+                                    .connection = ep->connection,
+                                    .region = put->region,
+                                    .flush = ep->flush,
+                                    .pieces = flush != NULL ? ep->flush_pieces + 1 : 0,
+                                    .address = put->remote};
+    const ucs_status_t status = emit(ep, &header, put, put->src, len);
+
+    if (status != UCS_OK)
+        return status;
+    put->src += len;
+    put->left -= len;
+    put->remote += len;
+    ep->flush_pieces++;
+    if (flush != NULL)
+        asked(ep, flush);
+    return UCS_OK;
+}
+
+static ucs_status_t send_ask(iso_endpoint_t *ep, ux_own_t *flush)
 {
     const ux_own_header_t header = {.kind = UX_OWN_ASK,
                                     .connection = ep->connection,
                                     .flush = ep->flush,
-                                    .address = ep->flush_pieces};
+                                    .pieces = ep->flush_pieces};
+
     const ucs_status_t status = emit(ep, &header, NULL, NULL, 0);
 
-    if (status == UCS_OK) {
-        own->flush = ep->flush++;
-        ep->flush_pieces = 0;
-    }
+    if (status == UCS_OK)
+        asked(ep, flush);
     return status;
 }
 
@@ -121,28 +137,33 @@ static void issued(ux_own_t *own, ucs_status_t status)
         ux_op_ended(&own->op, own->op.status);
 }
 
-static void advance(iso_endpoint_t *ep)
+/* The last piece of all stays, if it may: most likely a flush follows. */
+static void advance(iso_endpoint_t *ep, bool may_stay)
 {
     while (ep->queue != NULL && ep->pieces < UX_PIECES) {
         ux_own_t *own = ep->queue;
         const bool is_put = own->op.kind == UX_OP_OWN_PUT;
+        if (may_stay && is_put && own->next == NULL && own->left <= ep->piece)
+            return;
         const ucs_status_t status = is_put ? send_piece(ep, own) : send_ask(ep, own);
         if (status == UCS_OK && own->left > 0)
             continue;
         take_first(&ep->queue, &ep->queue_last);
         if (is_put)
             issued(own, status);
-        else if (status == UCS_OK)
-            append(&ep->asked_last, own);
-        else
+        else if (status != UCS_OK)
             ux_op_ended(&own->op, status);
+        else
+            append(&ep->asked_last, own);
+        if (is_put && ep->queue != NULL && ep->queue->flush > 0) /* its last piece has asked */
+            append(&ep->asked_last, take_first(&ep->queue, &ep->queue_last));
     }
 }
 
 void ux_own_advance(iso_transport_t *tp)
 {
     for (iso_endpoint_t **at = &tp->busy, *ep; (ep = *at) != NULL;) {
-        advance(ep);
+        advance(ep, false);
         if (ep->queue != NULL) {
             at = &ep->next_busy;
         } else {
@@ -155,7 +176,7 @@ void ux_own_advance(iso_transport_t *tp)
 static iso_status_t begin(iso_endpoint_t *ep, ux_own_t *own)
 {
     append(&ep->queue_last, own);
-    advance(ep);
+    advance(ep, true);
     if (ep->queue != NULL && !ep->busy) {
         ep->busy = true;
         ep->next_busy = ep->tp->busy;
@@ -176,6 +197,7 @@ iso_status_t ux_own_put(iso_endpoint_t *ep, const void *src, size_t len, uint64_
     own->remote = remote;
     own->region = rkey->region;
     own->pieces = 0;
+    own->flush = 0;
     return begin(ep, own);
 }
 
@@ -189,6 +211,7 @@ iso_status_t ux_own_flush(iso_endpoint_t *ep, iso_completion_t *completion)
         return ISO_ERR_NO_MEMORY;
     own->left = 0;
     own->pieces = 0;
+    own->flush = 0;
     return begin(ep, own);
 }
 
