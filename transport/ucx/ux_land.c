@@ -6,6 +6,8 @@
  * and can rely on it that nothing lands afterwards. Pieces that came too late for that, or name what is not
  * registered here, change nothing; they are counted, and the rank that put them is told by the answer to its next flush.
  *
+ * Who gives a rank an rkey has connected to it before: pieces of a rank that is not known here are dropped.
+ *
  * UCX promises no order among active messages. So pieces are counted for the flush that follows them: when
  * as many have come as the peer says there are, for this flush and all before it, it is answered. The peer
  * has at most UX_FLUSHES - 1 flushes without an answer, hence counts for so many.

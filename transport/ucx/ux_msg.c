@@ -4,6 +4,9 @@
  * A message is one active message with a header of ours. UCX promises no order among active messages
  * (larger ones may be cut, and go by several lanes), so each has a number, and one that comes before its
  * turn waits for it. What does not prove that it is of this job is dropped and counted.
+ *
+ * Own puts (ux_own.c) come by the same id, since a program that shares its worker spares one; they are what has a header of
+ * UCX's.
  */
 #include "ucx.h"
 #include <inttypes.h>
