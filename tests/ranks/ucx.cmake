@@ -57,8 +57,10 @@ foreach(tls tcp,self posix,cma,self)
             ENV ${private} ISO_GUARD=all ISO_SPACE_SIZE=128M)
     endforeach()
 
-    # Not a source that is killed while it puts: over these UCX 1.13 may end the target then, see README.
-    iso_death_test(target_dies private 1 ${over} ${ucx})
+    foreach(test target_dies source_dies)
+        iso_death_test(${test} private 1 ${over} ${ucx})
+    endforeach()
+    iso_stage_test(end private 1 ${iso_stage_rounds} ${over} ${ucx})
     iso_stage_test(stop private 1 1 ${over} ${ucx})
 endforeach()
 

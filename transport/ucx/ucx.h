@@ -4,8 +4,8 @@
  *
  * UCX calls back from inside ucp_worker_progress, and where a worker is shared with the program also
  * in threads of the program's. So a callback only puts what it was told into the inbox (under its lock,
- * which is held for nothing else and never while UCX is called); ux_progress takes it out, and calls the
- * library.
+ * which is held for nothing else and never while UCX is called), or bytes of a put where they belong (ux_land.c,
+ * under a lock of its own); ux_progress takes the rest out, and calls the library.
  */
 #ifndef ISO_TRANSPORT_UCX_H
 #define ISO_TRANSPORT_UCX_H
@@ -14,13 +14,16 @@
 #include <assert.h>
 #include <isomalloc/iso_ucx.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <ucp/api/ucp.h>
 
-#define UX_VERSION 1u
+#define UX_VERSION 2u
 #define UX_MAX_SEND ISO_TRANSPORT_MIN_SEND
 #define UX_MAX_PUT ((size_t)1 << 30)
 #define UX_AM_ID 1u          /* of our messages, in a worker of our own */
 #define UX_PUTS 64u          /* in flight to one peer, flushes not counted */
+#define UX_PIECES 32u        /* of puts, in UCX's hands to one peer */
+#define UX_FLUSHES 32u       /* of own puts to one peer: numbers that the peer tells apart */
 #define UX_SENDS 32u         /* messages that UCX has not let go of yet, to one peer */
 #define UX_LEAF_RANKS 512u   /* of the table of peers */
 #define UX_GRACE_MS 1000u    /* see ux_ep.c */
@@ -47,6 +50,40 @@ typedef struct ux_message {
     unsigned char data[UX_MAX_SEND];
 } ux_message_t;
 
+/* ---- own puts, over lanes that are not one-sided: ux_own.c sends, ux_land.c is the peer's side ------ */
+
+typedef enum ux_own_kind {
+    UX_OWN_PIECE =
+        1, /* bytes, to be copied to `address`; the last before a flush is a question as well */
+    UX_OWN_ASK = 2, /* say when all pieces of flush `flush` are there; there are `pieces` */
+    UX_OWN_ANSWER =
+        3 /* all pieces of flushes up to `flush` are dealt with, `address` of them refused */
+} ux_own_kind_t;
+
+/* UCX's header of each of these active messages; a protocol, versioned by UX_VERSION. With the bytes of a piece it
+ * has to fit one of UCX's fragments, which over shared memory leave 56 bytes beside 8 KiB. */
+typedef struct ux_own_header {
+    uint16_t version, kind;
+    uint32_t source; /* rank */
+    uint32_t
+        connection;  /* of the puts: the how-manieth of the rank that puts to the other, from 1 */
+    uint32_t region; /* number of the peer's region, for a piece */
+    uint32_t flush;  /* number of the flush that the piece belongs to, from 1 in each connection */
+    uint32_t pieces; /* of that flush, in a question; in a piece that is none, 0 */
+    uint64_t address;
+    uint8_t cookie[16];
+} ux_own_header_t;
+
+/* What has come of a peer's puts to this rank. All under tp->landing.lock. */
+typedef struct ux_landed {
+    bool open;           /* connected, and not given up: else nothing of it changes anything */
+    uint32_t connection; /* the newest heard of; 0: none */
+    uint32_t done;       /* every piece of flushes up to this was dealt with */
+    uint64_t refused;    /* pieces of this connection that changed nothing */
+    uint64_t pieces[UX_FLUSHES]; /* that have come, of flushes done + 1 and on, by number */
+    uint64_t asked[UX_FLUSHES];  /* and how many there are, plus one; 0: not known yet */
+} ux_landed_t;
+
 /* ---- peers ----------------------------------------------------------------------------------- */
 
 typedef enum ux_peer_state {
@@ -69,6 +106,13 @@ typedef struct ux_peer {
     uint64_t heard;       /* and of the next one from it */
     ux_message_t *early;  /* came before their turn, by number */
     iso_endpoint_t *ep;   /* NULL: not connected */
+    uint32_t connections; /* made to it so far */
+    ux_landed_t landed;
+    /* Under inbox.lock: it has asked, or answered. */
+    struct ux_peer *next_news;
+    bool in_news, asked;
+    uint32_t answered_connection, answered; /* the newest */
+    uint64_t answered_refused;
 } ux_peer_t;
 
 struct iso_endpoint {
@@ -76,13 +120,28 @@ struct iso_endpoint {
     ux_peer_t *peer;
     unsigned am_id;   /* of messages, there */
     ucp_ep_h ucp;     /* NULL: closed, after a failure */
-    bool told;        /* how puts go to this peer has been logged */
+    bool told;        /* how puts go to this peer is known, and has been logged */
+    bool one_sided;   /* a device writes them; else they are ours, ux_own.c */
     bool unclosed;    /* counted in tp->unclosed */
     bool wired;       /* something of ours has gone to the peer: UCX has settled the lanes */
     ucs_status_t why; /* UCX failed; UCS_OK: it has not */
     unsigned puts, sends;
     struct ux_op *ops; /* under way */
     iso_endpoint_t *next_failed;
+
+    /* own puts */
+    size_t piece;          /* most bytes of one */
+    uint32_t connection;   /* see ux_own_header_t */
+    uint32_t flush;        /* number of the one that follows the pieces sent now */
+    uint64_t flush_pieces; /* sent, of that flush */
+    uint64_t refused;      /* by the peer, so far */
+    unsigned pieces;       /* in UCX's hands */
+    unsigned flushes;      /* begun and not ended */
+    struct ux_own *queue,
+        **queue_last; /* puts and flushes not wholly in UCX's hands yet, in order */
+    struct ux_own *asked, **asked_last; /* flushes that wait for their answer, in order */
+    iso_endpoint_t *next_busy;          /* in tp->busy while there is a queue */
+    bool busy;
 };
 
 /* ---- operations ------------------------------------------------------------------------------ */
@@ -90,10 +149,14 @@ struct iso_endpoint {
 typedef enum ux_op_kind {
     UX_OP_PUT,
     UX_OP_FLUSH,
-    UX_OP_SEND
+    UX_OP_SEND,
+    UX_OP_PIECE, /* an active message of own puts */
+    UX_OP_OWN_PUT,
+    UX_OP_OWN_FLUSH
 } ux_op_kind_t;
 
-/* Something that UCX has in hand. UCX's callback moves it to the inbox; ux_progress ends it. */
+/* Something that UCX has in hand (of own puts and flushes, it has the messages). UCX's callback moves it to the
+ * inbox; ux_progress ends it. */
 typedef struct ux_op {
     struct ux_op *next, **link; /* in ep->ops */
     struct ux_op *queue;        /* in one of: inbox.ended, tp->held, tp->spares */
@@ -112,10 +175,30 @@ typedef struct ux_send {
     unsigned char data[UX_MAX_SEND];
 } ux_send_t;
 
+/* An own put or flush. */
+typedef struct ux_own {
+    ux_op_t op;               /* first */
+    struct ux_own *next;      /* in ep->queue or ep->asked */
+    const unsigned char *src; /* of a put: what is not in UCX's hands yet */
+    size_t left;
+    uint64_t remote;
+    uint32_t region;
+    unsigned pieces; /* of a put: in UCX's hands */
+    uint32_t flush;  /* of a flush that was asked for: its number */
+} ux_own_t;
+
+typedef struct ux_piece {
+    ux_op_t op;    /* first */
+    ux_own_t *own; /* the put; NULL for others */
+    ux_own_header_t header;
+} ux_piece_t;
+
 /* ---- memory ---------------------------------------------------------------------------------- */
 
 struct iso_region {
     iso_transport_t *tp;
+    iso_region_t *next; /* in tp->landing.regions */
+    uint32_t number;    /* in this instance, for its rkeys */
     iso_memory_t memory;
     ucp_mem_h memh;
 };
@@ -124,6 +207,7 @@ struct iso_rkey {
     iso_transport_t *tp;
     uint32_t rank;
     uint64_t address, length; /* at the peer */
+    uint32_t region;          /* its number there */
     ucp_rkey_h ucp;
 };
 
@@ -142,12 +226,23 @@ typedef struct ux_devices {
 /* What UCX's callbacks leave for ux_progress. */
 typedef struct ux_inbox {
     pthread_mutex_t lock;
+    atomic_uint added;           /* how often something was put into it; read without the lock */
     ux_message_t *first, **last; /* messages, as they came */
     ux_message_t *spares;
     ux_op_t *ended, **ended_last;
     iso_endpoint_t *failed;
+    ux_peer_t *news;
     bool lost; /* there was no memory for a message */
 } ux_inbox_t;
+
+/* Where peers' own puts may land. The lock is held while bytes are copied, and never while UCX or the library is
+ * called; it comes before that of the inbox. */
+typedef struct ux_landing {
+    pthread_mutex_t lock;
+    iso_region_t *regions, *last; /* last: that a piece was for */
+    uint32_t numbers;             /* given to regions so far */
+    uint64_t refused;             /* pieces, of all peers */
+} ux_landing_t;
 
 struct iso_transport {
     const iso_transport_host_t *host;
@@ -162,8 +257,11 @@ struct iso_transport {
     ux_inbox_t inbox;
     ux_op_t *ended;     /* taken out of the inbox */
     ux_op_t *held;      /* ended, to peers whose state is UX_PEER_FAILED */
-    ux_op_t *spares[2]; /* [1]: of messages */
+    ux_op_t *spares[4]; /* by size, see ux_op.c */
     unsigned closing;   /* operations in its hands whose endpoint UCX was told to close */
+
+    ux_landing_t landing;
+    iso_endpoint_t *busy; /* with own puts that are not wholly in UCX's hands */
 
     int event_fd; /* epoll: worker_fd, watch_fd */
     int watch_fd; /* epoll: pidfds, timer_fd */
@@ -171,6 +269,7 @@ struct iso_transport {
     bool polled;  /* UCX gives no descriptor */
     bool armed;   /* since the last progress */
     bool in_progress;
+    unsigned seen;       /* of inbox.added: what was put into it up to there has been taken out */
     uint64_t look_at;    /* coarse ms at which watch_fd is asked again */
     uint64_t busy_until; /* coarse ms up to which UCX is believed that it is busy */
     uint32_t undecided;  /* peers in state UX_PEER_FAILED, or with death_due */
@@ -194,7 +293,7 @@ void ux_context_close(iso_transport_t *tp);
 
 /* ux_lane.c: what there is, and which way puts go, from what UCX prints about itself. */
 iso_status_t ux_devices_find(iso_transport_t *tp);
-/* Logs, once, by which lane puts reach the peer. */
+/* Finds out, and logs, by which lane puts reach the peer; once. */
 void ux_lane_tell(iso_endpoint_t *ep);
 
 /* ux_address.c: the address blob. */
@@ -229,12 +328,15 @@ unsigned ux_eps_failed(iso_transport_t *tp);
 unsigned ux_peers_decide(iso_transport_t *tp);
 
 /* ux_op.c: operations in UCX's hands, and their ends. */
-/* A fresh one; NULL: no memory, logged. */
+/* A fresh one, of the kind's struct, of which the part after ux_op_t is the caller's to set; NULL: no memory,
+ * logged. */
 ux_op_t *ux_op_get(iso_endpoint_t *ep, ux_op_kind_t kind, iso_completion_t *completion);
 /* What UCX's call for the op returned. ISO_OK or an error: the op is gone. */
 iso_status_t ux_op_started(ux_op_t *op, ucs_status_ptr_t request);
 /* For UCX's request parameters. */
 void ux_op_called_back(void *request, ucs_status_t status, void *arg);
+/* An own put or flush has ended: ux_ops_end tells. */
+void ux_op_ended(ux_op_t *op, ucs_status_t status);
 /* UCX is told to close the endpoint: its operations end soon. */
 void ux_ops_closing(iso_endpoint_t *ep);
 /* The endpoint goes: nobody is told any more. */
@@ -263,10 +365,39 @@ void ux_rkey_destroy(iso_rkey_t *rkey);
 void ux_fork_allow(const iso_transport_t *tp, const iso_memory_t *memory);
 
 /* ux_put.c */
+bool ux_inside(uint64_t start, uint64_t length, uint64_t address, size_t len);
 iso_status_t ux_put(iso_endpoint_t *ep, const void *src, size_t len, iso_region_t *region,
                     uint64_t remote, iso_rkey_t *rkey, iso_completion_t *completion);
 iso_status_t ux_fence(iso_endpoint_t *ep);
 iso_status_t ux_flush(iso_endpoint_t *ep, iso_completion_t *completion);
+/* Ends when UCX has done all that it was given for the endpoint, whatever the lane. */
+iso_status_t ux_flush_ucp(iso_endpoint_t *ep, iso_completion_t *completion);
+
+/* ux_own.c: own puts, at the rank that puts. What was checked comes here. */
+void ux_own_open(iso_endpoint_t *ep);
+iso_status_t ux_own_put(iso_endpoint_t *ep, const void *src, size_t len, uint64_t remote,
+                        const iso_rkey_t *rkey, iso_completion_t *completion);
+iso_status_t ux_own_flush(iso_endpoint_t *ep, iso_completion_t *completion);
+/* A message of own puts has left UCX's hands. */
+void ux_own_piece_ended(const ux_piece_t *piece);
+/* The endpoint is closed: what has not ended ends, with an error. */
+void ux_own_close(iso_endpoint_t *ep);
+/* Answers peers that have asked, and hears answers. Returns events. */
+unsigned ux_own_news(iso_transport_t *tp);
+/* Gives UCX what there is room for, also what could have waited for a flush. */
+void ux_own_advance(iso_transport_t *tp);
+
+/* ux_land.c: own puts, at the rank they go to. */
+iso_status_t ux_landing_open(iso_transport_t *tp);
+void ux_landing_close(iso_transport_t *tp);
+void ux_landing_add(iso_transport_t *tp, iso_region_t *region);
+/* After it nothing lands there. */
+void ux_landing_remove(iso_transport_t *tp, iso_region_t *region);
+/* From here on the peer may put here; from here on nothing of it lands any more. */
+void ux_landing_let(iso_transport_t *tp, ux_peer_t *peer);
+void ux_landing_shut(iso_transport_t *tp, ux_peer_t *peer);
+/* In UCX's callback. false: not of this job, or makes no sense. */
+bool ux_land(iso_transport_t *tp, const ux_own_header_t *header, const void *data, size_t len);
 
 /* ux_msg.c */
 iso_status_t ux_inbox_open(iso_transport_t *tp);
@@ -274,7 +405,12 @@ void ux_inbox_close(iso_transport_t *tp);
 iso_status_t ux_send(iso_endpoint_t *ep, const void *data, size_t len);
 /* Calls host->message for what has come. Returns events. */
 unsigned ux_inbox_deliver(iso_transport_t *tp);
-bool ux_inbox_ready(iso_transport_t *tp);
+bool ux_inbox_ready(const iso_transport_t *tp);
+/* After something was put into it, with its lock. */
+static inline void ux_inbox_added(ux_inbox_t *inbox)
+{
+    atomic_fetch_add_explicit(&inbox->added, 1, memory_order_release);
+}
 
 /* ux_progress.c */
 /* Hears what a process that has ended had sent. */

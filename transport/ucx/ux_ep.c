@@ -68,11 +68,12 @@ ux_peer_t *ux_peer_get(iso_transport_t *tp, uint32_t rank)
 
     if (peer != NULL)
         return peer;
-    if (*leaf == NULL)
-        *leaf = calloc(UX_LEAF_RANKS, sizeof **leaf);
-    if (*leaf != NULL)
+    ux_peer_t **const ranks = *leaf != NULL ? *leaf : calloc(UX_LEAF_RANKS, sizeof *ranks);
+    if (ranks != NULL)
         peer = calloc(1, sizeof *peer);
     if (peer == NULL) {
+        if (*leaf == NULL)
+            free(ranks);
         ux_log(tp, ISO_LOG_ERROR, "no memory to keep track of rank %u", rank);
         return NULL;
     }
@@ -80,7 +81,10 @@ ux_peer_t *ux_peer_get(iso_transport_t *tp, uint32_t rank)
     peer->pidfd = -1;
     peer->next = tp->peers;
     tp->peers = peer;
-    (*leaf)[rank % UX_LEAF_RANKS] = peer;
+    pthread_mutex_lock(&tp->landing.lock); /* ux_land looks into the table */
+    *leaf = ranks;
+    ranks[rank % UX_LEAF_RANKS] = peer;
+    pthread_mutex_unlock(&tp->landing.lock);
     return peer;
 }
 
@@ -98,6 +102,7 @@ static void on_error(void *arg, ucp_ep_h ucp, ucs_status_t status)
         ep->why = status;
         ep->next_failed = inbox->failed;
         inbox->failed = ep;
+        ux_inbox_added(inbox);
     }
     pthread_mutex_unlock(&inbox->lock);
 }
@@ -210,6 +215,8 @@ iso_status_t ux_connect(iso_transport_t *tp, uint32_t rank, const void *address,
     status = create_ucp(ep, to.ucp);
     if (status != ISO_OK)
         goto free_ep;
+    ux_own_open(ep);
+    ux_landing_let(tp, peer);
     peer->ep = ep;
     tp->endpoints++;
     *ep_p = ep;
@@ -238,7 +245,7 @@ static bool may_close(iso_endpoint_t *ep)
     if (!tp->devices.ib || ep->wired || ep->why != UCS_OK)
         return true;
     /* ends when the lanes are there */
-    if (ux_flush(ep, &nobody) == ISO_INPROGRESS)
+    if (ux_flush_ucp(ep, &nobody) == ISO_INPROGRESS)
         ep->ops->completion = NULL;
     while (!ep->wired && ep->why == UCS_OK && ux_now_ms() < until) {
         ucp_worker_progress(tp->worker);
@@ -254,6 +261,7 @@ static void close_ucp(iso_endpoint_t *ep)
 
     if (ep->ucp == NULL)
         return;
+    ux_own_close(ep);
     if (!may_close(ep)) {
         ux_log(ep->tp, ISO_LOG_INFO,
                "UCX has not reached rank %u yet: what it has for that stays until the process ends",
@@ -289,6 +297,7 @@ void ux_disconnect(iso_endpoint_t *ep)
 {
     iso_transport_t *tp = ep->tp;
 
+    ux_landing_shut(tp, ep->peer);
     close_ucp(ep);
     leave_failed(ep);
     ux_ops_forget(ep);
@@ -319,6 +328,7 @@ static void decide(iso_transport_t *tp, ux_peer_t *peer, ux_peer_state_t state)
         tp->undecided--;
     peer->death_due = false;
     peer->state = state;
+    ux_landing_shut(tp, peer);
     tp->host->peer_failed(tp->host->arg, peer->rank,
                           state == UX_PEER_DEAD ? ISO_FAILURE_DEAD : ISO_FAILURE_UNREACHABLE);
 }

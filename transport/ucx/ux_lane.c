@@ -86,20 +86,46 @@ iso_status_t ux_devices_find(iso_transport_t *tp)
     return ISO_OK;
 }
 
+/* How many bytes go in one of UCX's fragments beside our header and UCX's. It does not tell; where it is more than what
+ * fits the smallest of all lanes, and UCX has not been told otherwise, it is known. */
+static size_t piece_of(const iso_transport_t *tp, const char *lane)
+{
+    static const struct {
+        const char *transport, *setting;
+        size_t piece;
+    } known[] = {
+        {"tcp", "UCX_TCP_RX_SEG_SIZE", 15 * 4096}, /* of 64 KiB, sent from where they are */
+        {"posix", "UCX_POSIX_SEG_SIZE", 8192},     /* of 8256 */
+        {"sysv", "UCX_SYSV_SEG_SIZE", 8192},
+    };
+
+    const size_t header = sizeof(ux_own_header_t), least = 512;
+    ucp_worker_attr_t attr = {.field_mask = UCP_WORKER_ATTR_FIELD_MAX_AM_HEADER};
+
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(lane, known[i].transport) == 0 && getenv(known[i].setting) == NULL)
+            return known[i].piece;
+    if (ucp_worker_query(tp->worker, &attr) != UCS_OK || attr.max_am_header < least + header)
+        return least; /* what does not fit, UCX puts together */
+    return (attr.max_am_header - header) / 64 * 64;
+}
+
 void ux_lane_tell(iso_endpoint_t *ep)
 {
     char *text = NULL, *rest, transport[64], device[64], rdma[130] = "", am[130] = "nothing";
+    char am_transport[64] = "";
     size_t size;
     FILE *stream;
 
     if (ep->told || ep->ucp == NULL)
         return;
+    ep->told = true;
+    ep->piece = piece_of(ep->tp, "");
     stream = open_memstream(&text, &size);
     if (stream == NULL)
-        return;
+        return; /* own puts go by any lane */
     ucp_ep_print_info(ep->ucp, stream);
     fclose(stream);
-    ep->told = true;
     for (char *line = strtok_r(text, "\n", &rest); line != NULL;
          line = strtok_r(NULL, "\n", &rest)) {
         if (sscanf(line, "# lane[%*d]: %*d:%63[^/]/%63s", transport, device) != 2)
@@ -107,13 +133,18 @@ void ux_lane_tell(iso_endpoint_t *ep)
         if (rdma[0] == '\0' && among(transport, rdma_transports))
             snprintf(rdma, sizeof rdma, "%s/%s", transport, device);
         const char *use = strstr(line, " am");
-        if (use != NULL && (use[3] == ' ' || use[3] == '\0'))
+        if (use != NULL && (use[3] == ' ' || use[3] == '\0')) {
             snprintf(am, sizeof am, "%s/%s", transport, device);
+            snprintf(am_transport, sizeof am_transport, "%s", transport);
+        }
     }
     free(text);
+    ep->one_sided = rdma[0] != '\0';
+    ep->piece = piece_of(ep->tp, am_transport);
     if (rdma[0] != '\0')
         ux_log(ep->tp, ISO_LOG_INFO, "puts to rank %u: one-sided, lane %s", ep->peer->rank, rdma);
     else
-        ux_log(ep->tp, ISO_LOG_INFO, "puts to rank %u: messages that its CPU copies, lane %s",
+        ux_log(ep->tp, ISO_LOG_INFO,
+               "puts to rank %u: active messages of our own, which its CPU copies, lane %s",
                ep->peer->rank, am);
 }

@@ -32,7 +32,13 @@ typedef struct rkey_blob {
     uint32_t ucp_len; /* of UCX's part, which follows */
     uint64_t hash;    /* of it: UCX reads it without knowing its length */
     uint64_t address, length;
+    uint32_t region, zero; /* its number, which the hash is of as well */
 } rkey_blob_t;
+
+static uint64_t hash_of(uint32_t region, const void *ucp, size_t len)
+{
+    return ux_hash(ux_hash(UX_HASH_START, &region, sizeof region), ucp, len);
+}
 
 /* Is the process free of RLIMIT_MEMLOCK? */
 static bool may_lock_all(void)
@@ -155,6 +161,7 @@ iso_status_t ux_mem_register(iso_transport_t *tp, const iso_memory_t *memory,
         return ux_status(mapped) == ISO_ERR_NO_MEMORY ? ISO_ERR_NO_MEMORY : ISO_ERR_LIMIT;
     }
     ux_fork_allow(tp, memory);
+    ux_landing_add(tp, region);
     tp->regions++;
     *region_p = region;
     return ISO_OK;
@@ -164,6 +171,7 @@ void ux_mem_deregister(iso_region_t *region)
 {
     iso_transport_t *tp = region->tp;
 
+    ux_landing_remove(tp, region);
     ux_ops_quiesce(tp); /* a device may still read for an endpoint that is gone */
     const ucs_status_t status = ucp_mem_unmap(tp->context, region->memh);
     if (status != UCS_OK)
@@ -212,9 +220,10 @@ iso_status_t ux_rkey_pack(iso_region_t *region, void *buf, size_t *len_p)
         .version = UX_VERSION,
         .rank = tp->host->rank,
         .ucp_len = (uint32_t)len,
-        .hash = ux_hash(UX_HASH_START, bytes, len),
+        .hash = hash_of(region->number, bytes, len),
         .address = (uintptr_t)region->memory.address,
         .length = region->memory.length,
+        .region = region->number,
     };
     if (*len_p < sizeof blob + len) {
         ux_log(tp, ISO_LOG_ERROR,
@@ -243,7 +252,7 @@ iso_status_t ux_rkey_unpack(iso_endpoint_t *ep, const void *buf, size_t len, iso
     if (len < sizeof blob || blob.magic != RKEY_MAGIC || blob.version != UX_VERSION ||
         blob.rank != ep->peer->rank || blob.length == 0 ||
         blob.length > UINT64_MAX - blob.address || blob.ucp_len != len - sizeof blob ||
-        blob.hash != ux_hash(UX_HASH_START, ucp, blob.ucp_len)) {
+        blob.zero != 0 || blob.hash != hash_of(blob.region, ucp, blob.ucp_len)) {
         ux_log(tp, ISO_LOG_ERROR, "%zu bytes are not an rkey of rank %u", len, ep->peer->rank);
         return ISO_ERR_INVALID;
     }
@@ -265,6 +274,7 @@ iso_status_t ux_rkey_unpack(iso_endpoint_t *ep, const void *buf, size_t len, iso
     rkey->rank = blob.rank;
     rkey->address = blob.address;
     rkey->length = blob.length;
+    rkey->region = blob.region;
     tp->rkeys++;
     ux_lane_tell(ep); /* the peer has spoken: its lanes are settled */
     *rkey_p = rkey;

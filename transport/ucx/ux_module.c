@@ -65,9 +65,12 @@ static iso_status_t ux_open(const iso_transport_host_t *host, iso_transport_t **
         goto free_tp;
     if (process_find_self(&tp->place, &tp->process, &why) != ISO_OK)
         ux_log(tp, ISO_LOG_INFO, "the end of processes on this host is not watched: %s", why);
-    status = ux_peers_open(tp);
+    status = ux_landing_open(tp);
     if (status != ISO_OK)
         goto free_tp;
+    status = ux_peers_open(tp);
+    if (status != ISO_OK)
+        goto close_landing;
     status = ux_context_open(tp);
     if (status != ISO_OK)
         goto close_peers;
@@ -88,6 +91,8 @@ close_context:
     ux_context_close(tp);
 close_peers:
     ux_peers_close(tp);
+close_landing:
+    ux_landing_close(tp);
 free_tp:
     free(tp);
     return status;
@@ -108,6 +113,7 @@ static void ux_close(iso_transport_t *tp)
     ux_inbox_close(tp);
     ux_ops_free(tp);
     ux_peers_close(tp);
+    ux_landing_close(tp);
     free(tp);
 }
 
@@ -126,9 +132,10 @@ static void ux_query(iso_transport_t *tp, iso_transport_caps_t *caps_p)
                            ? "UCX with RDMA devices: they carry puts where they reach the peer "
                              "(level info logs what carries them to each peer)"
                        : tp->devices.beyond_host
-                           ? "UCX without RDMA devices: puts are messages that the target's CPU "
-                             "copies"
-                           : "UCX inside a host: puts are messages that the target's CPU copies",
+                           ? "UCX without RDMA devices: puts are active messages of our own, which "
+                             "the target's CPU copies"
+                           : "UCX inside a host: puts are active messages of our own, which the "
+                             "target's CPU copies",
         .on_demand = tp->devices.on_demand,
     };
 }

@@ -4,6 +4,9 @@
  * A message is one active message with a header of ours. UCX promises no order among active messages
  * (larger ones may be cut, and go by several lanes), so each has a number, and one that comes before its
  * turn waits for it. What does not prove that it is of this job is dropped and counted.
+ *
+ * Own puts (ux_own.c) come by the same id, since a program that shares its worker spares one; they are what has a header of
+ * UCX's.
  */
 #include "ucx.h"
 #include <inttypes.h>
@@ -84,10 +87,16 @@ static ucs_status_t on_message(void *arg, const void *header, size_t header_len,
     ux_inbox_t *inbox = &tp->inbox;
     const size_t room = sizeof(ux_header_t) + UX_MAX_SEND;
 
-    (void)header;
+    ux_own_header_t own;
+
     /* Of a rendezvous, which no rank of ours begins, the data are not here. */
-    const bool odd = header_len != 0 || len < sizeof(ux_header_t) || len > room ||
-                     (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0;
+    const bool whole = (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) == 0;
+    if (whole && header_len == sizeof own) {
+        memcpy(&own, header, sizeof own); /* it may lie anywhere */
+        if (ux_land(tp, &own, data, len))
+            return UCS_OK;
+    }
+    const bool odd = !whole || header_len != 0 || len < sizeof(ux_header_t) || len > room;
     ux_message_t *message = take_spare(inbox);
     if (message != NULL) {
         message->next = NULL;
@@ -101,6 +110,7 @@ static ucs_status_t on_message(void *arg, const void *header, size_t header_len,
     } else {
         inbox->lost = true;
     }
+    ux_inbox_added(inbox);
     pthread_mutex_unlock(&inbox->lock);
     return UCS_OK;
 }
@@ -151,14 +161,9 @@ void ux_inbox_close(iso_transport_t *tp)
     pthread_mutex_destroy(&tp->inbox.lock);
 }
 
-bool ux_inbox_ready(iso_transport_t *tp)
+bool ux_inbox_ready(const iso_transport_t *tp)
 {
-    ux_inbox_t *inbox = &tp->inbox;
-
-    pthread_mutex_lock(&inbox->lock);
-    const bool ready = inbox->first != NULL || inbox->ended != NULL || inbox->failed != NULL;
-    pthread_mutex_unlock(&inbox->lock);
-    return ready;
+    return atomic_load_explicit(&tp->inbox.added, memory_order_acquire) != tp->seen;
 }
 
 /* ---- delivering ------------------------------------------------------------------------------ */
@@ -175,7 +180,8 @@ static ux_peer_t *sender_of(iso_transport_t *tp, const ux_message_t *message)
         return ux_peer_get(tp, header->source);
     if (tp->dropped++ == 0)
         ux_log(tp, ISO_LOG_WARN,
-               "a message that is not of this job was dropped (the first; all are counted)");
+               "a message that is not of this job, or says what cannot be, was dropped (the first; "
+               "all are counted)");
     return NULL;
 }
 

@@ -29,15 +29,55 @@ iso_status_t ux_status(ucs_status_t status)
     }
 }
 
+/* Operations of one size have the spares of one. */
+static unsigned size_class(ux_op_kind_t kind)
+{
+    switch (kind) {
+    case UX_OP_SEND:
+        return 1;
+    case UX_OP_PIECE:
+        return 2;
+    case UX_OP_OWN_PUT:
+    case UX_OP_OWN_FLUSH:
+        return 3;
+    case UX_OP_PUT:
+    case UX_OP_FLUSH:
+        break;
+    }
+    return 0;
+}
+
+static const size_t sizes[] = {sizeof(ux_op_t), sizeof(ux_send_t), sizeof(ux_piece_t),
+                               sizeof(ux_own_t)};
+
+/* UCX has it, and calls back. */
+static bool is_given(const ux_op_t *op)
+{
+    return size_class(op->kind) != 3;
+}
+
+static bool is_put(const ux_op_t *op)
+{
+    return op->kind == UX_OP_PUT || op->kind == UX_OP_OWN_PUT;
+}
+
+static void count(iso_endpoint_t *ep, const ux_op_t *op, int by)
+{
+    ep->puts += (unsigned)(is_put(op) ? by : 0);
+    ep->sends += (unsigned)(op->kind == UX_OP_SEND ? by : 0);
+    ep->pieces += (unsigned)(op->kind == UX_OP_PIECE ? by : 0);
+    ep->flushes += (unsigned)(op->kind == UX_OP_OWN_FLUSH ? by : 0);
+}
+
 ux_op_t *ux_op_get(iso_endpoint_t *ep, ux_op_kind_t kind, iso_completion_t *completion)
 {
     iso_transport_t *tp = ep->tp;
-    ux_op_t **spares = &tp->spares[kind == UX_OP_SEND], *op = *spares;
+    ux_op_t **spares = &tp->spares[size_class(kind)], *op = *spares;
 
     if (op != NULL)
         *spares = op->queue;
     else
-        op = malloc(kind == UX_OP_SEND ? sizeof(ux_send_t) : sizeof(ux_op_t));
+        op = malloc(sizes[size_class(kind)]);
     if (op == NULL) {
         ux_log(tp, ISO_LOG_ERROR, "no memory for an operation to rank %u", ep->peer->rank);
         return NULL;
@@ -51,8 +91,7 @@ ux_op_t *ux_op_get(iso_endpoint_t *ep, ux_op_kind_t kind, iso_completion_t *comp
     if (op->next != NULL)
         op->next->link = &op->next;
     ep->ops = op;
-    ep->puts += kind == UX_OP_PUT;
-    ep->sends += kind == UX_OP_SEND;
+    count(ep, op, 1);
     return op;
 }
 
@@ -61,15 +100,14 @@ static void leave_ep(iso_endpoint_t *ep, ux_op_t *op)
     *op->link = op->next;
     if (op->next != NULL)
         op->next->link = op->link;
-    ep->puts -= op->kind == UX_OP_PUT;
-    ep->sends -= op->kind == UX_OP_SEND;
+    count(ep, op, -1);
     op->ep = NULL;
 }
 
 static void put_back(ux_op_t *op)
 {
     iso_transport_t *tp = op->tp;
-    ux_op_t **spares = &tp->spares[op->kind == UX_OP_SEND];
+    ux_op_t **spares = &tp->spares[size_class(op->kind)];
 
     if (op->ep != NULL)
         leave_ep(op->ep, op);
@@ -98,14 +136,27 @@ void ux_op_called_back(void *request, ucs_status_t status, void *arg)
     pthread_mutex_lock(&inbox->lock);
     *inbox->ended_last = op;
     inbox->ended_last = &op->queue;
+    ux_inbox_added(inbox);
     pthread_mutex_unlock(&inbox->lock);
     ucp_request_free(request);
+}
+
+void ux_op_ended(ux_op_t *op, ucs_status_t status)
+{
+    ux_op_t **last = &op->tp->ended;
+
+    while (*last != NULL)
+        last = &(*last)->queue;
+    op->status = status;
+    op->ended = true;
+    op->queue = NULL;
+    *last = op;
 }
 
 void ux_ops_closing(iso_endpoint_t *ep)
 {
     for (ux_op_t *op = ep->ops; op != NULL; op = op->next)
-        if (!op->closing) {
+        if (!op->closing && is_given(op)) {
             op->closing = true;
             ep->tp->closing++;
         }
@@ -155,7 +206,10 @@ static unsigned end(ux_op_t *op)
     }
     const iso_status_t status = ep != NULL ? status_of(op) : ISO_ERR_CANCELED;
     const ucs_status_t why = op->status;
-    const bool lost = ep != NULL && op->kind == UX_OP_SEND && why != UCS_OK;
+    const bool lost =
+        ep != NULL && (op->kind == UX_OP_SEND || op->kind == UX_OP_PIECE) && why != UCS_OK;
+    if (op->kind == UX_OP_PIECE)
+        ux_own_piece_ended((const ux_piece_t *)(const void *)op);
     put_back(op);
     if (lost)
         ux_ep_fail(ep, why);
@@ -223,6 +277,6 @@ void ux_ops_free(iso_transport_t *tp)
     ux_ops_take(tp);
     free_queue(tp->ended);
     free_queue(tp->held);
-    free_queue(tp->spares[0]);
-    free_queue(tp->spares[1]);
+    for (size_t i = 0; i < sizeof tp->spares / sizeof *tp->spares; i++)
+        free_queue(tp->spares[i]);
 }

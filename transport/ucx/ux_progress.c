@@ -114,9 +114,20 @@ static unsigned look(iso_transport_t *tp)
 
 /* ---- progress -------------------------------------------------------------------------------- */
 
+/* What was put into the inbox is taken out, but for failures, which come first. Returns events. */
+static unsigned empty_inbox(iso_transport_t *tp)
+{
+    unsigned events = ux_own_news(tp);
+
+    events += ux_inbox_deliver(tp);
+    if (!tp->shares_worker)
+        ux_ops_take(tp);
+    return events;
+}
+
 unsigned ux_progress(iso_transport_t *tp)
 {
-    unsigned events;
+    unsigned events = 0;
 
     if (tp->in_progress)
         return 0; /* from a callback */
@@ -124,9 +135,10 @@ unsigned ux_progress(iso_transport_t *tp)
     /* Where another thread progresses the worker, an operation may be seen to have ended before the failure
      * that ended it. Of what had ended before a turn of our own, which waits for the other thread's, the
      * failure is seen after it. */
+    const unsigned before = atomic_load_explicit(&tp->inbox.added, memory_order_acquire);
     if (tp->shares_worker)
         ux_ops_take(tp);
-    /* What UCX finds to do for itself (pieces of a put, keepalive) is no event for the library. */
+    /* What UCX finds to do for itself (keepalive), and pieces of puts that land, are no event for the library. */
     unsigned turns = 0;
     while (turns < TURNS && ucp_worker_progress(tp->worker) > 0) {
         turns++;
@@ -136,7 +148,11 @@ unsigned ux_progress(iso_transport_t *tp)
     const uint64_t now = ux_now_ms();
     if (turns > 0)
         tp->busy_until = now + STUCK_MS;
-    events = ux_eps_failed(tp);
+    const unsigned added = atomic_load_explicit(&tp->inbox.added, memory_order_acquire);
+    const bool filled = added != tp->seen;
+    tp->seen = tp->shares_worker ? before : added;
+    if (filled)
+        events += ux_eps_failed(tp);
     if (tp->armed || now >= tp->look_at) {
         tp->armed = false;
         tp->look_at = now + LOOK_EVERY_MS;
@@ -144,10 +160,12 @@ unsigned ux_progress(iso_transport_t *tp)
     }
     if (tp->undecided > 0)
         events += ux_peers_decide(tp);
-    events += ux_inbox_deliver(tp);
-    if (!tp->shares_worker)
-        ux_ops_take(tp);
-    events += ux_ops_end(tp);
+    if (filled)
+        events += empty_inbox(tp);
+    if (tp->ended != NULL || tp->held != NULL)
+        events += ux_ops_end(tp);
+    if (tp->busy != NULL)
+        ux_own_advance(tp);
     tp->in_progress = false;
     return events;
 }
@@ -172,8 +190,9 @@ static void set_timer(const iso_transport_t *tp, bool on)
  * and that of a dead one for ever (UCX 1.13 waits to flush it). Who sleeps then looks now and then. */
 iso_status_t ux_arm(iso_transport_t *tp)
 {
+    ux_own_advance(tp);
     tp->armed = true; /* the next progress looks at the descriptors as it should */
-    if (ux_inbox_ready(tp))
+    if (ux_inbox_ready(tp) || tp->ended != NULL)
         return ISO_ERR_BUSY;
     const ucs_status_t status = tp->polled ? UCS_OK : ucp_worker_arm(tp->worker);
     const bool stuck = status == UCS_ERR_BUSY && ux_now_ms() > tp->busy_until;

@@ -1,9 +1,8 @@
 /*
  * ux_put.c - puts, and when they are complete at the peer.
  *
- * A flush is ucp_ep_flush_nbx, which ends when all earlier puts of the endpoint are complete at the peer:
- * those that a device writes as the device says, those that are messages when the peer's UCX has copied
- * and answered them.
+ * Where a device writes to the peer's memory a put is ucp_put_nbx, and a flush ucp_ep_flush_nbx, which ends when
+ * all earlier puts of the endpoint are complete at the peer, as the device says. Elsewhere both are ours: ux_own.c.
  *
  * There is no fence. ucp_worker_fence (ucp.h) speaks of all operations of a worker, but what it does in
  * UCX 1.13 (src/ucp/rma/flush.c) is uct_iface_fence on each interface, one after the other: it orders
@@ -14,7 +13,7 @@
 #include "ucx.h"
 #include <inttypes.h>
 
-static bool inside(uint64_t start, uint64_t length, uint64_t address, size_t len)
+bool ux_inside(uint64_t start, uint64_t length, uint64_t address, size_t len)
 {
     return address >= start && address - start <= length && len <= length - (address - start);
 }
@@ -32,7 +31,7 @@ static iso_status_t check_put(const iso_endpoint_t *ep, const void *src, size_t 
                rkey->rank);
         return ISO_ERR_INVALID;
     }
-    if (!inside(rkey->address, rkey->length, remote, len)) {
+    if (!ux_inside(rkey->address, rkey->length, remote, len)) {
         ux_log(ep->tp, ISO_LOG_ERROR,
                "a put of %zu bytes to %#" PRIx64
                " of rank %u is outside the region of its rkey, %#" PRIx64 " + %" PRIu64 " bytes",
@@ -40,7 +39,7 @@ static iso_status_t check_put(const iso_endpoint_t *ep, const void *src, size_t 
         return ISO_ERR_INVALID;
     }
     if (region == NULL ||
-        !inside((uintptr_t)region->memory.address, region->memory.length, (uintptr_t)src, len)) {
+        !ux_inside((uintptr_t)region->memory.address, region->memory.length, (uintptr_t)src, len)) {
         ux_log(ep->tp, ISO_LOG_ERROR, "a put of %zu bytes from %p, which is outside its region",
                len, src);
         return ISO_ERR_INVALID;
@@ -59,6 +58,8 @@ iso_status_t ux_put(iso_endpoint_t *ep, const void *src, size_t len, iso_region_
         return status;
     if (ep->puts >= UX_PUTS)
         return ISO_ERR_AGAIN;
+    if (!ep->one_sided)
+        return ux_own_put(ep, src, len, remote, rkey, completion);
     ux_op_t *op = ux_op_get(ep, UX_OP_PUT, completion);
     if (op == NULL)
         return ISO_ERR_NO_MEMORY;
@@ -78,13 +79,10 @@ iso_status_t ux_fence(iso_endpoint_t *ep)
     return ISO_ERR_INVALID;
 }
 
-iso_status_t ux_flush(iso_endpoint_t *ep, iso_completion_t *completion)
+iso_status_t ux_flush_ucp(iso_endpoint_t *ep, iso_completion_t *completion)
 {
-    const iso_status_t status = ux_ep_usable(ep); /* one after a failure would never end */
-
-    if (status != ISO_OK)
-        return status;
     ux_op_t *op = ux_op_get(ep, UX_OP_FLUSH, completion);
+
     if (op == NULL)
         return ISO_ERR_NO_MEMORY;
     const ucp_request_param_t param = {
@@ -93,4 +91,13 @@ iso_status_t ux_flush(iso_endpoint_t *ep, iso_completion_t *completion)
         .user_data = op,
     };
     return ux_op_started(op, ucp_ep_flush_nbx(ep->ucp, &param));
+}
+
+iso_status_t ux_flush(iso_endpoint_t *ep, iso_completion_t *completion)
+{
+    const iso_status_t status = ux_ep_usable(ep); /* one after a failure would never end */
+
+    if (status != ISO_OK)
+        return status;
+    return ep->one_sided ? ux_flush_ucp(ep, completion) : ux_own_flush(ep, completion);
 }

@@ -1,0 +1,211 @@
+/*
+ * ux_land.c - own puts at the rank they go to: what may land, and when all of it has.
+ *
+ * A piece is copied to its place in UCX's callback, which may run in a thread of the program's: so under a lock,
+ * and what takes memory away (a region deregistered, a peer given up, disconnected or dead) takes the same lock
+ * and can rely on it that nothing lands afterwards. Pieces that came too late for that, or name what is not
+ * registered here, change nothing; they are counted, and the rank that put them is told by the answer to its next flush.
+ *
+ * Who gives a rank an rkey has connected to it before: pieces of a rank that is not known here are dropped.
+ *
+ * UCX promises no order among active messages. So pieces are counted for the flush that follows them: when
+ * as many have come as the peer says there are, for this flush and all before it, it is answered. The peer
+ * has at most UX_FLUSHES - 1 flushes without an answer, hence counts for so many.
+ */
+#include "ucx.h"
+#include <string.h>
+
+iso_status_t ux_landing_open(iso_transport_t *tp)
+{
+    if (pthread_mutex_init(&tp->landing.lock, NULL) == 0)
+        return ISO_OK;
+    ux_log(tp, ISO_LOG_ERROR, "no memory for a mutex");
+    return ISO_ERR_NO_MEMORY;
+}
+
+void ux_landing_close(iso_transport_t *tp)
+{
+    pthread_mutex_destroy(&tp->landing.lock);
+}
+
+void ux_landing_add(iso_transport_t *tp, iso_region_t *region)
+{
+    ux_landing_t *landing = &tp->landing;
+
+    pthread_mutex_lock(&landing->lock);
+    region->number = ++landing->numbers;
+    region->next = landing->regions;
+    landing->regions = region;
+    pthread_mutex_unlock(&landing->lock);
+}
+
+void ux_landing_remove(iso_transport_t *tp, iso_region_t *region)
+{
+    ux_landing_t *landing = &tp->landing;
+
+    pthread_mutex_lock(&landing->lock);
+    for (iso_region_t **at = &landing->regions; *at != NULL; at = &(*at)->next)
+        if (*at == region) {
+            *at = region->next;
+            break;
+        }
+    if (landing->last == region)
+        landing->last = NULL;
+    pthread_mutex_unlock(&landing->lock);
+}
+
+/* ---- what there is to say to a peer, or to hear of it ------------------------------------------ */
+
+/* With the inbox locked. */
+static void add_news(ux_inbox_t *inbox, ux_peer_t *peer)
+{
+    ux_inbox_added(inbox);
+    if (peer->in_news)
+        return;
+    peer->in_news = true;
+    peer->next_news = inbox->news;
+    inbox->news = peer;
+}
+
+static void owe_answer(iso_transport_t *tp, ux_peer_t *peer)
+{
+    pthread_mutex_lock(&tp->inbox.lock);
+    peer->asked = true;
+    add_news(&tp->inbox, peer);
+    pthread_mutex_unlock(&tp->inbox.lock);
+}
+
+static void take_answer(iso_transport_t *tp, ux_peer_t *peer, const ux_own_header_t *header)
+{
+    pthread_mutex_lock(&tp->inbox.lock);
+    if (header->connection > peer->answered_connection ||
+        (header->connection == peer->answered_connection && header->flush > peer->answered)) {
+        peer->answered_connection = header->connection;
+        peer->answered = header->flush;
+        peer->answered_refused = header->address;
+        add_news(&tp->inbox, peer);
+    }
+    pthread_mutex_unlock(&tp->inbox.lock);
+}
+
+/* ---- peers ------------------------------------------------------------------------------------- */
+
+void ux_landing_let(iso_transport_t *tp, ux_peer_t *peer)
+{
+    pthread_mutex_lock(&tp->landing.lock);
+    peer->landed.open = true;
+    if (peer->landed.done > 0)
+        owe_answer(tp, peer); /* there was no way to send it */
+    pthread_mutex_unlock(&tp->landing.lock);
+}
+
+void ux_landing_shut(iso_transport_t *tp, ux_peer_t *peer)
+{
+    pthread_mutex_lock(&tp->landing.lock);
+    peer->landed.open = false;
+    pthread_mutex_unlock(&tp->landing.lock);
+}
+
+/* ---- landing ----------------------------------------------------------------------------------- */
+
+static iso_region_t *find_region(ux_landing_t *landing, uint32_t number)
+{
+    iso_region_t *region = landing->last;
+
+    if (region != NULL && region->number == number)
+        return region;
+    for (region = landing->regions; region != NULL; region = region->next)
+        if (region->number == number)
+            return landing->last = region;
+    return NULL;
+}
+
+static bool copy(ux_landing_t *landing, const ux_own_header_t *header, const void *data, size_t len)
+{
+    const iso_region_t *region = find_region(landing, header->region);
+
+    if (region == NULL ||
+        !ux_inside((uintptr_t)region->memory.address, region->memory.length, header->address, len))
+        return false;
+    memcpy((void *)(uintptr_t)header->address, data, len);
+    return true;
+}
+
+/* Of a connection that has been replaced nothing is to be known any more; one that is new begins. */
+static bool is_current(ux_landed_t *landed, uint32_t connection)
+{
+    if (connection > landed->connection) {
+        const bool open = landed->open;
+        memset(landed, 0, sizeof *landed);
+        landed->open = open;
+        landed->connection = connection;
+    }
+    return connection == landed->connection;
+}
+
+/* A number of a flush that this connection can be at. */
+static bool is_due(const ux_landed_t *landed, uint32_t flush)
+{
+    return flush > landed->done && flush - landed->done < UX_FLUSHES;
+}
+
+static bool finish_flushes(ux_landed_t *landed)
+{
+    const uint32_t before = landed->done;
+
+    for (;;) {
+        const uint32_t at = (landed->done + 1) % UX_FLUSHES;
+        if (landed->asked[at] == 0 || landed->pieces[at] != landed->asked[at] - 1)
+            return landed->done != before;
+        landed->asked[at] = landed->pieces[at] = 0;
+        landed->done++;
+    }
+}
+
+/* With the landing locked. */
+static bool land_at(iso_transport_t *tp, ux_peer_t *peer, const ux_own_header_t *header,
+                    const void *data, size_t len)
+{
+    ux_landed_t *landed = &peer->landed;
+
+    if (!is_current(landed, header->connection)) {
+        tp->landing.refused += header->kind == UX_OWN_PIECE;
+        return true;
+    }
+    if (!is_due(landed, header->flush))
+        return false;
+    if (header->kind == UX_OWN_ASK || header->pieces > 0)
+        landed->asked[header->flush % UX_FLUSHES] = (uint64_t)header->pieces + 1;
+    if (header->kind == UX_OWN_PIECE) {
+        landed->pieces[header->flush % UX_FLUSHES]++;
+        if (!landed->open || !copy(&tp->landing, header, data, len)) {
+            landed->refused++;
+            tp->landing.refused++;
+        }
+    }
+    if (finish_flushes(landed))
+        owe_answer(tp, peer);
+    return true;
+}
+
+bool ux_land(iso_transport_t *tp, const ux_own_header_t *header, const void *data, size_t len)
+{
+    bool taken = false;
+
+    if (header->version != UX_VERSION || header->source >= tp->host->size ||
+        memcmp(header->cookie, tp->host->cookie, sizeof header->cookie) != 0)
+        return false;
+    pthread_mutex_lock(&tp->landing.lock);
+    ux_peer_t *peer = ux_peer_find(tp, header->source);
+    if (peer == NULL) {
+        /* nobody here has given it an rkey */
+    } else if (header->kind == UX_OWN_ANSWER && len == 0) {
+        take_answer(tp, peer, header);
+        taken = true;
+    } else if ((header->kind == UX_OWN_ASK && len == 0) ||
+               (header->kind == UX_OWN_PIECE && len > 0)) {
+        taken = land_at(tp, peer, header, data, len);
+    }
+    pthread_mutex_unlock(&tp->landing.lock);
+    return taken;
+}
