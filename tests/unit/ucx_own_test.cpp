@@ -129,7 +129,7 @@ struct Way {
 
 // Some of libucp's functions, from the library that the module has loaded: the tests do not link it, since what it
 // does when it is loaded is not for the other tests.
-template <typename Function> Function *ucp(Function *, const char *name)
+template <typename Function> Function *ucp(const char *name)
 {
     static void *library = dlopen("libucp.so.0", RTLD_NOW);
     REQUIRE(library != nullptr);
@@ -137,7 +137,7 @@ template <typename Function> Function *ucp(Function *, const char *name)
     REQUIRE(found != nullptr);
     return reinterpret_cast<Function *>(found);
 }
-#define UCP(function) ucp(&::function, #function)
+#define UCP(function) ucp<decltype(::function)>(#function)
 
 // As ux_own_header_t.
 struct Header {

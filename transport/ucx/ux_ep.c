@@ -61,19 +61,30 @@ ux_peer_t *ux_peer_find(const iso_transport_t *tp, uint32_t rank)
     return leaf != NULL ? leaf[rank % UX_LEAF_RANKS] : NULL;
 }
 
-ux_peer_t *ux_peer_get(iso_transport_t *tp, uint32_t rank)
+/* A leaf once made stays; ux_land looks into the table in UCX's callbacks. */
+static ux_peer_t **get_leaf(iso_transport_t *tp, uint32_t rank)
 {
     ux_peer_t ***leaf = &tp->leaves[rank / UX_LEAF_RANKS];
-    ux_peer_t *peer = ux_peer_find(tp, rank);
+
+    if (*leaf != NULL)
+        return *leaf;
+    ux_peer_t **made = calloc(UX_LEAF_RANKS, sizeof *made);
+    pthread_mutex_lock(&tp->landing.lock);
+    *leaf = made;
+    pthread_mutex_unlock(&tp->landing.lock);
+    return made;
+}
+
+ux_peer_t *ux_peer_get(iso_transport_t *tp, uint32_t rank)
+{
+    ux_peer_t *peer = ux_peer_find(tp, rank), **leaf;
 
     if (peer != NULL)
         return peer;
-    ux_peer_t **const ranks = *leaf != NULL ? *leaf : calloc(UX_LEAF_RANKS, sizeof *ranks);
-    if (ranks != NULL)
+    leaf = get_leaf(tp, rank);
+    if (leaf != NULL)
         peer = calloc(1, sizeof *peer);
     if (peer == NULL) {
-        if (*leaf == NULL)
-            free(ranks);
         ux_log(tp, ISO_LOG_ERROR, "no memory to keep track of rank %u", rank);
         return NULL;
     }
@@ -81,9 +92,8 @@ ux_peer_t *ux_peer_get(iso_transport_t *tp, uint32_t rank)
     peer->pidfd = -1;
     peer->next = tp->peers;
     tp->peers = peer;
-    pthread_mutex_lock(&tp->landing.lock); /* ux_land looks into the table */
-    *leaf = ranks;
-    ranks[rank % UX_LEAF_RANKS] = peer;
+    pthread_mutex_lock(&tp->landing.lock);
+    leaf[rank % UX_LEAF_RANKS] = peer;
     pthread_mutex_unlock(&tp->landing.lock);
     return peer;
 }

@@ -94,8 +94,8 @@ static size_t piece_of(const iso_transport_t *tp, const char *lane)
         const char *transport, *setting;
         size_t piece;
     } known[] = {
-        {"tcp", "UCX_TCP_RX_SEG_SIZE", 15 * 4096}, /* of 64 KiB, sent from where they are */
-        {"posix", "UCX_POSIX_SEG_SIZE", 8192},     /* of 8256 */
+        {"tcp", "UCX_TCP_RX_SEG_SIZE", 61440}, /* of 64 KiB, sent from where they are */
+        {"posix", "UCX_POSIX_SEG_SIZE", 8192}, /* of 8256 */
         {"sysv", "UCX_SYSV_SEG_SIZE", 8192},
     };
 
