@@ -41,6 +41,8 @@ iso_status_t iso_windows_open(iso_job_t *job, iso_link_t *link, uint64_t limit)
 
 static void list_remove(iso_windows_t *windows, iso_window_t *window)
 {
+    assert((window->newer == NULL) == (windows->newest == window));
+    assert((window->older == NULL) == (windows->oldest == window));
     *(window->newer ? &window->newer->older : &windows->newest) = window->older;
     *(window->older ? &window->older->newer : &windows->oldest) = window->newer;
 }
