@@ -41,6 +41,8 @@ iso_status_t iso_windows_open(iso_job_t *job, iso_link_t *link, uint64_t limit)
 
 static void list_remove(iso_windows_t *windows, iso_window_t *window)
 {
+    assert((window->newer == NULL) == (windows->newest == window));
+    assert((window->older == NULL) == (windows->oldest == window));
     *(window->newer ? &window->newer->older : &windows->newest) = window->older;
     *(window->older ? &window->older->newer : &windows->oldest) = window->newer;
 }
@@ -157,6 +159,7 @@ static void deregister(iso_job_t *job, iso_window_t *window)
 
 static void recall(iso_job_t *job, iso_window_t *window)
 {
+    job->stats.window_evictions++;
     window->closing = true;
     job->windows->closing++;
     job->windows->patient_until = iso_os_now() + job->params.timeout / PATIENCE;
@@ -172,10 +175,7 @@ static void recall(iso_job_t *job, iso_window_t *window)
 static void evict(iso_job_t *job, iso_window_t *window)
 {
     job->stats.window_evictions++;
-    if (window->loan_count > 0)
-        recall(job, window);
-    else
-        deregister(job, window);
+    deregister(job, window);
 }
 
 /* How many windows are on their way out at a time is bounded, so that a long queue does not recall
@@ -206,7 +206,7 @@ static bool make_own_room(iso_job_t *job)
             lent = window;
     }
     if (lent && may_recall(windows, 1))
-        evict(job, lent);
+        recall(job, lent);
     if (window)
         evict(job, window);
     return window != NULL;
@@ -308,7 +308,7 @@ static bool make_lent_room(iso_job_t *job, bool must_be_lent)
         if (window->closing)
             continue;
         if (window->loan_count > 0)
-            evict(job, window); /* it stays until all loans have come back */
+            recall(job, window);
         else if (window->uses == 0 && !must_be_lent)
             break;
     }

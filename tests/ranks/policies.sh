@@ -38,3 +38,7 @@ refuses 'nothing here pins memory' ISO_REGISTER=odp ISO_TRANSPORT=loopback
 refuses 'ISO_REGISTER=space pins 256 MiB, and ISO_PIN_LIMIT is 64 MiB' ISO_REGISTER=space \
     ISO_SPACE_SIZE=256M ISO_PIN_LIMIT=64M
 refuses 'ISO_PIN_LIMIT allows 1.0 MiB to be registered, and 4 MiB are the least' ISO_PIN_LIMIT=1M
+
+# Ranks of one job may have different policies: each says which in its first words.
+job=("$1" -n 2 bash -c '((ISO_LOCAL_RANK == 0)) && export ISO_REGISTER=window ISO_PIN_LIMIT=16M; exec "$@"' - "$2" headers)
+says 'registers window' ISO_SPACE_SIZE=256M ISO_REGISTER=space
