@@ -193,6 +193,7 @@ bool ux_land(iso_transport_t *tp, const ux_own_header_t *header, const void *dat
     bool taken = false;
 
     if (header->version != UX_VERSION || header->source >= tp->host->size ||
+        header->connection == 0 ||
         memcmp(header->cookie, tp->host->cookie, sizeof header->cookie) != 0)
         return false;
     pthread_mutex_lock(&tp->landing.lock);
