@@ -187,6 +187,21 @@ TEST_CASE("own puts: a long one goes in pieces, whole, and a flush ends when all
     }));
 }
 
+TEST_CASE("own puts land without a flush, and while who put them sleeps", "[ucx]")
+{
+    OVER_EACH_OWN;
+    CAPTURE(over);
+    UcxRank zero(0), one(1);
+    Way way(zero, one);
+    CHECK(way.flushed() == ISO_OK); // they know each other
+    Operation small, large;
+    REQUIRE(way.put(0, 10, small) >= 0);
+    CHECK(way.until([&] { return small.ended && way.landed(0, 10); }));
+    REQUIRE(way.put(1000, 20000, large) >= 0);
+    REQUIRE(zero.until([&] { return ucx().arm(zero.tp) == ISO_OK; }));
+    CHECK(one.until([&] { return way.landed(1000, 20000); }));
+}
+
 TEST_CASE("own puts to what is not registered any more change nothing, and the flush says so",
           "[ucx]")
 {
