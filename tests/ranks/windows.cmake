@@ -47,6 +47,10 @@ iso_window_test(straight_back NAME "straight back, nothing retained" RANKS 2 LIM
 iso_window_test(prepared RANKS 3 LIMIT 64 PIN 1)
 iso_window_test(forked RANKS 2 LIMIT 16 PIN 1)
 iso_window_test(forked NAME "forked, anon" RANKS 2 LIMIT 16 PIN 1 ENV ISO_BACKING=anon)
+foreach(test straight_back large) # the system turns out to allow half of the limit
+    iso_window_test(${test} NAME "${test}, less than it seemed" RANKS 2 LIMIT 16 ENV ISO_TEST_MEMLOCK=8388608)
+endforeach()
+iso_window_test(crowd NAME "crowd, less than it seemed" RANKS 4 LIMIT 16 ENV ISO_TEST_MEMLOCK=8388608)
 iso_window_test(borrower_stopped RANKS 3 LIMIT 16)
 foreach(limit 4 16)
     add_test(NAME "ranks: windows: borrower_killed, ${limit}M"
