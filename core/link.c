@@ -81,13 +81,7 @@ iso_status_t iso_link_register(iso_link_t *link)
     if (status != ISO_OK)
         return status;
     link->rkey_len = sizeof link->rkey;
-    status = link->ops->rkey_pack(link->region, link->rkey, &link->rkey_len);
-    if (status != ISO_OK)
-        return status;
-    job->stats.registrations++;
-    job->stats.registered_bytes += job->space.size;
-    job->stats.registered_high = job->stats.registered_bytes;
-    return ISO_OK;
+    return link->ops->rkey_pack(link->region, link->rkey, &link->rkey_len);
 }
 
 void iso_link_close(iso_link_t *link)

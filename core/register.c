@@ -133,7 +133,12 @@ static iso_status_t register_chosen(iso_job_t *job, iso_link_t *link)
         return ISO_OK;
     }
     job->space.pinned = caps->pins_memory;
-    return iso_link_register(link);
+    iso_status_t status = iso_link_register(link);
+    if (status != ISO_OK)
+        return status;
+    job->stats.registrations = 1;
+    job->stats.registered_bytes = job->stats.registered_high = job->space.size;
+    return ISO_OK;
 }
 
 iso_status_t iso_register_open(iso_job_t *job)

@@ -94,7 +94,7 @@ bool iso_window_pins(const iso_job_t *job, uint32_t slot)
 }
 
 /* There is room for it. */
-static iso_status_t register_window(iso_job_t *job, uint32_t index, iso_window_t **window_p)
+static iso_status_t register_one(iso_job_t *job, uint32_t index, iso_window_t **window_p)
 {
     iso_windows_t *windows = job->windows;
     iso_link_t *link = windows->link;
@@ -130,6 +130,25 @@ static iso_status_t register_window(iso_job_t *job, uint32_t index, iso_window_t
     assert(stats->registered_bytes <= windows->limit);
     *window_p = window;
     return ISO_OK;
+}
+
+/* The system lets less be pinned than it seemed (the transport pins memory of its own, too, the more the more peers
+ * there are): from here on no more windows than there are. ISO_ERR_AGAIN: with these it works. If all
+ * of them are lent, our own puts have to wait for a peer, this once. The room shrinks each time, so to try again has
+ * an end. */
+static iso_status_t register_window(iso_job_t *job, uint32_t index, iso_window_t **window_p)
+{
+    iso_windows_t *windows = job->windows;
+    iso_status_t status = register_one(job, index, window_p);
+    uint32_t room = windows->registered;
+    if (status != ISO_ERR_LIMIT || room < ISO_WINDOWS_LEAST)
+        return status;
+    iso_log(&job->logger, ISO_LOG_WARN,
+            "no more than %" PRIu32 " windows of %" PRIu32 " MiB can be registered, %" PRIu32
+            " were meant to be: go on with these; set ISO_PIN_LIMIT to less, or ulimit -l to more",
+            room, (uint32_t)(windows->slots << (ISO_SLOT_SHIFT - 20)), windows->room);
+    windows->room = room;
+    return ISO_ERR_AGAIN;
 }
 
 /* Nothing can land in it or be read from it any more. */
@@ -216,16 +235,15 @@ iso_status_t iso_window_get(iso_job_t *job, uint32_t index, iso_window_t **windo
 {
     iso_windows_t *windows = job->windows;
     iso_window_t *window = windows->at[index];
-    iso_status_t status = ISO_OK;
     if (window && window->closing && window->loan_count == 0)
         return ISO_ERR_AGAIN; /* who waits for its end has waited long enough */
-    if (!window) {
+    while (!window) {
         if (windows->registered >= windows->room && !make_own_room(job))
             return ISO_ERR_AGAIN;
-        status = register_window(job, index, &window);
+        iso_status_t status = register_window(job, index, &window);
+        if (status != ISO_ERR_AGAIN && status != ISO_OK)
+            return status;
     }
-    if (status != ISO_OK)
-        return status;
     touch(windows, window);
     *window_p = window;
     return ISO_OK;
@@ -323,18 +341,19 @@ static iso_status_t lend(iso_job_t *job, iso_peer_t *peer, uint32_t index)
 {
     iso_windows_t *windows = job->windows;
     iso_window_t *window = windows->at[index];
-    iso_status_t status = ISO_OK;
+    iso_status_t status;
     if (window && window->closing)
         return ISO_ERR_AGAIN;
-    if ((!window || window->loan_count == 0) && windows->lent + 1 >= windows->room) {
-        make_lent_room(job, true);
-        return ISO_ERR_AGAIN;
-    }
-    if (!window) {
-        if (windows->registered >= windows->room && !make_lent_room(job, false))
+    do {
+        bool is_lent = window && window->loan_count > 0;
+        if (!is_lent && windows->lent + 1 >= windows->room) {
+            make_lent_room(job, true);
             return ISO_ERR_AGAIN;
-        status = register_window(job, index, &window);
-    }
+        }
+        if (!window && windows->registered >= windows->room && !make_lent_room(job, false))
+            return ISO_ERR_AGAIN;
+        status = window ? ISO_OK : register_window(job, index, &window);
+    } while (status == ISO_ERR_AGAIN);
     answer(job, peer, index, status);
     if (status == ISO_OK)
         touch(windows, window);

@@ -51,7 +51,7 @@ typedef struct iso_windows {
     uint64_t limit;   /* bytes registered at most: room windows fit */
     uint32_t slots;   /* of a window; the last of the space may have fewer */
     uint32_t count;   /* in the space */
-    uint32_t room;    /* registered at a time at most */
+    uint32_t room;    /* registered at a time at most; less if the system turns out to allow less */
     uint32_t registered, lent, closing;
     uint32_t last_id;
     double patient_until; /* for those that are closing: then another one is recalled */

@@ -446,14 +446,15 @@ typedef struct {
     uint64_t slots_free;  /* now */
     uint64_t slots_given; /* sent to other ranks, home or on request */
     uint64_t slots_received;
-    uint64_t heaps;            /* now: owned */
-    uint64_t retained_bytes;   /* now: resident pages that hold nothing (upper bound) */
-    uint64_t released_bytes;   /* given back to the system */
-    uint64_t registered_bytes; /* now; pinned, if the transport pins */
-    uint64_t guards;           /* now: ranges of freed large blocks that fault when they are used */
-    uint64_t guards_not_made;  /* the kernel's limit or ISO_GUARD_BUDGET was reached */
-    uint64_t peers;            /* now: ranks this one has talked to, or knows to be dead */
-    uint64_t registrations;    /* regions that were registered */
+    uint64_t heaps;          /* now: owned */
+    uint64_t retained_bytes; /* now: resident pages that hold nothing (upper bound) */
+    uint64_t released_bytes; /* given back to the system */
+    uint64_t
+        registered_bytes; /* now, with the transport that ISO_REGISTER is about; pinned, if it pins */
+    uint64_t guards;      /* now: ranges of freed large blocks that fault when they are used */
+    uint64_t guards_not_made; /* the kernel's limit or ISO_GUARD_BUDGET was reached */
+    uint64_t peers;           /* now: ranks this one has talked to, or knows to be dead */
+    uint64_t registrations;   /* regions that were registered */
     uint64_t deregistrations;
     uint64_t registered_high; /* the most bytes that were registered at a time */
     /* With windows (ISO_REGISTER): times that a migration from here came to another window, at either end,

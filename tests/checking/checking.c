@@ -11,6 +11,8 @@
  *     resident, as pinning does; a guard page in it is an error, too);
  *   - at the close something is registered still.
  *
+ * With ISO_TEST_MEMLOCK it registers no more than so many bytes, as a system does that allows less than it says.
+ *
  * Puts are held back for a few turns of progress, in any order, and a flush until they have gone. What is
  * registered is told to other ranks through memory that they map (a memfd of the rank's, named in its
  * address), so all ranks must be on one host. The module that is watched is ISO_TEST_CHECKED (loopback).
@@ -110,7 +112,7 @@ struct iso_transport {
     iso_transport_t *inner;
     registry_t *registry;
     int fd;
-    uint64_t next_id, limit, registered;
+    uint64_t next_id, limit, memlock, registered;
     bool pin;
     uint32_t regions, random;
     op_t *ops_under_way;
@@ -163,11 +165,13 @@ static const iso_transport_ops_t *load(void **handle_p)
 static iso_status_t open_transport(const iso_transport_host_t *host, iso_transport_t **tp_p)
 {
     const char *limit = getenv("ISO_TEST_PIN_LIMIT"), *pin = getenv("ISO_TEST_PIN");
+    const char *memlock = getenv("ISO_TEST_MEMLOCK");
     iso_transport_t *tp = calloc(1, sizeof *tp);
     if (tp == NULL || host->size > RANKS_MAX)
         return ISO_ERR_LIMIT;
     tp->host = *host;
     tp->limit = limit != NULL ? strtoull(limit, NULL, 0) : UINT64_MAX;
+    tp->memlock = memlock != NULL ? strtoull(memlock, NULL, 0) : UINT64_MAX;
     tp->pin = pin != NULL && *pin == '1';
     tp->random = host->rank * 2654435761u + 1;
     tp->ops = load(&tp->handle);
@@ -288,6 +292,8 @@ static iso_status_t mem_register(iso_transport_t *tp, const iso_memory_t *memory
     if (!is_trial(memory) && tp->registered + memory->length > tp->limit)
         die(tp, "%" PRIu64 " bytes would be registered, ISO_TEST_PIN_LIMIT is %" PRIu64,
             tp->registered + memory->length, tp->limit);
+    if (!is_trial(memory) && tp->registered + memory->length > tp->memlock)
+        return ISO_ERR_LIMIT;
     while (at < REGIONS_MAX && atomic_load(&registry->entries[at].id) != 0)
         at++;
     if (at == REGIONS_MAX)

@@ -25,7 +25,7 @@ function(iso_window_test test)
     endif()
     iso_ranks_test(NAME "windows: ${arg_NAME}, ${arg_LIMIT}M" RANKS ${arg_RANKS}
         PROGRAM ${arg_PROGRAM} ARGS ${test} TIMEOUT ${arg_TIMEOUT} LABELS windows
-        ENV ${backing} ${window} ${iso_checking} ISO_TEST_PIN_LIMIT=${bytes} ISO_TEST_PIN=${arg_PIN}
+        ENV ${window} ${backing} ${iso_checking} ISO_TEST_PIN_LIMIT=${bytes} ISO_TEST_PIN=${arg_PIN}
             ${arg_ENV})
 endfunction()
 
@@ -47,6 +47,14 @@ iso_window_test(straight_back NAME "straight back, nothing retained" RANKS 2 LIM
 iso_window_test(prepared RANKS 3 LIMIT 64 PIN 1)
 iso_window_test(forked RANKS 2 LIMIT 16 PIN 1)
 iso_window_test(forked NAME "forked, anon" RANKS 2 LIMIT 16 PIN 1 ENV ISO_BACKING=anon)
+foreach(test straight_back large) # the system turns out to allow half of the limit
+    iso_window_test(${test} NAME "${test}, less than it seemed" RANKS 2 LIMIT 16 ENV ISO_TEST_MEMLOCK=8388608)
+endforeach()
+iso_window_test(crowd NAME "crowd, less than it seemed" RANKS 4 LIMIT 16 ENV ISO_TEST_MEMLOCK=8388608)
+foreach(backing shared private) # some ranks are neighbours, whom another transport reaches
+    iso_window_test(crowd NAME "crowd, ${backing}, nodes of 2" RANKS 4 LIMIT 16 PIN 1
+        ENV ISO_BACKING=${backing} ISO_NODE_SIZE=2)
+endforeach()
 iso_window_test(borrower_stopped RANKS 3 LIMIT 16)
 foreach(limit 4 16)
     add_test(NAME "ranks: windows: borrower_killed, ${limit}M"

@@ -314,10 +314,10 @@ void borrower(bool killed)
         tell_pid(job);
         job.send(loaded(job, bytes), 0);
         job.barrier();
-        if (!killed)
-            job.barrier();
-        for (; killed;)
-            pause();
+        if (killed)
+            for (;;)
+                pause();
+        job.barrier();
     } else if (self == 0) {
         const pid_t pid = hear_pid(job);
         const iso_heap_t *theirs = job.receive().heap;
