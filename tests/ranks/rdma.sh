@@ -1,7 +1,8 @@
 #!/bin/bash
-# rdma.sh LAUNCHER PROGRAM: over an RDMA device, a job says by which lane its puts go, and it is the device's; where a
-# user may not pin enough, the job does not start, and says in one line what to set. As root (it takes off itself
-# what lets root pin without a limit).
+# rdma.sh LAUNCHER PROGRAM: over an RDMA device, a job says by which lane its puts go, and it is the device's; where
+# `ulimit -l` does not allow the space to be pinned, windows of it are, and where it allows none, or what is
+# asked for is all of it, the job does not start, and says in one line what to set. As root, and takes off itself what lets
+# root pin without a limit.
 set -uo pipefail
 run=$1 program=$2
 failed=0
@@ -25,8 +26,10 @@ limited() { # <KiB> <command>...
 expect "the lane" 0 'puts to rank [01]: one-sided, lane rc_verbs/' 2 "$run" -n 2 "$program" headers
 export -f limited
 expect "8 MiB may be pinned" 1 'isomalloc: ERROR.*ulimit -l' 2 bash -c 'limited 8192 "$@"' - "$run" -n 2 "$program" headers
-expect "less than the space may be pinned" 1 'isomalloc: ERROR.*ulimit -l' 2 env ISO_SPACE_SIZE=256M \
-    bash -c 'limited 131072 "$@"' - "$run" -n 2 "$program" headers
+expect "less than the space may be pinned: windows" 0 'registers window: at most [0-9]+ MiB at a time \(ulimit -l\)' 2 \
+    env ISO_SPACE_SIZE=256M bash -c 'limited 131072 "$@"' - "$run" -n 2 "$program" headers
+expect "less than the space may be pinned" 1 'isomalloc: ERROR.*registering 256 MiB .*ulimit -l' 2 \
+    env ISO_SPACE_SIZE=256M ISO_REGISTER=space bash -c 'limited 131072 "$@"' - "$run" -n 2 "$program" headers
 expect "enough may be pinned" 0 'puts to rank [01]: one-sided' 2 env ISO_SPACE_SIZE=16M \
     bash -c 'limited 131072 "$@"' - "$run" -n 2 "$program" headers
 exit $failed

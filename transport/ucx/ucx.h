@@ -28,6 +28,13 @@
 #define UX_LEAF_RANKS 512u   /* of the table of peers */
 #define UX_GRACE_MS 1000u    /* see ux_ep.c */
 #define UX_DRAIN_TURNS 1000u /* of progress, to hear what a dead process had sent */
+#define UX_AM_ID 1u               /* of our messages, in a worker of our own */
+#define UX_PUTS 64u               /* in flight to one peer, flushes not counted */
+#define UX_SENDS 32u              /* messages that UCX has not let go of yet, to one peer */
+#define UX_LEAF_RANKS 512u        /* of the table of peers */
+#define UX_GRACE_MS 1000u         /* see ux_ep.c */
+#define UX_OWN_PINNED (64u << 20) /* what UCX's worker pins with an RDMA device, about */
+#define UX_DRAIN_TURNS 1000u      /* of progress, to hear what a dead process had sent */
 
 /* ---- messages -------------------------------------------------------------------------------- */
 
@@ -351,6 +358,8 @@ void ux_ops_free(iso_transport_t *tp);
 iso_status_t ux_status(ucs_status_t status);
 
 /* ux_mem.c */
+/* May UCX pin what it needs for itself, before it has a worker? */
+iso_status_t ux_mem_check_own(const iso_transport_t *tp);
 /* The host asks for memory that is fetched on demand: does a device do that? Once, before anything is
  * registered. */
 void ux_mem_try_on_demand(iso_transport_t *tp);

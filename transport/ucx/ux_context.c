@@ -117,8 +117,10 @@ static iso_status_t open_worker(iso_transport_t *tp)
         .field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE,
         .thread_mode = UCS_THREAD_MODE_SERIALIZED,
     };
+    const iso_status_t fits = ux_mem_check_own(tp);
+    if (fits != ISO_OK)
+        return fits;
     const ucs_status_t status = ucp_worker_create(tp->context, &params, &tp->worker);
-
     if (status == UCS_OK)
         return ISO_OK;
     ux_log(tp, ISO_LOG_ERROR, "UCX cannot make a worker: %s%s", ucs_status_string(status),

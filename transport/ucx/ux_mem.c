@@ -51,6 +51,21 @@ static bool may_lock_all(void)
            (data[0].effective & (1u << CAP_IPC_LOCK)) != 0;
 }
 
+/* Without its own buffers UCX logs errors and goes on, and the ranks then wait for each other for ever. */
+iso_status_t ux_mem_check_own(const iso_transport_t *tp)
+{
+    struct rlimit limit;
+
+    if (!tp->devices.pins || getrlimit(RLIMIT_MEMLOCK, &limit) != 0 ||
+        limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= UX_OWN_PINNED || may_lock_all())
+        return ISO_OK;
+    ux_log(tp, ISO_LOG_ERROR,
+           "RLIMIT_MEMLOCK is %" PRIu64 " KiB, and UCX alone pins some %u MiB for its own use with "
+           "RDMA devices: set ulimit -l to %u or more",
+           (uint64_t)limit.rlim_cur >> 10, UX_OWN_PINNED >> 20, UX_OWN_PINNED >> 9);
+    return ISO_ERR_LIMIT;
+}
+
 /* What is registered with a device that pins must fit the limit and the machine. */
 static iso_status_t check_pinned(const iso_transport_t *tp, uint64_t length)
 {
