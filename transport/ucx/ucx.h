@@ -20,16 +20,10 @@
 #define UX_VERSION 2u
 #define UX_MAX_SEND ISO_TRANSPORT_MIN_SEND
 #define UX_MAX_PUT ((size_t)1 << 30)
-#define UX_AM_ID 1u          /* of our messages, in a worker of our own */
-#define UX_PUTS 64u          /* in flight to one peer, flushes not counted */
-#define UX_PIECES 32u        /* of puts, in UCX's hands to one peer */
-#define UX_FLUSHES 32u       /* of own puts to one peer: numbers that the peer tells apart */
-#define UX_SENDS 32u         /* messages that UCX has not let go of yet, to one peer */
-#define UX_LEAF_RANKS 512u   /* of the table of peers */
-#define UX_GRACE_MS 1000u    /* see ux_ep.c */
-#define UX_DRAIN_TURNS 1000u /* of progress, to hear what a dead process had sent */
 #define UX_AM_ID 1u               /* of our messages, in a worker of our own */
 #define UX_PUTS 64u               /* in flight to one peer, flushes not counted */
+#define UX_PIECES 32u             /* of puts, in UCX's hands to one peer */
+#define UX_FLUSHES 32u            /* of own puts to one peer: numbers that the peer tells apart */
 #define UX_SENDS 32u              /* messages that UCX has not let go of yet, to one peer */
 #define UX_LEAF_RANKS 512u        /* of the table of peers */
 #define UX_GRACE_MS 1000u         /* see ux_ep.c */
