@@ -6,8 +6,10 @@
 
 namespace {
 
-constexpr size_t blocks = 200, block_size = 3000; // half of them freed: no block is large, so no guards
-constexpr int warm_up = 1500, rounds = 500;       // two migrations each; to warm up: once through all rings
+constexpr size_t blocks = 200,
+                 block_size = 3000; // half of them freed: no block is large, so no guards
+constexpr int warm_up = 1500,
+              rounds = 500; // two migrations each; to warm up: once through all rings
 
 int64_t faults()
 {
