@@ -32,8 +32,8 @@ foreach(backing private anon)
     iso_rdma_test(contents graph 4 ISO_BACKING=${backing} ISO_SPACE_SIZE=96M)
 endforeach()
 iso_rdma_test(contents graph 2 UCX_TLS=ud_v,self ISO_SPACE_SIZE=96M) # there puts are messages
-iso_rdma_test(contents pingpong 2 ISO_RETAIN=512K)
-iso_rdma_test(contents come_home 2)
+iso_rdma_test(contents pingpong 2 ISO_RETAIN=512K ISO_TEST_SCALE=25)
+iso_rdma_test(contents come_home 2 ISO_TEST_SCALE=50)
 iso_rdma_test(contents overlap 4 ISO_RETAIN=1M ISO_SPACE_SIZE=96M)
 iso_rdma_test(contents shipped 2 ISO_SPACE_SIZE=96M)
 iso_rdma_test(scale many_migrations 2 ISO_TEST_SCALE=100) # 1,000
