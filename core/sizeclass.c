@@ -11,9 +11,9 @@
         SMALL(5120), SMALL(6144), SMALL(7168), SMALL(8192), SMALL(10240), SMALL(12288),            \
         SMALL(14336), SMALL(16384), SMALL(20480), SMALL(24576), SMALL(28672), SMALL(32768)
 
-#define TINY_CLASS(size, words)                                               \
-    {                                                                         \
-        size, (ISO_CHUNK_SIZE - 8 - 8 * (words)) / (size), ISO_CHUNK_SIZE - 1 \
+#define TINY_CLASS(size, words)                                                       \
+    {                                                                                 \
+        size, (ISO_CHUNK_SIZE - 8 - 8 * (size_t)(words)) / (size), ISO_CHUNK_SIZE - 1 \
     }
 #define SMALL_CLASS(size)                               \
     {                                                   \
@@ -30,8 +30,8 @@ const iso_class_t iso_classes[ISO_CLASSES] = {CLASSES(TINY_CLASS, SMALL_CLASS)};
 #define SMALL_ORIGIN(size) ORIGIN(size, ISO_UNIT_SIZE, ISO_SMALL_BITS(size))
 #define TINY_BASE(size, words) ~(uint64_t)(ISO_CHUNK_SIZE - 1)
 #define SMALL_BASE(size) ~(uint64_t)ISO_SLOT_MASK
-#define TINY_AREA(size, words) ISO_CHUNK_SIZE - 1
-#define SMALL_AREA(size) ISO_UNIT_SIZE - 1
+#define TINY_AREA(size, words) (ISO_CHUNK_SIZE - 1)
+#define SMALL_AREA(size) (ISO_UNIT_SIZE - 1)
 #define TINY_SPAN(size, words) 0
 #define SMALL_SPAN(size) UINT64_MAX
 const iso_class_ways_t iso_class_ways = {
