@@ -372,9 +372,11 @@ TEST_CASE("ucx: puts to a peer that is killed end soon, and its death is told on
     for (const auto quiet = Clock::now(); since(quiet) < 0.1;)
         near.rank.progress();
     CHECK(near.rank.failures.size() == 1);
-    REQUIRE(near.rank.until([&] { return ucx().arm(near.rank.tp) == ISO_OK; }));
-    if (!is_rdma(over))                  // a device has events of its own
-        CHECK_FALSE(near.rank.sleep(0)); // the dead do not keep it awake
+    // The dead do not keep it awake: UCX may have a thing to do now and then, but not always. (A device has
+    // events of its own.)
+    REQUIRE(near.rank.until([&] {
+        return ucx().arm(near.rank.tp) == ISO_OK && (is_rdma(over) || !near.rank.sleep(0));
+    }));
 }
 
 TEST_CASE("ucx: what a peer had said is heard before its death", "[ucx]")
