@@ -82,6 +82,10 @@ struct iso_request {
 const char *iso_step_name(iso_step_t step);
 void iso_request_free(iso_request_t *request);
 
+/* The job of the heap that a request is wanted for. ISO_ERR_NOT_OWNER, ISO_ERR_INVALID (in a forked child):
+ * logged, with the name of the function called. */
+iso_status_t iso_request_job(const iso_heap_t *heap, const char *call, iso_job_t **job_p);
+
 /* Enters a request whose heap is frozen and whose runs are listed; its first message leaves at
  * once. */
 void iso_migrate_begin(iso_request_t *request);

@@ -211,17 +211,12 @@ static iso_status_t prepare_heap(iso_job_t *job, iso_heap_t *heap, uint32_t dest
 
 iso_status_t iso_prepare(iso_heap_t *heap, uint32_t dest, iso_request_t **request_p)
 {
-    const iso_job_row_t *row = iso_job_row_of(heap);
-    if (!row) {
-        iso_logger_t logger = iso_logger_default();
-        iso_log(&logger, ISO_LOG_ERROR, "iso_prepare of %p: no heap of a job of this process",
-                (void *)heap);
-        return ISO_ERR_NOT_OWNER;
-    }
-    if (!iso_job_is_ours(row->job, "iso_prepare"))
-        return ISO_ERR_INVALID;
-    iso_job_lock(row->job);
-    iso_status_t status = prepare_heap(row->job, heap, dest, request_p);
-    iso_job_unlock(row->job);
+    iso_job_t *job;
+    iso_status_t status = iso_request_job(heap, "iso_prepare", &job);
+    if (status != ISO_OK)
+        return status;
+    iso_job_lock(job);
+    status = prepare_heap(job, heap, dest, request_p);
+    iso_job_unlock(job);
     return status;
 }

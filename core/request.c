@@ -116,22 +116,32 @@ static iso_status_t migrate(iso_job_t *job, iso_heap_t *heap, uint32_t dest, con
     return ISO_OK;
 }
 
-iso_status_t iso_migrate(iso_heap_t *heap, uint32_t dest, const void *header, size_t header_len,
-                         iso_request_t **request_p)
+iso_status_t iso_request_job(const iso_heap_t *heap, const char *call, iso_job_t **job_p)
 {
     const iso_job_row_t *row = iso_job_row_of(heap);
     if (!row) {
         iso_logger_t logger = iso_logger_default();
-        iso_log(&logger, ISO_LOG_ERROR, "iso_migrate of %p: no heap of a job of this process",
-                (void *)heap);
+        iso_log(&logger, ISO_LOG_ERROR, "%s of %p: no heap of a job of this process", call,
+                (const void *)heap);
         return ISO_ERR_NOT_OWNER;
     }
-    if (!iso_job_is_ours(row->job, "iso_migrate"))
+    if (!iso_job_is_ours(row->job, call))
         return ISO_ERR_INVALID;
+    *job_p = row->job;
+    return ISO_OK;
+}
+
+iso_status_t iso_migrate(iso_heap_t *heap, uint32_t dest, const void *header, size_t header_len,
+                         iso_request_t **request_p)
+{
+    iso_job_t *job;
+    iso_status_t status = iso_request_job(heap, "iso_migrate", &job);
+    if (status != ISO_OK)
+        return status;
     iso_shared_t *shared = iso_shared_lock(heap); /* waits for those who are inside */
-    iso_job_lock(row->job);
-    iso_status_t status = migrate(row->job, heap, dest, header, header_len, request_p);
-    iso_job_unlock(row->job);
+    iso_job_lock(job);
+    status = migrate(job, heap, dest, header, header_len, request_p);
+    iso_job_unlock(job);
     iso_shared_leave(shared);
     return status;
 }
