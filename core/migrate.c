@@ -40,7 +40,7 @@ static void reach(iso_request_t *request, iso_stage_t stage)
 
 static void extend_deadline(iso_request_t *request)
 {
-    request->deadline = iso_os_now() + request->job->params.timeout;
+    request->deadline = iso_os_now_coarse() + request->job->params.timeout;
 }
 
 static void unlink_request(iso_request_t *request)
@@ -458,13 +458,13 @@ void iso_migrate_begin(iso_request_t *request)
         at = &(*at)->next;
     *at = request;
     extend_deadline(request);
-    advance(request, iso_os_now());
+    advance(request, iso_os_now_coarse());
 }
 
 unsigned iso_migrate_advance(iso_job_t *job)
 {
     unsigned events = 0;
-    double now = job->requests ? iso_os_now() : 0;
+    double now = job->requests ? iso_os_now_coarse() : 0;
     for (iso_request_t *request = job->requests, *next; request; request = next) {
         next = request->next; /* advance ends this request, or none */
         events += advance(request, now);

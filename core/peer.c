@@ -58,7 +58,7 @@ static iso_status_t transmit(iso_job_t *job, iso_peer_t *peer, const void *bytes
     return status;
 }
 
-static void enqueue(iso_peer_t *peer, const void *bytes, size_t length, bool first)
+static void enqueue(iso_job_t *job, iso_peer_t *peer, const void *bytes, size_t length, bool first)
 {
     iso_outgoing_t *out = malloc(sizeof *out + length);
     if (!out)
@@ -69,6 +69,7 @@ static void enqueue(iso_peer_t *peer, const void *bytes, size_t length, bool fir
     *(first ? &peer->queue : peer->queue_end) = out;
     if (!out->next)
         peer->queue_end = &out->next;
+    job->peers.queued = true;
 }
 
 static size_t encode(iso_job_t *job, iso_peer_t *peer, iso_msg_t *msg,
@@ -89,7 +90,7 @@ void iso_peer_send(iso_job_t *job, iso_peer_t *peer, iso_msg_t *msg)
     if (!peer->queue && transmit(job, peer, bytes, length) == ISO_OK)
         return;
     /* no room, or the way is broken: a broken way is reported by the transport as a failure */
-    enqueue(peer, bytes, length, false);
+    enqueue(job, peer, bytes, length, false);
 }
 
 /* ---- contact ---- */
@@ -125,7 +126,7 @@ static void say_hello(iso_job_t *job, iso_peer_t *peer)
     unsigned char bytes[ISO_WIRE_MAX];
     size_t length = encode(job, peer, &hello, bytes);
     if (transmit(job, peer, bytes, length) != ISO_OK)
-        enqueue(peer, bytes, length, true); /* before all that has waited for the contact */
+        enqueue(job, peer, bytes, length, true); /* before all that has waited for the contact */
 }
 
 /* Without an rkey (the transport says why) nothing can be put there, but the peer is heard. */
@@ -295,10 +296,15 @@ unsigned iso_peers_flush(iso_job_t *job)
     unsigned sent = 0;
     if (job->peers.died)
         sweep(job);
+    if (!job->peers.queued)
+        return 0;
+    job->peers.queued = false;
     for (uint32_t i = 0; i < job->peers.bucket_count; i++)
         for (iso_peer_t *peer = job->peers.buckets[i]; peer; peer = peer->next)
-            if (peer->queue)
+            if (peer->queue) {
                 sent += flush_peer(job, peer);
+                job->peers.queued |= peer->queue != NULL;
+            }
     return sent;
 }
 

@@ -46,7 +46,8 @@ typedef struct iso_peers {
     iso_peer_t **buckets;
     uint32_t bucket_count; /* a power of two, 0 before the first */
     uint32_t count;
-    bool died; /* a dead one has its transport's objects still */
+    bool died;   /* a dead one has its transport's objects still */
+    bool queued; /* messages may be waiting for room */
 } iso_peers_t;
 
 /* What a rank publishes about itself for those that want to talk to it. */

@@ -224,9 +224,28 @@ typedef struct ux_devices {
     char names[256]; /* of the transports, blanks between, for people */
 } ux_devices_t;
 
+/* A mutex where a worker is shared with the program, whose threads it calls back in. A worker of our own calls back
+ * only from our calls of it, one at a time: there it is none, which a small heap's migration is faster for. */
+typedef struct ux_lock {
+    pthread_mutex_t mutex;
+    bool needed;
+} ux_lock_t;
+
+static inline void ux_lock(ux_lock_t *lock)
+{
+    if (lock->needed)
+        pthread_mutex_lock(&lock->mutex);
+}
+
+static inline void ux_unlock(ux_lock_t *lock)
+{
+    if (lock->needed)
+        pthread_mutex_unlock(&lock->mutex);
+}
+
 /* What UCX's callbacks leave for ux_progress. */
 typedef struct ux_inbox {
-    pthread_mutex_t lock;
+    ux_lock_t lock;
     atomic_uint added;           /* how often something was put into it; read without the lock */
     ux_message_t *first, **last; /* messages, as they came */
     ux_message_t *spares;
@@ -239,7 +258,7 @@ typedef struct ux_inbox {
 /* Where peers' own puts may land. The lock is held while bytes are copied, and never while UCX or the library is
  * called; it comes before that of the inbox. */
 typedef struct ux_landing {
-    pthread_mutex_t lock;
+    ux_lock_t lock;
     iso_region_t *regions, *last; /* last: that a piece was for */
     uint32_t numbers;             /* given to regions so far */
     uint64_t refused;             /* pieces, of all peers */
@@ -285,6 +304,8 @@ struct iso_transport {
 };
 
 /* ux_module.c */
+iso_status_t ux_lock_open(const iso_transport_t *tp, ux_lock_t *lock); /* once there is a worker */
+void ux_lock_close(ux_lock_t *lock);
 void ux_log(const iso_transport_t *tp, iso_log_level_t level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

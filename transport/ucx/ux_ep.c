@@ -70,9 +70,9 @@ static ux_peer_t **get_leaf(iso_transport_t *tp, uint32_t rank)
     if (*leaf != NULL)
         return *leaf;
     ux_peer_t **made = calloc(UX_LEAF_RANKS, sizeof *made);
-    pthread_mutex_lock(&tp->landing.lock);
+    ux_lock(&tp->landing.lock);
     *leaf = made;
-    pthread_mutex_unlock(&tp->landing.lock);
+    ux_unlock(&tp->landing.lock);
     return made;
 }
 
@@ -93,9 +93,9 @@ ux_peer_t *ux_peer_get(iso_transport_t *tp, uint32_t rank)
     peer->pidfd = -1;
     peer->next = tp->peers;
     tp->peers = peer;
-    pthread_mutex_lock(&tp->landing.lock);
+    ux_lock(&tp->landing.lock);
     leaf[rank % UX_LEAF_RANKS] = peer;
-    pthread_mutex_unlock(&tp->landing.lock);
+    ux_unlock(&tp->landing.lock);
     return peer;
 }
 
@@ -108,14 +108,14 @@ static void on_error(void *arg, ucp_ep_h ucp, ucs_status_t status)
     ux_inbox_t *inbox = &ep->tp->inbox;
 
     (void)ucp;
-    pthread_mutex_lock(&inbox->lock);
+    ux_lock(&inbox->lock);
     if (ep->why == UCS_OK) {
         ep->why = status;
         ep->next_failed = inbox->failed;
         inbox->failed = ep;
         ux_inbox_added(inbox);
     }
-    pthread_mutex_unlock(&inbox->lock);
+    ux_unlock(&inbox->lock);
 }
 
 static iso_status_t create_ucp(iso_endpoint_t *ep, const ucp_address_t *address)
@@ -295,13 +295,13 @@ static void leave_failed(iso_endpoint_t *ep)
 {
     ux_inbox_t *inbox = &ep->tp->inbox;
 
-    pthread_mutex_lock(&inbox->lock);
+    ux_lock(&inbox->lock);
     for (iso_endpoint_t **at = &inbox->failed; *at != NULL; at = &(*at)->next_failed)
         if (*at == ep) {
             *at = ep->next_failed;
             break;
         }
-    pthread_mutex_unlock(&inbox->lock);
+    ux_unlock(&inbox->lock);
 }
 
 void ux_disconnect(iso_endpoint_t *ep)
@@ -375,11 +375,11 @@ unsigned ux_eps_failed(iso_transport_t *tp)
     unsigned events = 0;
 
     for (;; events++) {
-        pthread_mutex_lock(&inbox->lock);
+        ux_lock(&inbox->lock);
         iso_endpoint_t *ep = inbox->failed;
         if (ep != NULL)
             inbox->failed = ep->next_failed;
-        pthread_mutex_unlock(&inbox->lock);
+        ux_unlock(&inbox->lock);
         if (ep == NULL)
             return events;
         ux_ep_fail(ep, ep->why);

@@ -17,33 +17,30 @@
 
 iso_status_t ux_landing_open(iso_transport_t *tp)
 {
-    if (pthread_mutex_init(&tp->landing.lock, NULL) == 0)
-        return ISO_OK;
-    ux_log(tp, ISO_LOG_ERROR, "no memory for a mutex");
-    return ISO_ERR_NO_MEMORY;
+    return ux_lock_open(tp, &tp->landing.lock);
 }
 
 void ux_landing_close(iso_transport_t *tp)
 {
-    pthread_mutex_destroy(&tp->landing.lock);
+    ux_lock_close(&tp->landing.lock);
 }
 
 void ux_landing_add(iso_transport_t *tp, iso_region_t *region)
 {
     ux_landing_t *landing = &tp->landing;
 
-    pthread_mutex_lock(&landing->lock);
+    ux_lock(&landing->lock);
     region->number = ++landing->numbers;
     region->next = landing->regions;
     landing->regions = region;
-    pthread_mutex_unlock(&landing->lock);
+    ux_unlock(&landing->lock);
 }
 
 void ux_landing_remove(iso_transport_t *tp, iso_region_t *region)
 {
     ux_landing_t *landing = &tp->landing;
 
-    pthread_mutex_lock(&landing->lock);
+    ux_lock(&landing->lock);
     for (iso_region_t **at = &landing->regions; *at != NULL; at = &(*at)->next)
         if (*at == region) {
             *at = region->next;
@@ -51,7 +48,7 @@ void ux_landing_remove(iso_transport_t *tp, iso_region_t *region)
         }
     if (landing->last == region)
         landing->last = NULL;
-    pthread_mutex_unlock(&landing->lock);
+    ux_unlock(&landing->lock);
 }
 
 /* ---- what there is to say to a peer, or to hear of it ------------------------------------------ */
@@ -69,15 +66,15 @@ static void add_news(ux_inbox_t *inbox, ux_peer_t *peer)
 
 static void owe_answer(iso_transport_t *tp, ux_peer_t *peer)
 {
-    pthread_mutex_lock(&tp->inbox.lock);
+    ux_lock(&tp->inbox.lock);
     peer->asked = true;
     add_news(&tp->inbox, peer);
-    pthread_mutex_unlock(&tp->inbox.lock);
+    ux_unlock(&tp->inbox.lock);
 }
 
 static void take_answer(iso_transport_t *tp, ux_peer_t *peer, const ux_own_header_t *header)
 {
-    pthread_mutex_lock(&tp->inbox.lock);
+    ux_lock(&tp->inbox.lock);
     if (header->connection > peer->answered_connection ||
         (header->connection == peer->answered_connection && header->flush > peer->answered)) {
         peer->answered_connection = header->connection;
@@ -85,25 +82,25 @@ static void take_answer(iso_transport_t *tp, ux_peer_t *peer, const ux_own_heade
         peer->answered_refused = header->address;
         add_news(&tp->inbox, peer);
     }
-    pthread_mutex_unlock(&tp->inbox.lock);
+    ux_unlock(&tp->inbox.lock);
 }
 
 /* ---- peers ------------------------------------------------------------------------------------- */
 
 void ux_landing_let(iso_transport_t *tp, ux_peer_t *peer)
 {
-    pthread_mutex_lock(&tp->landing.lock);
+    ux_lock(&tp->landing.lock);
     peer->landed.open = true;
     if (peer->landed.done > 0)
         owe_answer(tp, peer); /* there was no way to send it */
-    pthread_mutex_unlock(&tp->landing.lock);
+    ux_unlock(&tp->landing.lock);
 }
 
 void ux_landing_shut(iso_transport_t *tp, ux_peer_t *peer)
 {
-    pthread_mutex_lock(&tp->landing.lock);
+    ux_lock(&tp->landing.lock);
     peer->landed.open = false;
-    pthread_mutex_unlock(&tp->landing.lock);
+    ux_unlock(&tp->landing.lock);
 }
 
 /* ---- landing ----------------------------------------------------------------------------------- */
@@ -196,7 +193,7 @@ bool ux_land(iso_transport_t *tp, const ux_own_header_t *header, const void *dat
         header->connection == 0 ||
         memcmp(header->cookie, tp->host->cookie, sizeof header->cookie) != 0)
         return false;
-    pthread_mutex_lock(&tp->landing.lock);
+    ux_lock(&tp->landing.lock);
     ux_peer_t *peer = ux_peer_find(tp, header->source);
     if (peer == NULL) {
         /* nobody here has given it an rkey */
@@ -207,6 +204,6 @@ bool ux_land(iso_transport_t *tp, const ux_own_header_t *header, const void *dat
                (header->kind == UX_OWN_PIECE && len > 0)) {
         taken = land_at(tp, peer, header, data, len);
     }
-    pthread_mutex_unlock(&tp->landing.lock);
+    ux_unlock(&tp->landing.lock);
     return taken;
 }

@@ -51,6 +51,20 @@ static iso_status_t check_host(const iso_transport_t *tp)
     return ISO_OK;
 }
 
+iso_status_t ux_lock_open(const iso_transport_t *tp, ux_lock_t *lock)
+{
+    lock->needed = tp->shares_worker;
+    if (pthread_mutex_init(&lock->mutex, NULL) == 0)
+        return ISO_OK;
+    ux_log(tp, ISO_LOG_ERROR, "no memory for a mutex");
+    return ISO_ERR_NO_MEMORY;
+}
+
+void ux_lock_close(ux_lock_t *lock)
+{
+    pthread_mutex_destroy(&lock->mutex);
+}
+
 static iso_status_t ux_open(const iso_transport_host_t *host, iso_transport_t **tp_p)
 {
     const char *why;
@@ -65,18 +79,18 @@ static iso_status_t ux_open(const iso_transport_host_t *host, iso_transport_t **
         goto free_tp;
     if (process_find_self(&tp->place, &tp->process, &why) != ISO_OK)
         ux_log(tp, ISO_LOG_INFO, "the end of processes on this host is not watched: %s", why);
-    status = ux_landing_open(tp);
-    if (status != ISO_OK)
-        goto free_tp;
     status = ux_peers_open(tp);
     if (status != ISO_OK)
-        goto close_landing;
+        goto free_tp;
     status = ux_context_open(tp);
     if (status != ISO_OK)
         goto close_peers;
-    status = ux_inbox_open(tp);
+    status = ux_landing_open(tp);
     if (status != ISO_OK)
         goto close_context;
+    status = ux_inbox_open(tp);
+    if (status != ISO_OK)
+        goto close_landing;
     status = ux_events_open(tp);
     if (status != ISO_OK)
         goto close_inbox;
@@ -87,12 +101,12 @@ static iso_status_t ux_open(const iso_transport_host_t *host, iso_transport_t **
 
 close_inbox:
     ux_inbox_close(tp);
+close_landing:
+    ux_landing_close(tp);
 close_context:
     ux_context_close(tp);
 close_peers:
     ux_peers_close(tp);
-close_landing:
-    ux_landing_close(tp);
 free_tp:
     free(tp);
     return status;

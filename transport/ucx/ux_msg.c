@@ -63,20 +63,20 @@ iso_status_t ux_send(iso_endpoint_t *ep, const void *data, size_t len)
 
 static ux_message_t *take_spare(ux_inbox_t *inbox)
 {
-    pthread_mutex_lock(&inbox->lock);
+    ux_lock(&inbox->lock);
     ux_message_t *message = inbox->spares;
     if (message != NULL)
         inbox->spares = message->next;
-    pthread_mutex_unlock(&inbox->lock);
+    ux_unlock(&inbox->lock);
     return message != NULL ? message : malloc(sizeof *message);
 }
 
 static void give_back(ux_inbox_t *inbox, ux_message_t *message)
 {
-    pthread_mutex_lock(&inbox->lock);
+    ux_lock(&inbox->lock);
     message->next = inbox->spares;
     inbox->spares = message;
-    pthread_mutex_unlock(&inbox->lock);
+    ux_unlock(&inbox->lock);
 }
 
 /* UCX's callback: data is valid during the call only. */
@@ -103,7 +103,7 @@ static ucs_status_t on_message(void *arg, const void *header, size_t header_len,
         message->len = odd ? 0 : len;
         memcpy(&message->header, data, message->len);
     }
-    pthread_mutex_lock(&inbox->lock);
+    ux_lock(&inbox->lock);
     if (message != NULL) {
         *inbox->last = message;
         inbox->last = &message->next;
@@ -111,7 +111,7 @@ static ucs_status_t on_message(void *arg, const void *header, size_t header_len,
         inbox->lost = true;
     }
     ux_inbox_added(inbox);
-    pthread_mutex_unlock(&inbox->lock);
+    ux_unlock(&inbox->lock);
     return UCS_OK;
 }
 
@@ -129,14 +129,14 @@ iso_status_t ux_inbox_open(iso_transport_t *tp)
     static_assert(offsetof(ux_message_t, data) ==
                       offsetof(ux_message_t, header) + sizeof(ux_header_t),
                   "header and data come in one piece");
-    if (pthread_mutex_init(&tp->inbox.lock, NULL) != 0)
+    if (ux_lock_open(tp, &tp->inbox.lock) != ISO_OK)
         return ISO_ERR_NO_MEMORY;
     tp->inbox.last = &tp->inbox.first;
     tp->inbox.ended_last = &tp->inbox.ended;
     const ucs_status_t status = ucp_worker_set_am_recv_handler(tp->worker, &param);
     if (status == UCS_OK)
         return ISO_OK;
-    pthread_mutex_destroy(&tp->inbox.lock);
+    ux_lock_close(&tp->inbox.lock);
     ux_log(tp, ISO_LOG_ERROR, "UCX does not take a handler of messages: %s",
            ucs_status_string(status));
     return ISO_ERR_SYSTEM;
@@ -158,7 +158,7 @@ void ux_inbox_close(iso_transport_t *tp)
         free_messages(peer->early);
         peer->early = NULL;
     }
-    pthread_mutex_destroy(&tp->inbox.lock);
+    ux_lock_close(&tp->inbox.lock);
 }
 
 bool ux_inbox_ready(const iso_transport_t *tp)
@@ -233,13 +233,13 @@ unsigned ux_inbox_deliver(iso_transport_t *tp)
     ux_inbox_t *inbox = &tp->inbox;
     unsigned events = 0;
 
-    pthread_mutex_lock(&inbox->lock);
+    ux_lock(&inbox->lock);
     ux_message_t *message = inbox->first;
     const bool lost = inbox->lost;
     inbox->first = NULL;
     inbox->last = &inbox->first;
     inbox->lost = false;
-    pthread_mutex_unlock(&inbox->lock);
+    ux_unlock(&inbox->lock);
     if (lost)
         ux_log(tp, ISO_LOG_ERROR,
                "no memory for a message that came: it is lost, and nothing more "

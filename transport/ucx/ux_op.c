@@ -133,11 +133,11 @@ void ux_op_called_back(void *request, ucs_status_t status, void *arg)
 
     op->status = status;
     op->queue = NULL;
-    pthread_mutex_lock(&inbox->lock);
+    ux_lock(&inbox->lock);
     *inbox->ended_last = op;
     inbox->ended_last = &op->queue;
     ux_inbox_added(inbox);
-    pthread_mutex_unlock(&inbox->lock);
+    ux_unlock(&inbox->lock);
     ucp_request_free(request);
 }
 
@@ -174,11 +174,11 @@ static ux_op_t *empty_inbox(iso_transport_t *tp)
 {
     ux_inbox_t *inbox = &tp->inbox;
 
-    pthread_mutex_lock(&inbox->lock);
+    ux_lock(&inbox->lock);
     ux_op_t *ended = inbox->ended;
     inbox->ended = NULL;
     inbox->ended_last = &inbox->ended;
-    pthread_mutex_unlock(&inbox->lock);
+    ux_unlock(&inbox->lock);
     return ended;
 }
 

@@ -251,12 +251,12 @@ static void answer(iso_endpoint_t *ep)
     iso_transport_t *tp = ep->tp;
     const ux_landed_t *landed = &ep->peer->landed;
 
-    pthread_mutex_lock(&tp->landing.lock);
+    ux_lock(&tp->landing.lock);
     const ux_own_header_t header = {.kind = UX_OWN_ANSWER,
                                     .connection = landed->connection,
                                     .flush = landed->done,
                                     .address = landed->refused};
-    pthread_mutex_unlock(&tp->landing.lock);
+    ux_unlock(&tp->landing.lock);
     const ucs_status_t status = emit(ep, &header, NULL, NULL, 0);
     if (status != UCS_OK)
         ux_ep_fail(ep, status); /* the peer would wait for ever */
@@ -284,10 +284,10 @@ unsigned ux_own_news(iso_transport_t *tp)
     unsigned events = 0;
 
     for (;; events++) {
-        pthread_mutex_lock(&inbox->lock);
+        ux_lock(&inbox->lock);
         ux_peer_t *peer = inbox->news;
         if (peer == NULL) {
-            pthread_mutex_unlock(&inbox->lock);
+            ux_unlock(&inbox->lock);
             return events;
         }
         const bool asked = peer->asked;
@@ -295,7 +295,7 @@ unsigned ux_own_news(iso_transport_t *tp)
         const uint64_t refused = peer->answered_refused;
         inbox->news = peer->next_news;
         peer->in_news = peer->asked = false;
-        pthread_mutex_unlock(&inbox->lock);
+        ux_unlock(&inbox->lock);
         if (peer->ep == NULL || peer->ep->ucp == NULL)
             continue;
         hear(peer->ep, connection, flush, refused);
