@@ -21,8 +21,11 @@ static void left_unlink(iso_retain_t *retain, iso_left_t *left)
 
 void iso_left_close(iso_retain_t *retain)
 {
-    while (retain->oldest)
-        left_unlink(retain, retain->oldest);
+    for (iso_left_t *left = retain->oldest, *next; left; left = next) {
+        next = left->next;
+        free(left);
+    }
+    retain->oldest = retain->newest = NULL;
 }
 
 static void left_detach_slot(iso_job_t *job, uint32_t slot)

@@ -113,7 +113,7 @@ static void put_back(ux_op_t *op)
     iso_transport_t *tp = op->tp;
     ux_op_t **spares = &tp->spares[size_class(op->kind)];
 
-    if (op->link != NULL)
+    if (op->ep != NULL && op->link != NULL)
         leave_ep(op->ep, op);
     tp->closing -= op->closing;
     op->queue = *spares;
