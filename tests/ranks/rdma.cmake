@@ -81,5 +81,5 @@ iso_rdma_command_test("stages" 900 ENV ISO_TIMEOUT=2
 
 # What one process can test of it: the transport alone, and what Linux 6.1 does not have.
 iso_rdma_command_test("the transport alone" 600 ENV ISO_TEST_UCX_TLS=rc_v,self UCX_TLS=rc_v,self
-    COMMAND unit_tests [ucx],[.rdma])
+    COMMAND ${CMAKE_SOURCE_DIR}/tests/unit/each.sh $<TARGET_FILE:unit_tests> [ucx],[.rdma])
 iso_rdma_command_test("an older kernel" 200 ENV ISO_LOG_LEVEL=warn COMMAND unit_tests [guard],[os])
