@@ -36,6 +36,7 @@ static void reach(iso_request_t *request, iso_stage_t stage)
 
 /* ---- endings ---- */
 
+/* By the coarse clock, as who compares has it: it is read for each put, and a tick of it more or less is no matter. */
 void iso_request_extend(iso_request_t *request)
 {
     request->deadline = iso_os_now_coarse() + request->job->params.timeout;
