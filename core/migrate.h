@@ -68,6 +68,7 @@ struct iso_request {
     iso_put_op_t ops[ISO_PUTS_IN_FLIGHT];
     unsigned ops_busy;
     bool unflushed; /* puts were issued after the last flush was */
+    bool fenced;    /* what was put comes before messages: COMMIT needs no flush */
     bool flush_done;
     iso_status_t put_status; /* first failure of a put */
 
