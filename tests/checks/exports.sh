@@ -28,12 +28,12 @@ if [[ $declared != "$exported" ]]; then
     diff <(echo "$declared") <(echo "$exported") | grep '^[<>]'
     failures=1
 fi
-if grep -v '^iso_' <<<"$exported"; then
-    echo "FAIL: exported names above do not start with iso_"
+if grep -vE '^(iso|pup)_' <<<"$exported"; then
+    echo "FAIL: exported names above do not start with iso_, or with Converse's pup_"
     failures=1
 fi
-if nm -g --defined-only "$static" | awk 'NF == 3 { print $3 }' | grep -v '^iso_'; then
-    echo "FAIL: global names above of $static do not start with iso_"
+if nm -g --defined-only "$static" | awk 'NF == 3 { print $3 }' | grep -vE '^(iso|pup)_'; then
+    echo "FAIL: global names above of $static do not start with iso_, or with Converse's pup_"
     failures=1
 fi
 if nm -D "$shared" | grep -E '@@?ISOMALLOC' | grep -vE ' [TAi] '; then

@@ -1,0 +1,30 @@
+/* pup.h - a pup_er from inside. What it guarantees stands in <isomalloc/pup.h>. */
+#ifndef ISO_CORE_PUP_H
+#define ISO_CORE_PUP_H
+
+#include <isomalloc/pup.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct iso_pup {
+    const iso_pup_kind_t *kind;
+    void *context;
+    unsigned use;        /* iso_pup_use_t */
+    iso_status_t status; /* the first error */
+    size_t size;
+} iso_pup_t;
+
+/* iso_pup_new of a kind of ours, whose context, from malloc, is given to it also when it fails. NULL context: there
+ * was no memory for it. */
+pup_er iso_pup_new_own(const iso_pup_kind_t *kind, void *context);
+
+/* It packs, and keeps nothing. */
+bool iso_pup_is_checksum(const iso_pup_t *pup);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
