@@ -5,6 +5,7 @@
 #include "core/direct.h"
 #include "core/hold.h"
 #include "core/job.h"
+#include "core/movable.h"
 #include "core/poison.h"
 #include "core/shared.h"
 
@@ -37,7 +38,9 @@ static __attribute__((noinline)) void free_checked(void *ptr)
     iso_shared_t *shared = iso_shared_enter_at(ptr, "iso_free");
     iso_block_t block = iso_block_find(ptr, "iso_free");
     iso_poison_block_freed(block.heap, ptr, block.size);
-    if (!block.span) {
+    if (!block.span && iso_movable_is(block.heap, ptr)) {
+        iso_heap_destroy(block.heap); /* takes it along, and its addresses */
+    } else if (!block.span) {
         block.slot->check = 0; /* a stale pointer to it finds no slot */
         iso_hold_shrink(iso_hold_find(NULL, block.heap), (char *)block.slot, block.slot->run_slots);
     } else if (block.word) {

@@ -12,7 +12,8 @@
 _Static_assert(sizeof(iso_slot_t) <= ISO_SLOT_HEADER && sizeof(struct iso_heap) <= ISO_CHUNK_SIZE,
                "each is one page where pages are smallest");
 
-#define HEAP_FLAGS ((uint32_t)ISO_HEAP_SHARED) /* all that there are */
+#define USER_FLAGS ((uint32_t)ISO_HEAP_SHARED)
+#define HEAP_FLAGS (USER_FLAGS | ISO_HEAP_MOVABLE) /* all that there are */
 
 iso_heap_t *iso_heap_at_slot(uintptr_t slot_address)
 {
@@ -95,16 +96,11 @@ static uint64_t seed(iso_job_t *job)
     return bits ^ bits >> 31 ^ cookie;
 }
 
-iso_status_t iso_heap_create_flags(iso_job_t *job, uint32_t flags, iso_heap_t **heap_p)
+iso_status_t iso_heap_make(iso_job_t *job, uint32_t flags, iso_heap_t **heap_p)
 {
     iso_hold_t *hold;
     char *address;
     uint32_t warm;
-    if (flags & ~HEAP_FLAGS) {
-        iso_log(&job->logger, ISO_LOG_ERROR, "iso_heap_create_flags: 0x%x has unknown flags",
-                flags);
-        return ISO_ERR_INVALID;
-    }
     iso_status_t status = iso_hold_create(job, &hold, &address, &warm);
     if (status != ISO_OK)
         return status;
@@ -129,9 +125,19 @@ iso_status_t iso_heap_create_flags(iso_job_t *job, uint32_t flags, iso_heap_t **
     return ISO_OK;
 }
 
+iso_status_t iso_heap_create_flags(iso_job_t *job, uint32_t flags, iso_heap_t **heap_p)
+{
+    if (flags & ~USER_FLAGS) {
+        iso_log(&job->logger, ISO_LOG_ERROR, "iso_heap_create_flags: 0x%x has unknown flags",
+                flags);
+        return ISO_ERR_INVALID;
+    }
+    return iso_heap_make(job, flags, heap_p);
+}
+
 iso_status_t iso_heap_create(iso_job_t *job, iso_heap_t **heap_p)
 {
-    return iso_heap_create_flags(job, 0, heap_p);
+    return iso_heap_make(job, 0, heap_p);
 }
 
 iso_status_t iso_heap_take_in(iso_job_t *job, const iso_heap_t *heap)

@@ -14,6 +14,12 @@ extern "C" {
 iso_heap_t *iso_heap_at_slot(uintptr_t slot_address);
 uintptr_t iso_heap_slot_of(const iso_heap_t *heap);
 
+/* Flags of a heap beside iso_heap_flags_t. */
+#define ISO_HEAP_MOVABLE 0x80000000u /* of one block, its root, which it ends with: movable.h */
+
+/* iso_heap_create_flags, with these as well. */
+iso_status_t iso_heap_make(iso_job_t *job, uint32_t flags, iso_heap_t **heap_p);
+
 /* A digest of all that must be equal in two builds for one to read the other's heaps: layout of the
  * structures in the iso space, size classes, slot and unit size. Ranks compare it when they join. */
 uint64_t iso_heap_layout_digest(void);

@@ -6,6 +6,7 @@
 #include "core/hold.h"
 #include "core/huge.h"
 #include "core/log.h"
+#include "core/movable.h"
 #include "core/os.h"
 #include "core/poison.h"
 #include "core/shared.h"
@@ -302,17 +303,22 @@ void *iso_realloc(iso_heap_t *heap, void *ptr, size_t size)
     if (done)
         return ptr;
     size_t keep = size < block.size ? size : block.size;
+    const bool movable = iso_movable_is(block.heap, ptr);
     /* a block that grows gets room to grow into: addresses, not memory */
     void *moved =
-        size > ISO_CLASS_MAX && size > block.size && !iso_poison_active
+        size > ISO_CLASS_MAX && size > block.size && !iso_poison_active && !movable
             ? malloc_big(block.heap, size, size > ISO_MEDIUM_MAX ? size + size / 2 : 2 * size, 1)
             : NULL;
-    if (!moved) /* not wanted, or no room for that */
+    if (movable)
+        moved = iso_movable_more(block.heap, size);
+    else if (!moved) /* not wanted, or no room for that */
         moved = iso_malloc(block.heap, size);
     if (!moved)
         return NULL;
     iso_poison_block_open(ptr, keep);
     memcpy(moved, ptr, keep);
+    if (movable)
+        iso_heap_set_root(block.heap, moved); /* so that the heap stays */
     iso_free(ptr);
     return moved;
 }

@@ -15,6 +15,7 @@
 #include "core/heap.h"
 #include "core/job.h"
 #include "core/left.h"
+#include "core/movable.h"
 #include "core/poison.h"
 #include "core/pup.h"
 #include "core/shared.h"
@@ -427,4 +428,23 @@ void iso_pup_heap(pup_er p, iso_job_t *job, iso_heap_t **heap_p)
         iso_pup_fail(p, ISO_ERR_INVALID);
     else
         iso_pup_fail(p, pup_isUnpacking(p) ? unpack(p, job, heap_p) : pack(p, job, heap_p));
+}
+
+void iso_pup_block(pup_er p, iso_job_t *job, void **block_p)
+{
+    iso_heap_t *heap = NULL;
+    if (iso_pup_status(p) != ISO_OK)
+        return;
+    if (!pup_isUnpacking(p)) {
+        heap = iso_heap_of(*block_p);
+        if (!heap || !iso_movable_is(heap, *block_p)) {
+            iso_log(&job->logger, ISO_LOG_ERROR,
+                    "iso_pup_block: %p is not a block of iso_movable_alloc that is here", *block_p);
+            iso_pup_fail(p, heap ? ISO_ERR_NOT_MOVABLE : ISO_ERR_NOT_OWNER);
+            return;
+        }
+    }
+    iso_pup_heap(p, job, &heap);
+    if (iso_pup_status(p) == ISO_OK)
+        *block_p = heap ? iso_heap_root(heap) : NULL;
 }

@@ -318,6 +318,14 @@ ISO_API void iso_free(void *ptr);
 /* Bytes that may be used at ptr, at least what was asked for. */
 ISO_API size_t iso_usable_size(const void *ptr);
 
+/* A block that moves on its own: the only one of a heap that is made for it, which iso_heap_of tells, to be migrated
+ * or packed (iso_pup_block). It begins a 2 MiB slot; beside its own pages it takes three, and 6 MiB of addresses, or
+ * 4 MiB more than it is long: for many small ones a heap is better. iso_realloc and iso_free do with it as with any
+ * block; freeing it ends its heap, and it faults when it is used after that, until its addresses are handed out
+ * again. NULL with errno ENOMEM. */
+ISO_API void *iso_movable_alloc(iso_job_t *job, size_t size)
+    __attribute__((malloc, warn_unused_result, alloc_size(2)));
+
 /* The heap at this rank that ptr points into (any address in its slots), or NULL. O(1). */
 ISO_API iso_heap_t *iso_heap_of(const void *ptr);
 /* Does the address lie in an iso space of this process, whoever owns it? O(1). */

@@ -158,6 +158,9 @@ ISO_API void pup_fmt_sync_item(pup_er p);
  * moved a second time, when it is not at this rank any more, cannot be found out: it would have two owners. */
 ISO_API void iso_pup_heap(pup_er p, iso_job_t *job, iso_heap_t **heap_p);
 
+/* The same for a block of iso_movable_alloc, with the heap that is its own. ISO_ERR_NOT_MOVABLE: it is another's. */
+ISO_API void iso_pup_block(pup_er p, iso_job_t *job, void **block_p);
+
 /* ---- kinds of one's own ------------------------------------------------------------------------- */
 
 typedef enum iso_pup_direction {
