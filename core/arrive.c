@@ -46,6 +46,10 @@ static void forget(iso_job_t *job, iso_incoming_t *incoming)
 static void abandon(iso_job_t *job, iso_incoming_t *incoming)
 {
     iso_hold_t *hold = incoming->hold;
+    if (incoming->parcel) {
+        iso_parcel_gone(incoming->parcel);
+        iso_parcel_free(incoming->parcel);
+    }
     if (hold) {
         if (!incoming->handover)
             iso_left_abandon(job, incoming->heap, hold->extents, hold->extent_count);
@@ -66,6 +70,11 @@ static void own(iso_job_t *job, iso_incoming_t *incoming)
         iso_left_own(job, hold->extents, hold->extent_count);
     iso_retain_arrived(job, hold->extents, hold->extent_count);
     hold->counted = true;
+    if (incoming->parcel) {
+        iso_parcel_split(incoming->parcel);
+        iso_parcel_free(incoming->parcel);
+        incoming->delivery->is_object = true;
+    }
     iso_heap_thaw(hold);
     job->stats.migrations_in++;
     job->stats.heaps++;
@@ -244,6 +253,8 @@ iso_status_t iso_arrive_on_commit(iso_job_t *job, iso_peer_t *peer, const iso_ms
     status = iso_heap_check_arrived(incoming->heap, msg->epoch);
     if (status == ISO_OK)
         status = iso_heap_take_in(job, incoming->heap);
+    if (status == ISO_OK && iso_parcel_is(incoming->heap))
+        status = iso_parcel_open(job, incoming->hold, incoming, &incoming->parcel);
     if (status == ISO_OK) {
         incoming->delivery =
             iso_delivery_new(incoming->heap, peer->rank, msg->bytes, msg->data, msg->data_len);
@@ -317,6 +328,7 @@ void iso_arrive_close(iso_job_t *job)
 {
     while (job->incoming) {
         free(job->incoming->delivery);
+        iso_parcel_free(job->incoming->parcel);
         forget(job, job->incoming);
     }
 }

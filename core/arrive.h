@@ -9,6 +9,7 @@
 #define ISO_CORE_ARRIVE_H
 
 #include "core/hold.h"
+#include "core/parcel.h"
 #include "core/peer.h"
 
 #ifdef __cplusplus
@@ -32,6 +33,7 @@ typedef struct iso_incoming {
     iso_hold_t *hold; /* from RESERVED on */
     uint32_t parts_seen, parts, slots, extent_count;
     iso_extent_t *extents; /* LISTING only; from malloc */
+    iso_parcel_t *parcel;  /* of a carrier that has arrived */
     uint32_t promise;      /* generation of the grant that comes with the heap; 0: none */
     struct iso_delivery
         *delivery; /* its arrival callback, made before the ACK: cannot fail later */

@@ -13,7 +13,7 @@ _Static_assert(sizeof(iso_slot_t) <= ISO_SLOT_HEADER && sizeof(struct iso_heap) 
                "each is one page where pages are smallest");
 
 #define USER_FLAGS ((uint32_t)ISO_HEAP_SHARED)
-#define HEAP_FLAGS (USER_FLAGS | ISO_HEAP_MOVABLE) /* all that there are */
+#define HEAP_FLAGS (USER_FLAGS | ISO_HEAP_MOVABLE | ISO_HEAP_CARRIER) /* all that there are */
 
 iso_heap_t *iso_heap_at_slot(uintptr_t slot_address)
 {

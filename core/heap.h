@@ -16,6 +16,7 @@ uintptr_t iso_heap_slot_of(const iso_heap_t *heap);
 
 /* Flags of a heap beside iso_heap_flags_t. */
 #define ISO_HEAP_MOVABLE 0x80000000u /* of one block, its root, which it ends with: movable.h */
+#define ISO_HEAP_CARRIER 0x40000000u /* of an object that migrates: parcel.h */
 
 /* iso_heap_create_flags, with these as well. */
 iso_status_t iso_heap_make(iso_job_t *job, uint32_t flags, iso_heap_t **heap_p);

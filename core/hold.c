@@ -26,11 +26,11 @@ iso_hold_t *iso_hold_find(iso_job_t *job, const iso_heap_t *heap)
     return hold && hold->heap == heap ? hold : NULL;
 }
 
-static iso_status_t extent_room(iso_hold_t *hold)
+iso_status_t iso_hold_room(iso_hold_t *hold, uint32_t count)
 {
-    if (hold->extent_count < hold->extent_room)
+    if (hold->extent_room - hold->extent_count >= count)
         return ISO_OK;
-    uint32_t room = hold->extent_room ? hold->extent_room * 2 : 4;
+    uint32_t room = hold->extent_room * 2 + count + 3;
     iso_extent_t *extents = realloc(hold->extents, room * sizeof *extents);
     if (!extents)
         return ISO_ERR_NO_MEMORY;
@@ -170,6 +170,40 @@ iso_status_t iso_hold_adopt(iso_job_t *job, iso_heap_t *heap, const iso_extent_t
     return ISO_OK;
 }
 
+iso_status_t iso_hold_expect(iso_job_t *job, iso_heap_t *heap, uint32_t extent_room,
+                             iso_hold_t **hold_p)
+{
+    uint32_t slot = iso_space_slot(&job->space, heap);
+    return job->hold_of[slot] ? ISO_ERR_INVALID : hold_new(job, slot, extent_room, hold_p);
+}
+
+void iso_hold_merge(iso_hold_t *carrier, iso_hold_t *member)
+{
+    for (uint32_t i = 0; i < member->extent_count; i++) {
+        const iso_extent_t *extent = &member->extents[i];
+        iso_slots_enter(&carrier->job->slots, extent, heap_slot_address(carrier));
+        extent_set(carrier, carrier->extent_count++, *extent);
+    }
+    carrier->slot_count += member->slot_count;
+    carrier->extents_version++;
+    member->extent_count = member->slot_count = 0;
+    member->extents_version++;
+}
+
+void iso_hold_split(iso_hold_t *carrier, iso_hold_t *member, const iso_extent_t *extents,
+                    uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const iso_extent_t extent = extents[i]; /* it may be the member's own list */
+        extent_cut(carrier, extent_find(carrier, extent.first), extent.first,
+                   iso_extent_slots(&extent));
+        iso_slots_enter(&member->job->slots, &extent, heap_slot_address(member));
+        extent_set(member, member->extent_count++, extent);
+        member->slot_count += iso_extent_slots(&extent);
+    }
+    member->extents_version++;
+}
+
 /* The slots' headers, which are there still, tell what was in use. */
 static void retain_extent(iso_job_t *job, const iso_extent_t *extent)
 {
@@ -230,7 +264,7 @@ iso_status_t iso_hold_grow(iso_hold_t *hold, uint32_t count, char **address_p, u
     iso_job_t *job = hold->job;
     uint32_t first;
     iso_job_lock(job);
-    iso_status_t status = extent_room(hold);
+    iso_status_t status = iso_hold_room(hold, 1);
     if (status == ISO_OK)
         status = iso_borrow_take(job, count, &first);
     if (status == ISO_OK) {
@@ -253,7 +287,7 @@ void iso_hold_shrink(iso_hold_t *hold, char *address, uint32_t count)
     iso_job_lock(job);
     /* splitting needs an entry more; without memory for it the slot stays with the heap, which is
      * no loss: it is empty, and the heap's end frees it */
-    if (extent_room(hold) == ISO_OK) {
+    if (iso_hold_room(hold, 1) == ISO_OK) {
         uint32_t index = extent_find(hold, first);
         iso_extent_t gone = {first, count | (hold->extents[index].count & ISO_EXTENT_RUN)};
         extent_cut(hold, index, first, count);

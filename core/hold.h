@@ -71,6 +71,20 @@ void iso_hold_undirect(const iso_hold_t *hold);
 /* Gives back slots that hold nothing any more: one ordinary slot, or a whole run. Takes the lock. */
 void iso_hold_shrink(iso_hold_t *hold, char *address, uint32_t count);
 
+/* Several heaps that migrate as one (parcel.h): for a while their slots are all one's, the carrier's. The lock is
+ * held. */
+/* A hold without slots, for a heap that comes in the carrier's. State ISO_HEAP_MOVING. ISO_ERR_INVALID: the heap is
+ * known here. */
+iso_status_t iso_hold_expect(iso_job_t *job, iso_heap_t *heap, uint32_t extent_room,
+                             iso_hold_t **hold_p);
+/* Room for the slots of `count` extents more, so that the two below cannot fail. */
+iso_status_t iso_hold_room(iso_hold_t *hold, uint32_t count);
+/* The member's slots become the carrier's; its list of them stays, without being counted. */
+void iso_hold_merge(iso_hold_t *carrier, iso_hold_t *member);
+/* These slots of the carrier's become the member's, which has none. */
+void iso_hold_split(iso_hold_t *carrier, iso_hold_t *member, const iso_extent_t *extents,
+                    uint32_t count);
+
 /* Which units of a slot in the table (its word is `word`) hold nothing: none while the heap is on
  * its way here. The caller holds the lock. */
 uint32_t iso_hold_free_units(iso_job_t *job, uintptr_t word, uint32_t slot);

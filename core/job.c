@@ -4,6 +4,7 @@
 #include "core/borrow.h"
 #include "core/dispatch.h"
 #include "core/migrate.h"
+#include "core/object.h"
 #include "core/os.h"
 #include <stdlib.h>
 #include <string.h>
@@ -102,19 +103,44 @@ void iso_set_arrival(iso_job_t *job, iso_arrival_fn fn, void *arg)
     iso_job_unlock(job);
 }
 
+static bool is_expected(const iso_job_t *job, const iso_delivery_t *delivery)
+{
+    if (delivery->gone)
+        return true;
+    return delivery->is_object ? iso_object_is_known(job, delivery) : job->params.arrival != NULL;
+}
+
+bool iso_job_can_deliver(const iso_job_t *job)
+{
+    for (const iso_delivery_t *delivery = job->deliveries; delivery; delivery = delivery->next)
+        if (is_expected(job, delivery))
+            return true;
+    return false;
+}
+
+/* The oldest that somebody is there for: others wait. Under the lock. */
+static iso_delivery_t *take_delivery(iso_job_t *job)
+{
+    iso_delivery_t **at = &job->deliveries;
+    while (*at && !is_expected(job, *at))
+        at = &(*at)->next;
+    iso_delivery_t *delivery = *at;
+    if (delivery) {
+        *at = delivery->next;
+        if (!*at)
+            job->deliveries_end = at;
+        job->calling++;
+    }
+    return delivery;
+}
+
 static unsigned call_arrivals(iso_job_t *job)
 {
     for (unsigned called = 0;; called++) {
         iso_job_lock(job);
+        iso_delivery_t *delivery = take_delivery(job);
         iso_arrival_fn fn = job->params.arrival;
         void *arg = job->params.arrival_arg;
-        iso_delivery_t *delivery = fn ? job->deliveries : NULL;
-        if (delivery) {
-            job->deliveries = delivery->next;
-            if (!job->deliveries)
-                job->deliveries_end = &job->deliveries;
-            job->calling++;
-        }
         iso_job_unlock(job);
         if (!delivery)
             return called;
@@ -123,7 +149,12 @@ static unsigned call_arrivals(iso_job_t *job)
                                  .bytes = delivery->bytes,
                                  .header = delivery->header,
                                  .header_len = delivery->header_len};
-        fn(job, &arrival, arg);
+        if (delivery->gone)
+            iso_object_gone(job, delivery->gone);
+        else if (delivery->is_object)
+            iso_object_arrived(job, delivery);
+        else
+            fn(job, &arrival, arg);
         free(delivery);
         iso_job_lock(job);
         job->calling--;

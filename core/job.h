@@ -59,6 +59,8 @@ typedef struct iso_delivery {
     iso_heap_t *heap;
     uint32_t source;
     uint64_t bytes;
+    bool is_object;          /* the heap is a carrier (parcel.h): object.c takes it */
+    struct iso_parcel *gone; /* no arrival: this object has gone, after a doubt */
     size_t header_len;
     __extension__ char header[];
 } iso_delivery_t;
@@ -100,11 +102,12 @@ struct iso_job {
     struct iso_request *requests;  /* under way, oldest first */
     struct iso_incoming *incoming; /* arrivals under way */
     iso_delivery_t *deliveries, **deliveries_end;
-    unsigned calling;          /* arrival callbacks that run now, in whatever thread */
-    struct iso_borrow *borrow; /* the request for slots under way, or NULL */
-    uint32_t borrow_token;     /* of the last request */
-    uint64_t no_room;          /* requests for slots that nobody could serve */
-    bool slots_going_home;     /* enough foreign slots to send a batch */
+    struct iso_object_kind *object_kinds; /* that iso_pup_register was called for */
+    unsigned calling;                     /* arrival callbacks that run now, in whatever thread */
+    struct iso_borrow *borrow;            /* the request for slots under way, or NULL */
+    uint32_t borrow_token;                /* of the last request */
+    uint64_t no_room;                     /* requests for slots that nobody could serve */
+    bool slots_going_home;                /* enough foreign slots to send a batch */
 
     iso_wait_t wait;
     iso_threads_t threads;
@@ -138,6 +141,8 @@ unsigned iso_job_advance(iso_job_t *job);
 iso_delivery_t *iso_delivery_new(iso_heap_t *heap, uint32_t source, uint64_t bytes,
                                  const void *header, size_t header_len);
 void iso_job_deliver(iso_job_t *job, iso_delivery_t *delivery);
+/* Is there one that somebody is there for? The lock is held. */
+bool iso_job_can_deliver(const iso_job_t *job);
 
 #ifdef __cplusplus
 }

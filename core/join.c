@@ -17,6 +17,7 @@
 #include "core/links.h"
 #include "core/meet.h"
 #include "core/migrate.h"
+#include "core/object.h"
 #include "core/os.h"
 #include "core/params.h"
 #include "core/place.h"
@@ -109,8 +110,10 @@ static void destroy(iso_job_t *job)
     iso_windows_close(job);
     for (iso_delivery_t *delivery = job->deliveries, *next; delivery; delivery = next) {
         next = delivery->next;
+        iso_parcel_free(delivery->gone);
         free(delivery);
     }
+    iso_object_kinds_close(job);
     if (job->shared_of)
         iso_shared_close_all(job);
     for (iso_hold_t *hold = job->holds, *next; hold; hold = next) {

@@ -3,6 +3,7 @@
 #include "core/grant.h"
 #include "core/heap.h"
 #include "core/job.h"
+#include "core/object.h"
 #include "core/prepare.h"
 #include "core/put.h"
 #include "core/way.h"
@@ -80,6 +81,8 @@ static void end_here(iso_request_t *request, iso_status_t status)
     iso_grant_unused(request);
     hold->epoch = request->epoch; /* not used again: late answers to this attempt are stale */
     hold->request = NULL;
+    if (request->parcel)
+        iso_parcel_split(request->parcel);
     iso_heap_thaw(hold);
     hold->state = ISO_HEAP_OWNED;
     request->job->stats.migrations_failed++;
@@ -88,6 +91,10 @@ static void end_here(iso_request_t *request, iso_status_t status)
                 "heap %p stays here: its migration to rank %" PRIu32 " ended at step %s: %s",
                 (void *)request->heap, request->dest, iso_step_name(request->step),
                 iso_status_string(status));
+    if (request->parcel)
+        iso_heap_destroy(request->heap);
+    iso_parcel_free(request->parcel);
+    request->parcel = NULL;
     end(request, status);
 }
 
@@ -109,6 +116,12 @@ static void end_gone(iso_request_t *request)
         send_about(request, ISO_MSG_DONE);
     hold->stays_open = request->promise && !request->peer->link->caps.one_sided;
     iso_hold_drop(hold, false);
+    if (request->parcel)
+        iso_parcel_gone(request->parcel);
+    if (request->parcel && request->in_doubt) { /* nobody waits for it any more */
+        iso_object_went(job, request->parcel);
+        request->parcel = NULL;
+    }
     reach(request, ISO_STAGE_DONE_SENT);
     end(request, ISO_OK);
     iso_retain_trim(job);
@@ -290,6 +303,8 @@ static void fall_in_doubt(iso_request_t *request, const char *what)
     request->status = ISO_ERR_IN_DOUBT;
     request->in_doubt = true;
     request->hold->state = ISO_HEAP_IN_DOUBT;
+    if (request->parcel)
+        iso_parcel_set_state(request->parcel, ISO_HEAP_IN_DOUBT);
     job->stats.migrations_in_doubt++;
 }
 
@@ -478,6 +493,8 @@ void iso_migrate_close(iso_job_t *job)
 {
     for (iso_request_t *request = job->requests, *next; request; request = next) {
         next = request->next;
+        iso_parcel_free(request->parcel);
+        request->parcel = NULL;
         if (request->detached) {
             iso_request_free(request);
         } else {

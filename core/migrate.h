@@ -9,6 +9,7 @@
 
 #include "core/hold.h"
 #include "core/left.h"
+#include "core/parcel.h"
 #include "core/peer.h"
 #include "core/window.h"
 
@@ -75,6 +76,7 @@ struct iso_request {
     iso_key_t *key;                /* of the window that it is at, see way.h */
     uint32_t key_at, window_at;    /* the windows that were counted last, there and here */
     struct iso_prepare *preparing; /* step PREPARING */
+    iso_parcel_t *parcel; /* an object's; it has gone, if this is there when it has ended */
 
     size_t header_len;
     __extension__ char header[];
@@ -88,6 +90,16 @@ void iso_request_extend(iso_request_t *request);
 /* The job of the heap that a request is wanted for. ISO_ERR_NOT_OWNER, ISO_ERR_INVALID (in a forked child):
  * logged, with the name of the function called. */
 iso_status_t iso_request_job(const iso_heap_t *heap, const char *call, iso_job_t **job_p);
+
+/* A request for the migration of a heap that is owned here, which nothing has happened to yet. Under the lock, as
+ * all below. Errors of iso_migrate, logged. */
+iso_status_t iso_request_open(iso_hold_t *hold, uint32_t dest, const void *header,
+                              size_t header_len, iso_request_t **request_p);
+/* Freezes the heap and lists its runs, behind those that are there. ISO_ERR_NO_MEMORY: the heap is as before, and
+ * the request has been freed. */
+iso_status_t iso_request_freeze(iso_request_t *request);
+/* An iso_live_run_fn; arg is the request. */
+bool iso_request_list_run(void *address, size_t length, void *arg);
 
 /* Enters a request whose heap is frozen and whose runs are listed; its first message leaves at
  * once. */

@@ -16,6 +16,7 @@
 #include "core/job.h"
 #include "core/left.h"
 #include "core/movable.h"
+#include "core/object.h"
 #include "core/poison.h"
 #include "core/pup.h"
 #include "core/shared.h"
@@ -426,6 +427,8 @@ void iso_pup_heap(pup_er p, iso_job_t *job, iso_heap_t **heap_p)
         return;
     if (!iso_job_is_ours(job, "iso_pup_heap"))
         iso_pup_fail(p, ISO_ERR_INVALID);
+    else if (iso_object_is_by(p))
+        iso_object_heap(p, job, heap_p);
     else
         iso_pup_fail(p, pup_isUnpacking(p) ? unpack(p, job, heap_p) : pack(p, job, heap_p));
 }
@@ -435,7 +438,7 @@ void iso_pup_block(pup_er p, iso_job_t *job, void **block_p)
     iso_heap_t *heap = NULL;
     if (iso_pup_status(p) != ISO_OK)
         return;
-    if (!pup_isUnpacking(p)) {
+    if (!pup_isUnpacking(p) && !iso_object_is_gone(p)) {
         heap = iso_heap_of(*block_p);
         if (!heap || !iso_movable_is(heap, *block_p)) {
             iso_log(&job->logger, ISO_LOG_ERROR,

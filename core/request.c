@@ -2,6 +2,7 @@
 #include "core/heap.h"
 #include "core/job.h"
 #include "core/migrate.h"
+#include "core/object.h"
 #include "core/shared.h"
 #include "core/verify.h"
 #include <inttypes.h>
@@ -9,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool collect_run(void *address, size_t length, void *arg)
+bool iso_request_list_run(void *address, size_t length, void *arg)
 {
     iso_request_t *request = arg;
     if (request->run_count == request->run_room) {
@@ -62,28 +63,56 @@ static iso_status_t request_new(iso_hold_t *hold, uint32_t dest, iso_peer_t *pee
     return ISO_OK;
 }
 
+iso_status_t iso_request_open(iso_hold_t *hold, uint32_t dest, const void *header,
+                              size_t header_len, iso_request_t **request_p)
+{
+    iso_job_t *job = hold->job;
+    iso_peer_t *peer = NULL;
+    if (dest >= job->size)
+        return refuse(job, ISO_ERR_RANK, hold->heap, dest, "the job has no such rank");
+    if (header_len > ISO_HEADER_MAX)
+        return refuse(job, ISO_ERR_INVALID, hold->heap, dest,
+                      "the header is longer than ISO_HEADER_MAX");
+    if (header_len > 0 && !header)
+        return refuse(job, ISO_ERR_INVALID, hold->heap, dest,
+                      "the header is NULL and has a length");
+    iso_status_t status = dest == job->rank ? ISO_OK : iso_peer_get(job, dest, &peer);
+    return status == ISO_OK ? request_new(hold, dest, peer, header, header_len, request_p) : status;
+}
+
+iso_status_t iso_request_freeze(iso_request_t *request)
+{
+    iso_hold_t *hold = request->hold;
+    /* all of it is about to be read; a heap that is handed over is passed on unseen, in O(extents) */
+    if (request->path == ISO_PATH_PUT || request->job->params.verify_handover)
+        iso_heap_verify(hold);
+    iso_heap_freeze(hold);
+    iso_heap_set_epoch(request->heap, request->epoch);
+    if (request->path == ISO_PATH_PUT)
+        iso_heap_live_runs(hold, iso_request_list_run, request);
+    if (request->status != ISO_OK) {
+        iso_heap_thaw(hold);
+        iso_request_free(request);
+        return ISO_ERR_NO_MEMORY;
+    }
+    hold->state = ISO_HEAP_MOVING;
+    hold->request = request;
+    return ISO_OK;
+}
+
 static iso_status_t migrate(iso_job_t *job, iso_heap_t *heap, uint32_t dest, const void *header,
                             size_t header_len, iso_request_t **request_p)
 {
-    iso_peer_t *peer = NULL;
     iso_request_t *request;
     iso_hold_t *hold = iso_hold_find(job, heap);
     if (!hold)
         return refuse(job, ISO_ERR_NOT_OWNER, heap, dest, "the heap is not at this rank");
     if (hold->state != ISO_HEAP_OWNED)
         return refuse(job, ISO_ERR_BUSY, heap, dest, "a migration of it is under way already");
-    if (dest >= job->size)
-        return refuse(job, ISO_ERR_RANK, heap, dest, "the job has no such rank");
-    if (header_len > ISO_HEADER_MAX)
-        return refuse(job, ISO_ERR_INVALID, heap, dest, "the header is longer than ISO_HEADER_MAX");
-    if (header_len > 0 && !header)
-        return refuse(job, ISO_ERR_INVALID, heap, dest, "the header is NULL and has a length");
-    iso_status_t status = dest == job->rank ? ISO_OK : iso_peer_get(job, dest, &peer);
-    if (status == ISO_OK)
-        status = request_new(hold, dest, peer, header, header_len, &request);
+    iso_status_t status = iso_request_open(hold, dest, header, header_len, &request);
     if (status != ISO_OK)
         return status;
-    if (!peer) {
+    if (!request->peer) {
         iso_delivery_t *delivery = iso_delivery_new(heap, dest, 0, header, header_len);
         if (!delivery) {
             iso_request_free(request);
@@ -97,20 +126,9 @@ static iso_status_t migrate(iso_job_t *job, iso_heap_t *heap, uint32_t dest, con
         *request_p = request;
         return ISO_OK;
     }
-    /* all of it is about to be read; a heap that is handed over is passed on unseen, in O(extents) */
-    if (request->path == ISO_PATH_PUT || job->params.verify_handover)
-        iso_heap_verify(hold);
-    iso_heap_freeze(hold);
-    iso_heap_set_epoch(heap, request->epoch);
-    if (request->path == ISO_PATH_PUT)
-        iso_heap_live_runs(hold, collect_run, request);
-    if (request->status != ISO_OK) {
-        iso_heap_thaw(hold);
-        iso_request_free(request);
-        return ISO_ERR_NO_MEMORY;
-    }
-    hold->state = ISO_HEAP_MOVING;
-    hold->request = request;
+    status = iso_request_freeze(request);
+    if (status != ISO_OK)
+        return status;
     *request_p = request;
     iso_migrate_begin(request);
     return ISO_OK;
@@ -150,16 +168,20 @@ iso_status_t iso_migrate(iso_heap_t *heap, uint32_t dest, const void *header, si
 static iso_status_t take_end(iso_request_t *request)
 {
     iso_job_t *job = request->job;
+    iso_parcel_t *parcel = NULL;
     iso_job_lock(job);
     iso_status_t status = ISO_INPROGRESS;
     if (request->step == ISO_STEP_ENDED) {
         status = request->status;
+        parcel = request->parcel;
         iso_request_free(request);
     } else if (request->in_doubt) {
         status = request->status;
         request->detached = true; /* freed when the doubt is settled */
     }
     iso_job_unlock(job);
+    if (parcel)
+        iso_object_gone(job, parcel);
     return status;
 }
 

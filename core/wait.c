@@ -140,7 +140,7 @@ static void arm_timer(iso_job_t *job)
 static bool arm(iso_job_t *job)
 {
     job->wait.armed = true;
-    if ((job->deliveries && job->params.arrival) || !arm_link(job->node_link) ||
+    if (iso_job_can_deliver(job) || !arm_link(job->node_link) ||
         (job->net_link != job->node_link && !arm_link(job->net_link)))
         return false;
     arm_timer(job);

@@ -204,6 +204,41 @@ typedef struct iso_pup_kind {
  * `items` or is of another size (logged); destroy is not called then. */
 ISO_API pup_er iso_pup_new(const iso_pup_kind_t *kind, void *context);
 
+/* ---- objects that migrate ----------------------------------------------------------------------- */
+
+typedef void (*iso_pup_fn)(pup_er p, void *object);
+
+/* A type of objects. All ranks register the same names for the same routines. */
+typedef struct iso_object_type {
+    size_t struct_size; /* sizeof(iso_object_type_t) */
+    const char *name;
+    size_t size;    /* of an object: where one arrives it is made, zeroed, by calloc */
+    iso_pup_fn pup; /* of everything in it */
+    /* An object has come, unpacked; it is the program's, to be freed by free(). Runs as an iso_arrival_fn does. */
+    void (*arrived)(iso_job_t *job, void *object, uint32_t source, void *arg);
+    void *arg;
+} iso_object_type_t;
+
+/* From here on objects of this type may arrive; those that did before have waited for it. What the pointers point to
+ * is copied, but for arg. ISO_ERR_INVALID: something is missing, or the name is taken (logged); ISO_ERR_NO_MEMORY. */
+ISO_API iso_status_t iso_pup_register(iso_job_t *job, const iso_object_type_t *type);
+
+/* Moves an object to rank dest. The routine packs it, once: what is passed by value is copied, once, and heaps
+ * and blocks that it passes to iso_pup_heap and iso_pup_block come along as they are, their live pages put to the
+ * same addresses as iso_migrate does; no other memory is needed than for that copy, at either end. All of it
+ * migrates as one, whoever dies: it is there, or it is here. Until the request ends the object and its heaps are
+ * not touched, as with iso_migrate, whose rules, ends and errors hold:
+ *   - ISO_OK: the routine runs once more, packing nothing, with ISO_PUP_DELETING, in iso_test or iso_wait (or in
+ *     progress, if a doubt was settled), and frees what the object has allocated; pointers to its heaps are NULL
+ *     then. The object's own `size` bytes stay the caller's. At dest the routine unpacks a new one, in progress there.
+ *   - ISO_ERR_IN_DOUBT: the object is not touched before the state of a heap of it, or its arrival elsewhere, says more.
+ *   - else the object is here and whole, as it was.
+ * `type` is a registered name. Errors at once, beside those of iso_migrate, with
+ * nothing changed: ISO_ERR_INVALID (no such type), ISO_ERR_BUSY (a heap twice), ISO_ERR_NO_SPACE, and what the
+ * routine sets (iso_pup_fail). Statistics count it as one heap. */
+ISO_API iso_status_t iso_migrate_pup(iso_job_t *job, uint32_t dest, const char *type, void *object,
+                                     iso_request_t **request_p);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,45 @@
+/*
+ * object.h - objects that a pup routine describes, on their way (iso_migrate_pup): packed into a parcel, and
+ * unpacked where it arrives.
+ */
+#ifndef ISO_CORE_OBJECT_H
+#define ISO_CORE_OBJECT_H
+
+#include "core/parcel.h"
+#include "core/pup.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct iso_delivery;
+
+/* A registered type. */
+typedef struct iso_object_kind {
+    struct iso_object_kind *next;
+    uint64_t id; /* a hash of its name: the same in every rank */
+    iso_object_type_t type;
+} iso_object_kind_t;
+void iso_object_kinds_close(iso_job_t *job);
+
+/* A carrier has arrived. is_known: is its type registered? Under the lock. The other makes the object and
+ * calls back; without the lock. */
+bool iso_object_is_known(const iso_job_t *job, const struct iso_delivery *delivery);
+void iso_object_arrived(iso_job_t *job, const struct iso_delivery *delivery);
+
+/* The object of a parcel from here is elsewhere: frees what was in it, and the parcel. Without the lock. */
+void iso_object_gone(iso_job_t *job, iso_parcel_t *parcel);
+/* The same, later, in progress. Under the lock. */
+void iso_object_went(iso_job_t *job, iso_parcel_t *parcel);
+
+/* Is the pup_er one of an object's on its way? Then heaps do not go through its bytes. */
+bool iso_object_is_by(const pup_er p);
+/* One of an object's that has gone. */
+bool iso_object_is_gone(const pup_er p);
+void iso_object_heap(pup_er p, iso_job_t *job, iso_heap_t **heap_p);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
