@@ -64,7 +64,7 @@ static uint32_t give_home(iso_job_t *job, iso_msg_t *msg, uint32_t home)
 
 void iso_borrow_on_request(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg)
 {
-    iso_msg_t reply = {.type = ISO_MSG_SLOT_GIVE, .token = msg->token};
+    iso_msg_t reply = {.type = ISO_MSG_SLOT_GIVE, .token = msg->token, .epoch = job->epoch_high};
     uint32_t longest = give_home(job, &reply, peer->rank), first;
     if (longest < msg->slots && reply.extent_count < ISO_WIRE_EXTENTS_MAX) {
         uint32_t batch = job->slots.free_count / 8;
@@ -94,7 +94,7 @@ unsigned iso_borrow_advance(iso_job_t *job)
         iso_peer_t *peer;
         if (iso_peer_get(job, home, &peer) != ISO_OK)
             continue; /* they stay here, and serve here */
-        iso_msg_t msg = {.type = ISO_MSG_SLOT_GIVE};
+        iso_msg_t msg = {.type = ISO_MSG_SLOT_GIVE, .epoch = job->epoch_high};
         do {
             msg.extent_count = 0;
             give_home(job, &msg, home);
@@ -122,6 +122,8 @@ iso_status_t iso_borrow_on_give(iso_job_t *job, const iso_msg_t *msg)
                 return ISO_ERR_INVALID;
     }
     iso_left_claim(job, NULL, msg->extents, msg->extent_count, ISO_COMING_FREE);
+    if (job->epoch_high < msg->epoch)
+        job->epoch_high = msg->epoch;
     for (uint32_t i = 0; i < msg->extent_count; i++) {
         /* not iso_borrow_put: what was borrowed is needed here, and goes home when it is freed */
         iso_slots_put(&job->slots, msg->extents[i].first, msg->extents[i].count);

@@ -109,6 +109,7 @@ iso_status_t iso_heap_make(iso_job_t *job, uint32_t flags, iso_heap_t **heap_p)
     memset(heap, 0, sizeof *heap);
     heap->layout = iso_heap_layout_digest();
     heap->flags = flags;
+    heap->epoch = hold->epoch;
     heap->keys = seed(job);
     for (unsigned klass = 0; klass < ISO_CLASS_COUNT; klass++)
         heap->current[klass] = iso_current_none(heap);

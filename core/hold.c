@@ -129,6 +129,7 @@ iso_status_t iso_hold_create(iso_job_t *job, iso_hold_t **hold_p, char **slot_p,
             iso_guard_lift(job, slot, 1);
             iso_poison_slots(job, iso_space_slot_address(&job->space, slot), 1);
             hold->state = ISO_HEAP_OWNED;
+            hold->epoch = job->epoch_high;
             hold->counted = true;
             job->stats.heaps++;
             *hold_p = hold;
@@ -204,6 +205,13 @@ void iso_hold_split(iso_hold_t *carrier, iso_hold_t *member, const iso_extent_t 
     member->extents_version++;
 }
 
+/* Slots of the heap's become free. */
+static void note_epoch(const iso_hold_t *hold)
+{
+    if (hold->job->epoch_high < hold->epoch)
+        hold->job->epoch_high = hold->epoch;
+}
+
 /* The slots' headers, which are there still, tell what was in use. */
 static void retain_extent(iso_job_t *job, const iso_extent_t *extent)
 {
@@ -232,6 +240,8 @@ void iso_hold_drop(iso_hold_t *hold, bool free_slots)
 {
     iso_job_t *job = hold->job;
     iso_grant_drop(hold);
+    if (free_slots)
+        note_epoch(hold);
     if (hold->counted)
         job->stats.heaps--;
     job->hold_of[iso_space_slot(&job->space, hold->heap)] = NULL;
@@ -291,6 +301,7 @@ void iso_hold_shrink(iso_hold_t *hold, char *address, uint32_t count)
         uint32_t index = extent_find(hold, first);
         iso_extent_t gone = {first, count | (hold->extents[index].count & ISO_EXTENT_RUN)};
         extent_cut(hold, index, first, count);
+        note_epoch(hold);
         undirect(job, &gone);
         iso_slots_clear(&job->slots, &gone);
         retain_extent(job, &gone);

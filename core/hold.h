@@ -28,7 +28,11 @@ typedef struct iso_hold {
     iso_job_t *job;
     iso_heap_t *heap;
     iso_heap_state_t state;
-    uint64_t epoch; /* changes of owner so far; the heap's header has the same number */
+    /* Grows with each attempt to change the owner; the heap's header has the same number. A new heap begins with one
+     * that is not earlier than that of any heap that was at its address before, at whatever rank: so that nothing that is
+     * known of that one anywhere is taken for this one's (iso_left_is_stale). Slots bring it along, as clocks do by
+     * messages (Lamport). */
+    uint64_t epoch;
 
     iso_extent_t *extents; /* from malloc; adjacent ordinary extents are merged */
     uint32_t extent_count, extent_room;

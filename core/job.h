@@ -83,6 +83,8 @@ struct iso_job {
     uint32_t *extent_at; /* per slot: 1 + the index, in its hold, of the extent that begins there */
     iso_hold_t *holds;
     uint64_t heaps_made; /* here, see iso_heap_create_flags */
+    uint64_t
+        epoch_high; /* no heap that had a free slot of this rank's before had a later one, see hold.h */
     ISO_ATOMIC(struct iso_shared *) *
         shared_of; /* per slot: of the shared heap that begins there */
     struct iso_shared *shared_unused;

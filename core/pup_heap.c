@@ -343,6 +343,10 @@ static void own(iso_job_t *job, iso_hold_t *hold, const contents_t *contents)
     hold->state = ISO_HEAP_OWNED;
     hold->counted = true;
     job->stats.heaps++;
+    if (hold->epoch < job->epoch_high) { /* a copy of earlier days */
+        hold->epoch = job->epoch_high;
+        iso_heap_set_epoch(hold->heap, hold->epoch);
+    }
     if (moves(contents))
         iso_left_own(job, hold->extents, hold->extent_count);
     else

@@ -46,7 +46,7 @@ static unsigned fields_of(unsigned type)
     case ISO_MSG_SLOT_REQUEST:
         return HAS_TOKEN | HAS_SLOTS;
     case ISO_MSG_SLOT_GIVE:
-        return HAS_TOKEN | HAS_EXTENTS;
+        return HAS_EPOCH | HAS_TOKEN | HAS_EXTENTS;
     case ISO_MSG_WANT:
         return HAS_EXTENTS;
     case ISO_MSG_LEND:

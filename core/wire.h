@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-#define ISO_WIRE_VERSION 3
+#define ISO_WIRE_VERSION 4
 #define ISO_WIRE_MAX ISO_TRANSPORT_MIN_SEND
 #define ISO_WIRE_EXTENTS_MAX 512 /* in one message; lists that are longer go in parts */
 #define ISO_WIRE_DENSE_MAX 64    /* ranges of slots */
@@ -47,8 +47,9 @@ typedef enum iso_msg_type {
 typedef struct iso_msg {
     iso_msg_type_t type;
     uint32_t source;
-    uint64_t heap;       /* its address; 0 where none is meant */
-    uint64_t epoch;      /* that the migration leads to */
+    uint64_t heap; /* its address; 0 where none is meant */
+    uint64_t
+        epoch; /* that the migration leads to; SLOT_GIVE: no heap was in them with a later one */
     uint32_t generation; /* GRANT, COMMIT and OFFER without one: 0 */
     uint32_t flags;
     uint64_t bytes;       /* RESERVE, COMMIT: live bytes */

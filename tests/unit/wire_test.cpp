@@ -168,8 +168,8 @@ TEST_CASE("counts beyond the limits are refused", "[wire]")
 {
     auto got = message(ISO_MSG_HELLO, 0);
     std::vector<uint8_t> give = encode(*message(ISO_MSG_SLOT_GIVE, 2));
-    give[24] = 0xff; // extent count, after header and token
-    give[25] = 0xff;
+    give[32] = 0xff; // extent count, after header, epoch and token
+    give[33] = 0xff;
     CHECK(decode(give, got.get()) == ISO_ERR_INVALID);
     std::vector<uint8_t> dense = encode(*message(ISO_MSG_RESERVE, 0));
     REQUIRE(dense[dense.size() - 1] == 0); // the count of dense ranges comes last
