@@ -1,7 +1,9 @@
 // A heap goes from rank 0 to rank 1 and on to rank 2, and ISO_TEST_AT ends or stops one of the first two at
 // a stage of it (core/stage.h). Afterwards there is one owner or, where the design says so, none.
 //
-//   stages fresh|granted end|stop <victim> <stage>     status 77: the stage is not on this path
+//   stages fresh|granted|object end|stop <victim> <stage>     status 77: the stage is not on this path
+//
+// object: the heap is part of an object, which has a block of its own, too.
 //
 // The survivors print "survivor <rank>", and who has the heap in the end prints "owner <rank>".
 #include "marked.hpp"
@@ -9,6 +11,8 @@
 #include <csignal>
 #include <dirent.h>
 #include <fstream>
+#include <isomalloc/pup.h>
+#include <map>
 
 namespace {
 
@@ -21,6 +25,66 @@ struct Path {
     bool granted; // rank 0 has a standing grant
     bool in_node, handover;
 };
+
+// ---- an object: the heap, and a block that moves on its own ----
+
+struct Thing {
+    iso_heap_t *heap;
+    void *block;
+    uint64_t check; // by value
+};
+
+constexpr size_t block_size = 300000;
+constexpr uint64_t check_value = 0x1234567890abcdef;
+bool of_object = false;
+Job *the_job = nullptr;
+std::map<iso_heap_t *, Thing *> things;
+
+void pup_thing(pup_er p, void *object)
+{
+    auto *thing = static_cast<Thing *>(object);
+    pup_ulong(p, &thing->check);
+    iso_pup_heap(p, the_job->job, &thing->heap);
+    iso_pup_block(p, the_job->job, &thing->block);
+}
+
+void check_thing(const Thing &thing)
+{
+    const auto *bytes = static_cast<const unsigned char *>(thing.block);
+    EXPECT(thing.check == check_value);
+    EXPECT(iso_heap_state(iso_heap_of(bytes)) == ISO_HEAP_OWNED);
+    EXPECT(bytes[0] == mark && std::memcmp(bytes, bytes + 1, block_size - 1) == 0);
+}
+
+void on_thing(iso_job_t * /*job*/, void *object, uint32_t source, void * /*arg*/)
+{
+    auto *thing = static_cast<Thing *>(object);
+    check_thing(*thing);
+    things[thing->heap] = thing;
+    the_job->arrivals.push_back({thing->heap, source, 0, {}});
+}
+
+const iso_object_type_t thing_type = {sizeof thing_type, "thing",  sizeof(Thing),
+                                      pup_thing,         on_thing, nullptr};
+
+iso_heap_t *make_thing(Job &job, iso_heap_t *heap)
+{
+    auto *thing = new Thing{heap, iso_movable_alloc(job.job, block_size), check_value};
+    std::memset(thing->block, mark, block_size);
+    things[heap] = thing;
+    return heap;
+}
+
+iso_request_t *begin(Job &job, iso_heap_t *heap, uint32_t dest)
+{
+    iso_request_t *request = nullptr;
+    if (!of_object)
+        return job.start(heap, dest);
+    EXPECT_STATUS(ISO_OK, iso_migrate_pup(job.job, dest, "thing", things[heap], &request));
+    return request;
+}
+
+// ---- stages ----
 
 const char *const source_stages[] = {"frozen",  "reserve_sent", "granted", "put_some", "put_all",
                                      "offered", "commit_sent",  "let_go",  "done_sent"};
@@ -74,13 +138,15 @@ void pass_on(Job &job, iso_heap_t *heap)
 {
     expect_marked(heap, size, mark);
     EXPECT(iso_malloc(heap, 1000) != nullptr); // it can be used
-    job.send(heap, 2, "heap", 4);
+    if (of_object)
+        check_thing(*things[heap]);
+    EXPECT_STATUS(ISO_OK, iso_wait(begin(job, heap, 2)));
 }
 
 void source(Job &job, iso_heap_t *heap, bool stopped)
 {
     const double start = now();
-    const iso_status_t status = iso_wait(job.start(heap, 1));
+    const iso_status_t status = iso_wait(begin(job, heap, 1));
     EXPECT(now() - start < patience);
     if (status == ISO_ERR_IN_DOUBT) {
         EXPECT(stopped); // a certain death leaves no doubt
@@ -136,6 +202,8 @@ void run(const Path &path, bool stop, uint32_t victim, const std::string &stage,
     }
     if (self == 0)
         heap = path.granted ? job.receive().heap : marked(job, size, mark);
+    if (self == 0 && of_object)
+        make_thing(job, heap);
     job.barrier();
 
     const bool expected = stop || survives(stage, victim == 0);
@@ -189,6 +257,9 @@ int main(int argc, char **argv)
     if (!(victim == 0 ? in(stage, source_stages) : in(stage, target_stages)))
         return 77;
     Job job;
+    the_job = &job;
+    of_object = way == "object";
+    EXPECT_STATUS(ISO_OK, iso_pup_register(job.job, &thing_type));
     Path path = {way == "granted", false, false};
     EXPECT_STATUS(ISO_OK, iso_same_node(job.job, self == 0 ? 1 : 0, &path.in_node));
     if (self == 2) { // ranks 0 and 1 are in one node if there are nodes of several at all
