@@ -174,6 +174,7 @@ static void items(pup_er p, void *data, size_t count, size_t size, iso_pup_type_
         memset(data, 0, count * size);
 }
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): a type */
 #define PUP_TYPE(name, type, code)                          \
     void pup_##name(pup_er p, type *v)                      \
     {                                                       \
@@ -183,6 +184,7 @@ static void items(pup_er p, void *data, size_t count, size_t size, iso_pup_type_
     {                                                       \
         items(p, array, count, sizeof *array, code);        \
     }
+/* NOLINTEND(bugprone-macro-parentheses) */
 PUP_TYPE(char, char, ISO_PUP_CHAR)
 PUP_TYPE(short, short, ISO_PUP_SHORT)
 PUP_TYPE(int, int, ISO_PUP_INT)

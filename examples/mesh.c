@@ -58,7 +58,7 @@ static mesh_t *make(int points)
         mesh->weights[i] = 1.0 / (i + 1);
     }
     mesh->name = iso_movable_alloc(job, 100);
-    strcpy(mesh->name, "a mesh");
+    memcpy(mesh->name, "a mesh", sizeof "a mesh");
     return mesh;
 }
 

@@ -114,9 +114,11 @@ ISO_API void iso_pup_fail(pup_er p, iso_status_t status);
 /* ---- items ------------------------------------------------------------------------------------ */
 
 /* pup_int(p, &i) one, pup_ints(p, array, count) count of them; the others alike. */
+/* NOLINTBEGIN(bugprone-macro-parentheses): a type */
 #define ISO_PUP_TYPE(name, type)                \
     ISO_API void pup_##name(pup_er p, type *v); \
     ISO_API void pup_##name##s(pup_er p, type *array, size_t count);
+/* NOLINTEND(bugprone-macro-parentheses) */
 ISO_PUP_TYPE(char, char)
 ISO_PUP_TYPE(short, short)
 ISO_PUP_TYPE(int, int)
