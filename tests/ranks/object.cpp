@@ -20,6 +20,7 @@ struct Mesh {
     void *block[3];     // that move on their own
 };
 
+constexpr uint64_t peak_bytes = (64u << 20);
 constexpr size_t block_sizes[3] = {100, 70000, 5000000};
 int deleted = 0;
 
@@ -247,6 +248,83 @@ void late(Job &job)
     job.barrier();
 }
 
+// kB of /proc/self/status.
+uint64_t status_of(const std::string &name)
+{
+    char line[256];
+    uint64_t value = 0;
+    FILE *file = std::fopen("/proc/self/status", "re");
+    EXPECT(file != nullptr);
+    while (std::fgets(line, sizeof line, file) != nullptr)
+        if (std::string(line).rfind(name + ":", 0) == 0)
+            value = std::strtoull(line + name.size() + 1, nullptr, 10);
+    std::fclose(file);
+    EXPECT(value != 0);
+    return value;
+}
+
+// A large object moves in no more memory than it has, at either end: nothing of a heap or a block is copied.
+struct Large {
+    void *block;
+    uint64_t size;
+};
+
+Large *large = nullptr;
+
+void pup_large(pup_er p, void *object)
+{
+    auto *it = static_cast<Large *>(object);
+    pup_ulong(p, &it->size);
+    iso_pup_block(p, the_job, &it->block);
+}
+
+void peak(Job &job)
+{
+    const uint64_t size = peak_bytes;
+    const iso_object_type_t type = {
+        sizeof type,
+        "large",
+        sizeof(Large),
+        pup_large,
+        [](iso_job_t *, void *object, uint32_t, void *) { large = static_cast<Large *>(object); },
+        nullptr};
+    EXPECT_STATUS(ISO_OK, iso_pup_register(job.job, &type));
+    const uint64_t before = status_of("VmHWM");
+    Large mine = {};
+    if (self == 0) {
+        mine.size = size;
+        mine.block = iso_movable_alloc(job.job, size);
+        std::memset(mine.block, 7, size);
+        large = &mine;
+    }
+    for (uint32_t turn = 0; turn < 4; turn++) {
+        if (turn % 2 == self) {
+            Large *leaving = large;
+            iso_request_t *request = nullptr;
+            large = nullptr;
+            EXPECT_STATUS(ISO_OK, iso_migrate_pup(job.job, 1 - self, "large", leaving, &request));
+            EXPECT_STATUS(ISO_OK, iso_wait(request));
+            EXPECT(leaving->block == nullptr);
+            if (leaving != &mine)
+                free(leaving);
+        }
+        for (const double until = now() + 60; turn % 2 != self && large == nullptr;) {
+            EXPECT(now() < until);
+            iso_progress_wait(job.job, 0.5);
+        }
+        job.barrier();
+    }
+    if (self == 0) {
+        const auto *bytes = static_cast<const unsigned char *>(large->block);
+        EXPECT(large->size == size && bytes[0] == 7);
+        EXPECT(std::memcmp(bytes, bytes + 1, size - 1) == 0);
+    }
+    const uint64_t grown = (status_of("VmHWM") - before) << 10;
+    std::printf("rank %u: %.2f times the object\n", self,
+                static_cast<double>(grown) / static_cast<double>(size));
+    EXPECT(static_cast<double>(grown) <= 1.05 * static_cast<double>(size) + (4 << 20));
+}
+
 } // namespace
 
 int main(int argc, char **argv)
@@ -263,6 +341,8 @@ int main(int argc, char **argv)
         stays(job);
     else if (test == "late")
         late(job);
+    else if (test == "peak")
+        peak(job);
     else
         EXPECT(!"a test of this name");
     job.finish();
