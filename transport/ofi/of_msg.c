@@ -1,0 +1,229 @@
+/*
+ * of_msg.c - messages: sending, receiving, delivering.
+ *
+ * A message is one fi_send with a header of ours, into one of OF_RECVS buffers that always wait at the receiver;
+ * a provider keeps back or refuses what finds none (FI_RM_ENABLED), and here a message that libfabric
+ * has no room for waits in its buffer, at most OF_SENDS to one peer.
+ *
+ * Messages are asked to stay in order (FI_ORDER_SAS), but completions of receives may not (FI_ORDER_NONE of
+ * tcp;ofi_rxm). So each has a number, and one that comes before its turn waits for it. What does not
+ * prove that it is of this job is dropped and counted.
+ */
+#include "ofi.h"
+#include <string.h>
+
+/* ---- sending --------------------------------------------------------------------------------- */
+
+/* libfabric has it. */
+static void enter_sent(iso_endpoint_t *ep, of_buffer_t *buffer)
+{
+    buffer->next = ep->sent;
+    if (buffer->next != NULL)
+        buffer->next->link = &buffer->next;
+    buffer->link = &ep->sent;
+    ep->sent = buffer;
+    buffer->counted = true;
+    ep->tp->sends++;
+}
+
+static void leave_sent(of_buffer_t *buffer)
+{
+    *buffer->link = buffer->next;
+    if (buffer->next != NULL)
+        buffer->next->link = buffer->link;
+}
+
+void of_sends_advance(iso_endpoint_t *ep)
+{
+    for (of_buffer_t *buffer; (buffer = ep->waiting) != NULL && !ep->failed;) {
+        const ssize_t error = fi_send(ep->tp->ep, &buffer->header, buffer->len, buffer->desc,
+                                      ep->peer->address, &buffer->context.fi);
+        if (error == -FI_EAGAIN)
+            return;
+        if (error != 0) {
+            of_ep_fail(ep, (int)-error);
+            return;
+        }
+        if ((ep->waiting = buffer->next) == NULL)
+            ep->waiting_last = &ep->waiting;
+        enter_sent(ep, buffer);
+    }
+}
+
+iso_status_t of_send(iso_endpoint_t *ep, const void *data, size_t len)
+{
+    iso_transport_t *tp = ep->tp;
+    of_peer_t *peer = ep->peer;
+
+    if (len > OF_MAX_SEND) {
+        of_log(tp, ISO_LOG_ERROR, "a message of %zu bytes to rank %u: at most %u can be sent", len,
+               peer->rank, OF_MAX_SEND);
+        return ISO_ERR_INVALID;
+    }
+    const iso_status_t status = of_ep_usable(ep);
+    if (status != ISO_OK)
+        return status;
+    if (ep->sends >= OF_SENDS)
+        return ISO_ERR_AGAIN;
+    of_buffer_t *buffer = of_buffer_get(tp);
+    if (buffer == NULL)
+        return ISO_ERR_NO_MEMORY;
+    buffer->context.kind = OF_SEND;
+    buffer->ep = ep;
+    buffer->len = sizeof buffer->header + len;
+    buffer->header = (of_header_t){.magic = OF_MAGIC,
+                                   .version = OF_VERSION,
+                                   .source = tp->host->rank,
+                                   .len = (uint32_t)len,
+                                   .number = peer->sent++};
+    memcpy(buffer->header.cookie, tp->host->cookie, sizeof buffer->header.cookie);
+    static_assert(offsetof(of_buffer_t, data) ==
+                      offsetof(of_buffer_t, header) + sizeof(of_header_t),
+                  "header and data go in one piece");
+    if (len > 0)
+        memcpy(buffer->data, data, len);
+    ep->sends++;
+    *ep->waiting_last = buffer;
+    ep->waiting_last = &buffer->next;
+    of_sends_advance(ep);
+    of_ep_busy(ep);
+    return ISO_OK;
+}
+
+void of_sent(of_buffer_t *buffer, int error)
+{
+    iso_transport_t *tp = buffer->tp;
+    iso_endpoint_t *ep = buffer->ep;
+
+    tp->sends -= buffer->counted;
+    buffer->counted = false;
+    if (ep != NULL) {
+        leave_sent(buffer);
+        ep->sends--;
+        tp->room++;
+        if (error != 0)
+            of_ep_fail(ep, error);
+    }
+    of_buffer_put(tp, buffer);
+}
+
+void of_sends_forget(iso_endpoint_t *ep, bool may_arrive)
+{
+    iso_transport_t *tp = ep->tp;
+
+    for (of_buffer_t *buffer; (buffer = ep->waiting) != NULL;) {
+        ep->waiting = buffer->next;
+        of_buffer_put(tp, buffer);
+    }
+    ep->waiting_last = &ep->waiting;
+    for (of_buffer_t *buffer; (buffer = ep->sent) != NULL;) {
+        leave_sent(buffer);
+        buffer->ep = NULL;
+        if (!may_arrive) {
+            buffer->counted = false;
+            tp->sends--;
+        }
+    }
+    ep->sends = 0;
+}
+
+/* ---- receiving ------------------------------------------------------------------------------- */
+
+iso_status_t of_recvs_post(iso_transport_t *tp)
+{
+    while (tp->posted < OF_RECVS) {
+        of_buffer_t *buffer = of_buffer_get(tp);
+        if (buffer == NULL)
+            return tp->posted > 0 ? ISO_OK : ISO_ERR_NO_MEMORY;
+        buffer->context.kind = OF_RECV;
+        const ssize_t error = fi_recv(tp->ep, &buffer->header, sizeof buffer->header + OF_MAX_SEND,
+                                      buffer->desc, FI_ADDR_UNSPEC, &buffer->context.fi);
+        if (error == 0) {
+            tp->posted++;
+            continue;
+        }
+        of_buffer_put(tp, buffer);
+        if (error == -FI_EAGAIN && tp->posted > 0)
+            return ISO_OK; /* the next progress tries again */
+        of_log(tp, ISO_LOG_ERROR, "libfabric does not take a buffer for messages: %s",
+               fi_strerror((int)-error));
+        return ISO_ERR_SYSTEM;
+    }
+    return ISO_OK;
+}
+
+/* ---- delivering ------------------------------------------------------------------------------ */
+
+/* NULL: not of this job. */
+static of_peer_t *sender_of(iso_transport_t *tp, const of_buffer_t *buffer)
+{
+    const of_header_t *header = &buffer->header;
+
+    if (buffer->len >= sizeof *header && header->magic == OF_MAGIC &&
+        header->version == OF_VERSION && header->source < tp->host->size &&
+        header->len == buffer->len - sizeof *header &&
+        memcmp(header->cookie, tp->host->cookie, sizeof header->cookie) == 0)
+        return of_peer_get(tp, header->source);
+    if (tp->dropped++ == 0)
+        of_log(tp, ISO_LOG_WARN,
+               "a message that is not of this job, or says what cannot be, was dropped (the first; "
+               "all are counted)");
+    return NULL;
+}
+
+static unsigned hand_over(iso_transport_t *tp, of_peer_t *peer, of_buffer_t *buffer)
+{
+    peer->heard++;
+    tp->host->message(tp->host->arg, peer->rank, buffer->data, buffer->header.len);
+    of_buffer_put(tp, buffer);
+    return 1;
+}
+
+/* Comes before its turn. */
+static void keep(of_peer_t *peer, of_buffer_t *buffer)
+{
+    of_buffer_t **at = &peer->early;
+
+    while (*at != NULL && (*at)->header.number < buffer->header.number)
+        at = &(*at)->next;
+    buffer->next = *at;
+    *at = buffer;
+}
+
+static unsigned deliver(iso_transport_t *tp, of_buffer_t *buffer)
+{
+    of_peer_t *peer = sender_of(tp, buffer);
+    unsigned events = 0;
+
+    if (peer == NULL || peer->state == OF_PEER_DEAD || buffer->header.number < peer->heard) {
+        of_buffer_put(tp, buffer);
+        return 0;
+    }
+    if (buffer->header.number > peer->heard) {
+        keep(peer, buffer);
+        return 0;
+    }
+    events += hand_over(tp, peer, buffer);
+    while ((buffer = peer->early) != NULL && buffer->header.number <= peer->heard) {
+        peer->early = buffer->next;
+        if (buffer->header.number == peer->heard)
+            events += hand_over(tp, peer, buffer);
+        else
+            of_buffer_put(tp, buffer); /* twice the same */
+    }
+    return events;
+}
+
+unsigned of_msgs_deliver(iso_transport_t *tp)
+{
+    of_buffer_t *buffer = tp->arrived;
+    unsigned events = 0;
+
+    tp->arrived = NULL;
+    tp->arrived_last = &tp->arrived;
+    for (of_buffer_t *next; buffer != NULL; buffer = next) {
+        next = buffer->next;
+        events += deliver(tp, buffer);
+    }
+    return events;
+}

@@ -1,0 +1,153 @@
+/*
+ * of_put.c - puts, and when they are complete at the peer.
+ *
+ * A put is one or more fi_writemsg, each with FI_DELIVERY_COMPLETE: its completion says that the bytes are in
+ * the peer's memory, so that a flush is to wait for those of the puts before it. What the providers here make of that (1.17):
+ * tcp answers such a write when its last byte has been copied to its place; over verbs it is the
+ * acknowledgement of the write. Orders among writes and sends (FI_ORDER_RMA_WAW, FI_ORDER_SAW) would save
+ * tcp the answers; shm has none, in the mode in which it is used here, and verbs leaves them to the receiving
+ * memory system. So nothing is built on them, and there is no fence.
+ *
+ * Over shm FI_DELIVERY_COMPLETE is more than that. Without it shm copies into the peer's memory itself (CMA), which
+ * would be one-sided, but holds the lock of the peer's queue for as long as it copies: a process that is killed
+ * meanwhile, or that is stopped, holds it for ever, and every other that sends to that peer spins. With it
+ * the lock is held for the length of one entry of the queue, and the target copies.
+ */
+#include "ofi.h"
+#include <inttypes.h>
+
+static bool inside(uint64_t start, uint64_t length, uint64_t address, size_t len)
+{
+    return address >= start && address - start <= length && len <= length - (address - start);
+}
+
+static iso_status_t check_put(const iso_endpoint_t *ep, const void *src, size_t len,
+                              const iso_region_t *region, uint64_t remote, const iso_rkey_t *rkey)
+{
+    if (len > OF_MAX_PUT) {
+        of_log(ep->tp, ISO_LOG_ERROR, "a put of %zu bytes: at most %zu (caps.max_put) go at once",
+               len, OF_MAX_PUT);
+        return ISO_ERR_INVALID;
+    }
+    if (rkey->rank != ep->peer->rank) {
+        of_log(ep->tp, ISO_LOG_ERROR, "a put to rank %u with an rkey of rank %u", ep->peer->rank,
+               rkey->rank);
+        return ISO_ERR_INVALID;
+    }
+    if (!inside(rkey->address, rkey->length, remote, len)) {
+        of_log(ep->tp, ISO_LOG_ERROR,
+               "a put of %zu bytes to %#" PRIx64
+               " of rank %u is outside the region of its rkey, %#" PRIx64 " + %" PRIu64 " bytes",
+               len, remote, ep->peer->rank, rkey->address, rkey->length);
+        return ISO_ERR_INVALID;
+    }
+    if (region == NULL ||
+        !inside((uintptr_t)region->memory.address, region->memory.length, (uintptr_t)src, len)) {
+        of_log(ep->tp, ISO_LOG_ERROR, "a put of %zu bytes from %p, which is outside its region",
+               len, src);
+        return ISO_ERR_INVALID;
+    }
+    return ISO_OK;
+}
+
+static int write_piece(iso_endpoint_t *ep, of_op_t *op, size_t len, of_piece_t *piece)
+{
+    /* libfabric only reads it */
+    const struct iovec from = {.iov_base = (void *)(uintptr_t)op->src, .iov_len = len};
+    const struct fi_rma_iov to = {.addr = op->remote, .len = len, .key = op->key};
+    const struct fi_msg_rma message = {.msg_iov = &from,
+                                       .desc = &op->region->desc,
+                                       .iov_count = 1,
+                                       .addr = ep->peer->address,
+                                       .rma_iov = &to,
+                                       .rma_iov_count = 1,
+                                       .context = &piece->context.fi};
+
+    return (int)fi_writemsg(ep->tp->ep, &message, FI_DELIVERY_COMPLETE | FI_COMPLETION);
+}
+
+/* false: no room. */
+static bool advance(iso_endpoint_t *ep, of_op_t *op)
+{
+    const size_t len = op->left < ep->tp->piece ? op->left : ep->tp->piece;
+    of_piece_t *piece = of_piece_get(op);
+
+    if (piece == NULL)
+        return false; /* later, perhaps */
+    const int error = write_piece(ep, op, len, piece);
+    if (error == 0) {
+        op->src += len;
+        op->left -= len;
+        op->remote += len;
+        if (op->left == 0 && (ep->unsent = op->next_unsent) == NULL)
+            ep->unsent_last = &ep->unsent;
+        return true;
+    }
+    if (error == -FI_EAGAIN) {
+        of_piece_drop(piece);
+        return false;
+    }
+    of_piece_put(piece, -error);
+    return true;
+}
+
+void of_puts_advance(iso_endpoint_t *ep)
+{
+    while (ep->unsent != NULL && ep->pieces < OF_PIECES && !ep->failed)
+        if (!advance(ep, ep->unsent))
+            return;
+}
+
+iso_status_t of_put(iso_endpoint_t *ep, const void *src, size_t len, iso_region_t *region,
+                    uint64_t remote, iso_rkey_t *rkey, iso_completion_t *completion)
+{
+    iso_status_t status = check_put(ep, src, len, region, remote, rkey);
+
+    if (status == ISO_OK)
+        status = of_ep_usable(ep);
+    if (status != ISO_OK || len == 0)
+        return status;
+    if (ep->puts >= OF_PUTS)
+        return ISO_ERR_AGAIN;
+    of_op_t *op = of_op_get(ep, true, completion);
+    if (op == NULL)
+        return ISO_ERR_NO_MEMORY;
+    op->src = src;
+    op->left = len;
+    op->remote = remote - rkey->base;
+    op->key = rkey->key;
+    op->region = region;
+    *ep->unsent_last = op;
+    ep->unsent_last = &op->next_unsent;
+    of_puts_advance(ep);
+    of_ep_busy(ep);
+    return ISO_INPROGRESS;
+}
+
+iso_status_t of_fence(iso_endpoint_t *ep)
+{
+    (void)ep;
+    return ISO_ERR_INVALID;
+}
+
+static bool has_puts(const iso_endpoint_t *ep)
+{
+    for (const of_op_t *op = ep->ops; op != NULL; op = op->next)
+        if (op->is_put && !op->ended)
+            return true;
+    return false;
+}
+
+iso_status_t of_flush(iso_endpoint_t *ep, iso_completion_t *completion)
+{
+    const iso_status_t status = of_ep_usable(ep);
+
+    if (status != ISO_OK)
+        return status;
+    if (!has_puts(ep)) {
+        const bool refused = ep->refused;
+        ep->refused = false;
+        return refused ? ISO_ERR_INVALID : ISO_OK;
+    }
+    return of_op_get(ep, false, completion) != NULL ? ISO_INPROGRESS : ISO_ERR_NO_MEMORY;
+}
