@@ -82,6 +82,13 @@ iso_status_t of_connect(iso_transport_t *tp, uint32_t rank, const void *address,
     status = check_peer(tp, peer, &to.process);
     if (status != ISO_OK)
         return status;
+    if (tp->is_shm && to.process.pid == 0) {
+        of_log(tp, ISO_LOG_ERROR,
+               "rank %u is on another host, or in another container, where provider shm does not "
+               "reach: name another in ISO_OFI_PROVIDER",
+               rank);
+        return ISO_ERR_UNREACHABLE;
+    }
     peer->process = to.process;
     status = of_peer_watch(tp, peer);
     if (status != ISO_OK)

@@ -12,6 +12,7 @@
 #include <string.h>
 
 static const int taken[] = {SIGBUS, SIGSEGV, SIGTERM, SIGINT};
+#define OF_CQ_ENTRIES (4 * OF_QUEUE)
 #define TAKEN (sizeof taken / sizeof *taken)
 
 static iso_status_t complain(const iso_transport_t *tp, const char *what, int error)
@@ -25,7 +26,10 @@ static iso_status_t complain(const iso_transport_t *tp, const char *what, int er
 
 static int open_cq(iso_transport_t *tp)
 {
-    struct fi_cq_attr attr = {.format = FI_CQ_FORMAT_MSG, .wait_obj = FI_WAIT_FD};
+    /* room for all that is under way: what is left to the provider (65,536 entries in a ring) is gone
+     * through page by page, a fault each */
+    struct fi_cq_attr attr = {
+        .size = OF_CQ_ENTRIES, .format = FI_CQ_FORMAT_MSG, .wait_obj = FI_WAIT_FD};
     int error = fi_cq_open(tp->domain, &attr, &tp->cq, tp);
 
     tp->cq_fd = -1;
@@ -80,8 +84,12 @@ iso_status_t of_fabric_open(iso_transport_t *tp)
 {
     struct sigaction before[TAKEN];
 
-    if (tp->is_shm)
+    if (tp->is_shm) {
+        const iso_status_t allowed = of_cma_check(tp);
+        if (allowed != ISO_OK)
+            return allowed;
         of_shm_clean(tp);
+    }
     for (size_t i = 0; i < TAKEN; i++)
         sigaction(taken[i], NULL, &before[i]);
     const iso_status_t status = open_all(tp);

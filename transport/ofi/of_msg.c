@@ -5,8 +5,11 @@
  * a provider keeps back or refuses what finds none (FI_RM_ENABLED), and here a message that libfabric
  * has no room for waits in its buffer, at most OF_SENDS to one peer.
  *
+ * Over shm a message goes in parts of at most what shm copies at once (inject_size). Longer ones it would leave where
+ * they are, for the receiver to fetch and answer; see of_cma.c for what becomes of answers when a peer dies.
+ *
  * Messages are asked to stay in order (FI_ORDER_SAS), but completions of receives may not (FI_ORDER_NONE of
- * tcp;ofi_rxm). So each has a number, and one that comes before its turn waits for it. What does not
+ * tcp;ofi_rxm). So each part has a number, and one that comes before its turn waits for it. What does not
  * prove that it is of this job is dropped and counted.
  */
 #include "ofi.h"
@@ -50,24 +53,27 @@ void of_sends_advance(iso_endpoint_t *ep)
     }
 }
 
-iso_status_t of_send(iso_endpoint_t *ep, const void *data, size_t len)
+/* All parts of a message are sent, or none. */
+static bool have_buffers(iso_transport_t *tp, size_t count)
+{
+    of_buffer_t *taken = NULL, *buffer;
+
+    for (; count > 0 && (buffer = of_buffer_get(tp)) != NULL; count--) {
+        buffer->next = taken;
+        taken = buffer;
+    }
+    while ((buffer = taken) != NULL) {
+        taken = buffer->next;
+        of_buffer_put(tp, buffer);
+    }
+    return count == 0;
+}
+
+static void add_part(iso_endpoint_t *ep, const void *data, size_t len, bool more)
 {
     iso_transport_t *tp = ep->tp;
-    of_peer_t *peer = ep->peer;
-
-    if (len > OF_MAX_SEND) {
-        of_log(tp, ISO_LOG_ERROR, "a message of %zu bytes to rank %u: at most %u can be sent", len,
-               peer->rank, OF_MAX_SEND);
-        return ISO_ERR_INVALID;
-    }
-    const iso_status_t status = of_ep_usable(ep);
-    if (status != ISO_OK)
-        return status;
-    if (ep->sends >= OF_SENDS)
-        return ISO_ERR_AGAIN;
     of_buffer_t *buffer = of_buffer_get(tp);
-    if (buffer == NULL)
-        return ISO_ERR_NO_MEMORY;
+
     buffer->context.kind = OF_SEND;
     buffer->ep = ep;
     buffer->len = sizeof buffer->header + len;
@@ -75,7 +81,8 @@ iso_status_t of_send(iso_endpoint_t *ep, const void *data, size_t len)
                                    .version = OF_VERSION,
                                    .source = tp->host->rank,
                                    .len = (uint32_t)len,
-                                   .number = peer->sent++};
+                                   .number = ep->peer->sent++,
+                                   .more = more};
     memcpy(buffer->header.cookie, tp->host->cookie, sizeof buffer->header.cookie);
     static_assert(offsetof(of_buffer_t, data) ==
                       offsetof(of_buffer_t, header) + sizeof(of_header_t),
@@ -85,6 +92,27 @@ iso_status_t of_send(iso_endpoint_t *ep, const void *data, size_t len)
     ep->sends++;
     *ep->waiting_last = buffer;
     ep->waiting_last = &buffer->next;
+}
+
+iso_status_t of_send(iso_endpoint_t *ep, const void *data, size_t len)
+{
+    iso_transport_t *tp = ep->tp;
+
+    if (len > OF_MAX_SEND) {
+        of_log(tp, ISO_LOG_ERROR, "a message of %zu bytes to rank %u: at most %u can be sent", len,
+               ep->peer->rank, OF_MAX_SEND);
+        return ISO_ERR_INVALID;
+    }
+    const iso_status_t status = of_ep_usable(ep);
+    if (status != ISO_OK)
+        return status;
+    const size_t parts = len > 0 ? (len + tp->part - 1) / tp->part : 1;
+    if (ep->sends + parts > OF_SENDS)
+        return ISO_ERR_AGAIN;
+    if (!have_buffers(tp, parts))
+        return ISO_ERR_NO_MEMORY;
+    for (size_t i = 0, at = 0; i < parts; i++, at += tp->part)
+        add_part(ep, (const char *)data + at, i + 1 < parts ? tp->part : len - at, i + 1 < parts);
     of_sends_advance(ep);
     of_ep_busy(ep);
     return ISO_OK;
@@ -171,9 +199,37 @@ static of_peer_t *sender_of(iso_transport_t *tp, const of_buffer_t *buffer)
     return NULL;
 }
 
+/* Adds a part to the message that has begun; NULL: the message makes no sense. */
+static of_buffer_t *join(of_buffer_t *begun, const of_buffer_t *part)
+{
+    if (begun->header.len + part->header.len > OF_MAX_SEND)
+        return NULL;
+    memcpy(begun->data + begun->header.len, part->data, part->header.len);
+    begun->header.len += part->header.len;
+    return begun;
+}
+
+/* The part whose turn it is. */
 static unsigned hand_over(iso_transport_t *tp, of_peer_t *peer, of_buffer_t *buffer)
 {
+    const bool more = buffer->header.more != 0;
+
     peer->heard++;
+    if (peer->begun != NULL) {
+        of_buffer_t *whole = join(peer->begun, buffer);
+        of_buffer_put(tp, buffer);
+        if (whole == NULL) {
+            of_log(tp, ISO_LOG_ERROR, "a message of rank %u is longer than can be: it is dropped",
+                   peer->rank);
+            of_buffer_put(tp, peer->begun);
+            peer->begun = NULL;
+            return 0;
+        }
+        buffer = whole;
+    }
+    peer->begun = more ? buffer : NULL;
+    if (more)
+        return 0;
     tp->host->message(tp->host->arg, peer->rank, buffer->data, buffer->header.len);
     of_buffer_put(tp, buffer);
     return 1;

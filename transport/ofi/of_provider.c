@@ -8,11 +8,11 @@
  *
  * shm is taken only when it is named. It reaches only this host, where the library has a better way, and the
  * one of libfabric 1.17 keeps a spin lock for each process in memory that they share: what is killed just while
- * it puts something into another's queue leaves it locked, and a third process that wants to send there then
- * spins for ever. Nothing outside of shm can help that; of_put.c keeps the moment short.
+ * it puts a message into another's queue leaves it locked, and a third process that wants to send there then
+ * spins for ever. Nothing outside of shm can help that; of_cma.c and of_msg.c keep the moment short.
  *
- * one_sided is said only of what was tried with a stopped target. Neither tcp, net, sockets, udp nor shm is: the
- * target's CPU copies. Devices have not been tried, so they are not called so.
+ * one_sided is said only of what was tried with a stopped target: shm, whose puts are ours. tcp, net, sockets and
+ * udp are not: the target's CPU copies. Devices have not been tried, so they are not called so.
  */
 #include "ofi.h"
 #include <stdlib.h>
@@ -71,6 +71,9 @@ static void ask_for_all(struct fi_info *hints)
     hints->domain_attr->control_progress = FI_PROGRESS_MANUAL;
     hints->domain_attr->data_progress = FI_PROGRESS_MANUAL;
     hints->domain_attr->resource_mgmt = FI_RM_ENABLED;
+    /* More would be memory that a provider goes through in turns, a page fault each, before it uses any again. */
+    hints->tx_attr->size = OF_QUEUE;
+    hints->rx_attr->size = OF_QUEUE;
     hints->tx_attr->msg_order = FI_ORDER_SAS;
     hints->rx_attr->msg_order = FI_ORDER_SAS;
     hints->tx_attr->op_flags = FI_DELIVERY_COMPLETE; /* asked here whether it is there */
@@ -137,8 +140,9 @@ static void describe(iso_transport_t *tp)
 
     snprintf(tp->description, sizeof tp->description, "libfabric's provider %s on %s: %s", name,
              domain != NULL ? domain : "?",
-             software_rank(name) > 0 ? "software, puts are copied by the target's CPU"
-                                     : "taken for a device");
+             tp->is_shm                ? "messages by it, puts by process_vm_writev"
+             : software_rank(name) > 0 ? "software, puts are copied by the target's CPU"
+                                       : "taken for a device");
     of_log(tp, ISO_LOG_INFO, "%s; keys are %s, remote addresses %s", tp->description,
            tp->info->domain_attr->mr_mode & FI_MR_PROV_KEY ? "the provider's" : "ours",
            tp->info->domain_attr->mr_mode & FI_MR_VIRT_ADDR ? "addresses" : "offsets");
@@ -177,6 +181,7 @@ iso_status_t of_provider_choose(iso_transport_t *tp)
         fi_freeinfo(tp->info);
         return ISO_ERR_INVALID;
     }
+    tp->part = tp->is_shm ? tp->info->tx_attr->inject_size - sizeof(of_header_t) : OF_MAX_SEND;
     describe(tp);
     return ISO_OK;
 }

@@ -2,16 +2,13 @@
  * of_put.c - puts, and when they are complete at the peer.
  *
  * A put is one or more fi_writemsg, each with FI_DELIVERY_COMPLETE: its completion says that the bytes are in
- * the peer's memory, so that a flush is to wait for those of the puts before it. What the providers here make of that (1.17):
- * tcp answers such a write when its last byte has been copied to its place; over verbs it is the
+ * the peer's memory, so that a flush is to wait for those of the puts before it. What the providers make of that
+ * (1.17): tcp answers such a write when its last byte has been copied to its place; over verbs it is the
  * acknowledgement of the write. Orders among writes and sends (FI_ORDER_RMA_WAW, FI_ORDER_SAW) would save
- * tcp the answers; shm has none, in the mode in which it is used here, and verbs leaves them to the receiving
- * memory system. So nothing is built on them, and there is no fence.
+ * tcp the answers, but verbs leaves them to the receiving memory system. So nothing is built on them, and
+ * there is no fence.
  *
- * Over shm FI_DELIVERY_COMPLETE is more than that. Without it shm copies into the peer's memory itself (CMA), which
- * would be one-sided, but holds the lock of the peer's queue for as long as it copies: a process that is killed
- * meanwhile, or that is stopped, holds it for ever, and every other that sends to that peer spins. With it
- * the lock is held for the length of one entry of the queue, and the target copies.
+ * Over shm puts are our own, and complete when they return: of_cma.c says why.
  */
 #include "ofi.h"
 #include <inttypes.h>
@@ -107,6 +104,8 @@ iso_status_t of_put(iso_endpoint_t *ep, const void *src, size_t len, iso_region_
         status = of_ep_usable(ep);
     if (status != ISO_OK || len == 0)
         return status;
+    if (ep->tp->is_shm)
+        return of_cma_put(ep, src, len, remote);
     if (ep->puts >= OF_PUTS)
         return ISO_ERR_AGAIN;
     of_op_t *op = of_op_get(ep, true, completion);

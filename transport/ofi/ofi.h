@@ -29,6 +29,7 @@
 #define OF_PIECES 32u              /* of puts, in libfabric's hands to one peer */
 #define OF_SENDS 32u               /* messages that libfabric has not let go of yet, to one peer */
 #define OF_RECVS 64u               /* buffers that wait for messages, of all peers */
+#define OF_QUEUE 128u              /* operations that libfabric has to have room for, each way */
 #define OF_LEAF_RANKS 512u         /* of the table of peers */
 #define OF_GRACE_MS 1000u          /* see of_ep.c */
 #define OF_DRAIN_TURNS 256u  /* of completions asked for, to hear what a dead process had sent */
@@ -38,12 +39,14 @@
 
 #define OF_MAGIC 0x6d69666fu /* "ofim" */
 
-/* Before the bytes of each message; a protocol, versioned by OF_VERSION. */
+/* Before the bytes of each message, or part of one (of_msg.c); a protocol, versioned by OF_VERSION. */
 typedef struct of_header {
     uint32_t magic, version;
     uint32_t source; /* rank */
     uint32_t len;    /* of what follows */
-    uint64_t number; /* of the message, from 0 in each instance for each peer */
+    uint64_t number; /* of the part, from 0 in each instance for each peer */
+    uint32_t more;   /* the message goes on in the next part */
+    uint32_t zero;
     uint8_t cookie[16];
 } of_header_t;
 
@@ -127,6 +130,7 @@ typedef struct of_peer {
     uint64_t sent;        /* number of the next message to it */
     uint64_t heard;       /* and of the next one from it */
     of_buffer_t *early;   /* came before their turn, by number */
+    of_buffer_t *begun;   /* a message whose last part has not come; its header's len is what has */
     iso_endpoint_t *ep;   /* NULL: not connected */
     fi_addr_t address;    /* FI_ADDR_UNSPEC: not in the table of addresses yet */
     void *name;           /* the address that was put there, name_len bytes */
@@ -195,6 +199,7 @@ struct iso_transport {
     process_id_t process; /* pid 0: not known, and then no peer's is asked for */
     uint64_t keys;        /* given to regions so far, where keys are ours to choose */
     size_t piece;         /* most bytes of one write */
+    size_t part;          /* most bytes of a message that go at once */
 
     of_chunk_t *chunks;
     of_buffer_t *spare_buffers;
@@ -332,6 +337,11 @@ iso_status_t of_put(iso_endpoint_t *ep, const void *src, size_t len, iso_region_
 iso_status_t of_fence(iso_endpoint_t *ep);
 iso_status_t of_flush(iso_endpoint_t *ep, iso_completion_t *completion);
 void of_puts_advance(iso_endpoint_t *ep);
+
+/* of_cma.c: puts of our own between processes of this host, in place of shm's. */
+/* May this process write to others' memory? Logged if not. */
+iso_status_t of_cma_check(const iso_transport_t *tp);
+iso_status_t of_cma_put(iso_endpoint_t *ep, const void *src, size_t len, uint64_t remote);
 
 /* of_buffer.c: registered memory for messages. */
 of_buffer_t *of_buffer_get(iso_transport_t *tp); /* NULL: logged */
