@@ -149,12 +149,13 @@ TEST_CASE("ofi: nothing stays in /dev/shm of those who were killed", "[ofi]")
     SECTION("the next instance removes those that nobody saw")
     {
         Child child(wait_for_the_end);
+        const pid_t pid = child.pid;
         child.channel.get();
         child.kill();
         child.reap();
-        REQUIRE(files_of(child.pid) == 1);
+        REQUIRE(files_of(pid) == 1);
         NetRank rank(0);
-        CHECK(files_of(child.pid) == 0);
+        CHECK(files_of(pid) == 0);
         CHECK(rank.said("removed 1 files"));
     }
     CHECK(files_of(getpid()) == 0);
