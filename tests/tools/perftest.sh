@@ -235,6 +235,25 @@ batch() { # a sweep, and its picture
         { echo 'FAILED: the SVG has no title'; failed=1; }
 }
 
+ofi() { # libfabric alone, and both together
+    for provider in tcp shm; do
+        for options in '-s 4K -n 5 -O 2' '-L -n 5' '-L -n 5 -s 8K -H 64'; do
+            # shellcheck disable=SC2086 # a word each
+            ISO_OFI_PROVIDER=$provider prints "^Final:$row" ofi_put $options
+        done
+    done
+    prints "^ofi_put_bw,ofi,memfd,4096,16,Final,5,$number" env ISO_OFI_PROVIDER=shm ofi_put -s 4K -n 5 -v -f
+    prints '^usage: ofi_put' ofi_put -h
+    refused '-s 0: not a number' ofi_put -s 0
+    refused 'usage: ' ofi_put -e
+    fails 'no such provider' env ISO_OFI_PROVIDER=nonsense ofi_put -n 5
+    prints '^usage: compare-ofi' compare-ofi -h
+    refused 'compare-ofi: -s 0: not a size' compare-ofi -s 0
+    prints '^ratio [0-9.]+ at 4K$' env ISO_OFI_PROVIDER=shm compare-ofi -s 4K -o "$work/pairs"
+    prints '^ratio [0-9.]+ at 16$' env ISO_OFI_PROVIDER=shm compare-ofi -L -o "$work/pairs"
+    prints '^bandwidth +ofi_put_bw' iso_plot -o "$work/picture" "$work/pairs"
+}
+
 ucx() { # UCX alone, and both together
     for tls in posix,cma,self tcp,self; do
         for options in '-s 4K -n 5 -O 2' '-s 64K -n 5 -e' '-L -n 5' '-L -e -n 5 -s 8K -H 64'; do
@@ -300,6 +319,7 @@ settings) settings ;;
 server) server ;;
 batch) batch ;;
 ucx) ucx ;;
+ofi) ofi ;;
 hosts) hosts ;;
 *) echo "no part $part"; exit 2 ;;
 esac
