@@ -33,14 +33,18 @@ static int open_cq(iso_transport_t *tp)
     int error = fi_cq_open(tp->domain, &attr, &tp->cq, tp);
 
     tp->cq_fd = -1;
-    if (error == 0)
-        return fi_control(&tp->cq->fid, FI_GETWAIT, &tp->cq_fd);
+    if (error == 0) {
+        if (fi_control(&tp->cq->fid, FI_GETWAIT, &tp->cq_fd) == 0)
+            return 0;
+        fi_close(&tp->cq->fid); /* it has one only with a thread of its own (sockets) */
+        tp->cq = NULL;
+        tp->cq_fd = -1;
+    }
     attr.wait_obj = FI_WAIT_NONE;
     error = fi_cq_open(tp->domain, &attr, &tp->cq, tp);
     if (error == 0)
         of_log(tp, ISO_LOG_INFO,
-               "provider %s gives no descriptor to wait for: who waits looks every "
-               "millisecond",
+               "provider %s gives no descriptor to wait for: who waits looks every millisecond",
                tp->info->fabric_attr->prov_name);
     return error;
 }
