@@ -55,7 +55,8 @@ struct bare_network {
 int bare_main(const bare_network_t *network, bare_side_t *side, int argc, char **argv);
 /* To be called while waiting: ends the process when the other has ended. */
 void bare_look(bare_side_t *side);
-_Noreturn void bare_fail(const bare_side_t *side, const char *what, const char *why);
+__attribute__((noreturn)) void bare_fail(const bare_side_t *side, const char *what,
+                                         const char *why); /* cppcheck overlooks _Noreturn */
 
 /* bare_tell.c */
 void bare_tell(const bare_side_t *side, const void *data, size_t len);

@@ -13,7 +13,7 @@
 
 #define TURNS_A_LOOK 100000
 
-_Noreturn void bare_fail(const bare_side_t *side, const char *what, const char *why)
+void bare_fail(const bare_side_t *side, const char *what, const char *why)
 {
     fprintf(stderr, "%s: %s: %s\n", side->network->program, what, why);
     exit(1);
@@ -70,7 +70,7 @@ static void run(bare_side_t *side)
 
 int bare_main(const bare_network_t *network, bare_side_t *side, int argc, char **argv)
 {
-    bare_options_t options;
+    static bare_options_t options;
     int sockets[2];
     bare_options_read(network, argc, argv, &options);
     side->network = network;

@@ -12,7 +12,7 @@
 #include <string.h>
 
 static const int taken[] = {SIGBUS, SIGSEGV, SIGTERM, SIGINT};
-#define OF_CQ_ENTRIES (4 * OF_QUEUE)
+#define OF_CQ_ENTRIES ((size_t)4 * OF_QUEUE)
 #define TAKEN (sizeof taken / sizeof *taken)
 
 static iso_status_t complain(const iso_transport_t *tp, const char *what, int error)

@@ -59,10 +59,8 @@ of_op_t *of_op_get(iso_endpoint_t *ep, bool is_put, iso_completion_t *completion
     return op;
 }
 
-static void leave_ep(of_op_t *op)
+static void leave_ep(iso_endpoint_t *ep, of_op_t *op)
 {
-    iso_endpoint_t *ep = op->ep;
-
     *(op->before != NULL ? &op->before->next : &ep->ops) = op->next;
     *(op->next != NULL ? &op->next->before : &ep->last_op) = op->before;
     ep->puts -= op->is_put;
@@ -73,7 +71,7 @@ static void leave_ep(of_op_t *op)
 static void put_back(of_op_t *op)
 {
     if (op->ep != NULL)
-        leave_ep(op);
+        leave_ep(op->ep, op);
     op->queue = op->tp->spare_ops;
     op->tp->spare_ops = op;
 }
@@ -145,9 +143,10 @@ void of_ops_end_all(iso_endpoint_t *ep, int error)
 
 void of_ops_forget(iso_endpoint_t *ep)
 {
-    for (of_op_t *op; (op = ep->ops) != NULL;) {
+    for (of_op_t *op = ep->ops, *next; op != NULL; op = next) {
+        next = op->next;
         op->completion = NULL;
-        leave_ep(op);
+        leave_ep(ep, op);
     }
 }
 
