@@ -44,7 +44,8 @@ static int open_cq(iso_transport_t *tp)
     error = fi_cq_open(tp->domain, &attr, &tp->cq, tp);
     if (error == 0)
         of_log(tp, ISO_LOG_INFO,
-               "provider %s gives no descriptor to wait for: who waits looks every millisecond",
+               "provider %s gives no descriptor to wait for: who waits looks every now and then, "
+               "up to a millisecond apart",
                tp->info->fabric_attr->prov_name);
     return error;
 }

@@ -19,7 +19,9 @@
 #define LOOK_EVENTS 32
 #define TURNS 16             /* of asking in a call, while nothing has come of it */
 #define TIMER_TAG UINT64_MAX /* in watch_fd; a peer's is its rank */
-#define SLEEP_MS 1           /* where there is something to do for which there is no event */
+#define NAP_LEAST_NS \
+    50000L /* where there is something to do for which there is no event: at first */
+#define NAP_MOST_NS 1000000L /* and when nothing has come for a while */
 #define STUCK_MS 5           /* that libfabric is busy with nothing before it is not believed */
 
 uint64_t of_now_ms(void)
@@ -47,6 +49,7 @@ static void close_if_open(int fd)
 
 iso_status_t of_events_open(iso_transport_t *tp)
 {
+    tp->nap = NAP_LEAST_NS;
     tp->event_fd = epoll_create1(EPOLL_CLOEXEC);
     tp->watch_fd = epoll_create1(EPOLL_CLOEXEC);
     tp->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
@@ -146,6 +149,8 @@ unsigned of_progress(iso_transport_t *tp)
         of_eps_advance(tp);
     if (tp->posted < OF_RECVS)
         of_recvs_post(tp);
+    if (events > 0)
+        tp->nap = NAP_LEAST_NS;
     tp->in_progress = false;
     return events;
 }
@@ -162,7 +167,7 @@ static void set_timer(const iso_transport_t *tp, bool on)
     struct itimerspec at = {.it_value = {0, 0}};
 
     if (on)
-        at.it_value.tv_nsec = SLEEP_MS * 1000000L;
+        at.it_value.tv_nsec = tp->nap;
     timerfd_settime(tp->timer_fd, 0, &at, NULL);
 }
 
@@ -177,6 +182,7 @@ iso_status_t of_arm(iso_transport_t *tp)
     const bool stuck = error == -FI_EAGAIN && of_now_ms() > tp->busy_until;
     if (error == 0 || stuck) {
         set_timer(tp, tp->cq_fd < 0 || stuck || tp->undecided > 0 || tp->busy != NULL);
+        tp->nap = tp->nap * 2 < NAP_MOST_NS ? tp->nap * 2 : NAP_MOST_NS;
         return ISO_OK;
     }
     if (error != -FI_EAGAIN)

@@ -223,7 +223,8 @@ struct iso_transport {
     int cq_fd;    /* libfabric's; -1: the provider has none */
     bool armed;   /* since the last progress */
     bool in_progress;
-    uint64_t look_at;    /* coarse ms at which watch_fd is asked again */
+    long nap;         /* ns that a sleeper sleeps who is not woken by an event: longer each time */
+    uint64_t look_at; /* coarse ms at which watch_fd is asked again */
     uint64_t busy_until; /* coarse ms up to which libfabric is believed that it is busy */
     uint32_t undecided;  /* peers in state OF_PEER_FAILED, or with death_due */
     uint64_t dropped;    /* messages that were none of this job's */
