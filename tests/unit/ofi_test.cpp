@@ -124,6 +124,41 @@ TEST_CASE("ofi: ranks with different providers say so", "[ofi]")
     CHECK(ep == nullptr);
 }
 
+TEST_CASE("ofi: a put with a key that is no longer good ends, and changes nothing", "[ofi]")
+{
+    ofi("tcp");
+    Memory target(1 << 20);
+    Child child([&](Channel &parent) {
+        NetRank rank(1);
+        iso_endpoint_t *ep = nullptr;
+        iso_region_t *region = nullptr;
+        const iso_memory_t all = target.all();
+        char bytes[ISO_TRANSPORT_RKEY_MAX];
+        size_t len = sizeof bytes;
+        CHILD_REQUIRE(rank.opened == ISO_OK);
+        CHILD_REQUIRE(meet(rank, parent, 0, &ep) == ISO_OK);
+        CHILD_REQUIRE(net().mem_register(rank.tp, &all, &region) == ISO_OK);
+        CHILD_REQUIRE(net().rkey_pack(region, bytes, &len) == ISO_OK);
+        net().mem_deregister(region);
+        parent.put(std::string(bytes, len));
+        CHILD_REQUIRE(rank.until([&] { return parent.waiting(); }, 60));
+        net().disconnect(ep);
+        return 0; // the put of another has not ended this process
+    });
+    {
+        Near near(child);
+        Operation put, flush;
+        REQUIRE(near.put(0, 100000, target.bytes, put) >= 0);
+        REQUIRE(near.flush(flush) >= 0);
+        CHECK(near.rank.until([&] { return put.ended && flush.ended; }));
+        CHECK(flush.status < 0);
+        CHECK(std::all_of(target.bytes, target.bytes + target.size,
+                          [](unsigned char byte) { return byte == 0; }));
+    }
+    child.channel.put("end");
+    CHECK(child.reap() == 0);
+}
+
 TEST_CASE("ofi: nothing stays in /dev/shm of those who were killed", "[ofi]")
 {
     ofi("shm");
