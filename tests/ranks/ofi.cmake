@@ -10,3 +10,5 @@ foreach(provider tcp shm)
         FI_UNIVERSE_SIZE=8)
 endforeach()
 set(iso_stage_rounds ${iso_rounds_elsewhere})
+iso_ranks_test(NAME "one-sided, ofi shm" RANKS 2 PROGRAM protocol ARGS one_sided LABELS ofi
+    ENV ISO_TRANSPORT=ofi ISO_OFI_PROVIDER=shm ISO_NODE_SIZE=1 ISO_BACKING=private)

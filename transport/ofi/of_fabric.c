@@ -9,6 +9,7 @@
  */
 #include "ofi.h"
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const int taken[] = {SIGBUS, SIGSEGV, SIGTERM, SIGINT};
@@ -17,8 +18,14 @@ static const int taken[] = {SIGBUS, SIGSEGV, SIGTERM, SIGINT};
 
 static iso_status_t complain(const iso_transport_t *tp, const char *what, int error)
 {
-    of_log(tp, ISO_LOG_ERROR, "libfabric's provider %s: cannot open its %s: %s",
-           tp->info->fabric_attr->prov_name, what, fi_strerror(-error));
+    /* ofi_rxm makes queues for FI_UNIVERSE_SIZE peers (256), which can be more than a device allows */
+    const bool by_rxm = of_provider_is(tp->info->fabric_attr->prov_name, "ofi_rxm");
+
+    of_log(tp, ISO_LOG_ERROR, "libfabric's provider %s: cannot open its %s: %s%s",
+           tp->info->fabric_attr->prov_name, what, fi_strerror(-error),
+           by_rxm && getenv("FI_UNIVERSE_SIZE") == NULL
+               ? " (try FI_UNIVERSE_SIZE=8, or as many as the job has ranks)"
+               : "");
     return error == -FI_ENOMEM                          ? ISO_ERR_NO_MEMORY
            : error == -FI_EMFILE || error == -FI_ENOSPC ? ISO_ERR_LIMIT
                                                         : ISO_ERR_SYSTEM;

@@ -2,14 +2,15 @@
  * of_mem.c - registered memory and the keys to it.
  *
  * All modes of registration that a provider may ask for (fi_mr(3)) are met the same way everywhere:
- *   FI_MR_LOCAL      what is sent, received or put from is registered, and described, always
+ *   FI_MR_LOCAL      buffers for messages are registered, and described, as regions are always
  *   FI_MR_VIRT_ADDR  where it is absent, peers name offsets into the region
  *   FI_MR_PROV_KEY   keys are numbers of our own, which a provider of this mode ignores; what the region
  *                    is told as its key is what peers get
  *   FI_MR_RAW        keys are longer than 64 bits: the rkey has the bytes, and the peer maps them
  *   FI_MR_ENDPOINT   the region is bound to the endpoint and enabled
  *   FI_MR_ALLOCATED  pages must be there: the instance says that it pins
- * tcp (of 1.17) has none of them, shm has FI_MR_VIRT_ADDR.
+ * tcp (of 1.17) has none of them, shm FI_MR_VIRT_ADDR; verbs;ofi_rxm has LOCAL, VIRT_ADDR, PROV_KEY and ALLOCATED.
+ * RAW and ENDPOINT have not met a provider yet.
  */
 #include "ofi.h"
 #include <inttypes.h>

@@ -149,7 +149,7 @@ static void of_query(iso_transport_t *tp, iso_transport_caps_t *caps_p)
     *caps_p = (iso_transport_caps_t){
         .struct_size = sizeof *caps_p,
         .pins_memory = of_provider_pins(tp),
-        .one_sided = tp->is_shm, /* see of_provider.c */
+        .one_sided = of_provider_one_sided(tp),
         .needs_fd = false,
         .shares_host = tp->is_shm,
         .sees_death = false, /* on this host only */

@@ -11,8 +11,9 @@
  * it puts a message into another's queue leaves it locked, and a third process that wants to send there then
  * spins for ever. Nothing outside of shm can help that; of_cma.c and of_msg.c keep the moment short.
  *
- * one_sided is said only of what was tried with a stopped target: shm, whose puts are ours. tcp, net, sockets and
- * udp are not: the target's CPU copies. Devices have not been tried, so they are not called so.
+ * one_sided is said only of what was tried with a stopped target: verbs, over Soft-RoCE, and shm, whose puts are
+ * ours. tcp, net, sockets and udp are not: the target's CPU copies. Other devices have not been tried, so they are
+ * not called so.
  */
 #include "ofi.h"
 #include <stdlib.h>
@@ -184,6 +185,11 @@ iso_status_t of_provider_choose(iso_transport_t *tp)
     tp->part = tp->is_shm ? tp->info->tx_attr->inject_size - sizeof(of_header_t) : OF_MAX_SEND;
     describe(tp);
     return ISO_OK;
+}
+
+bool of_provider_one_sided(const iso_transport_t *tp)
+{
+    return tp->is_shm || of_provider_is(name_of(tp->info), "verbs");
 }
 
 bool of_provider_pins(const iso_transport_t *tp)

@@ -246,6 +246,7 @@ iso_status_t of_provider_choose(iso_transport_t *tp);
 /* Is it the provider's name, or a part of it ("tcp" of "tcp;ofi_rxm")? */
 bool of_provider_is(const char *provider, const char *name);
 bool of_provider_pins(const iso_transport_t *tp);
+bool of_provider_one_sided(const iso_transport_t *tp);
 
 /* of_fabric.c: what is opened of the provider. */
 iso_status_t of_fabric_open(iso_transport_t *tp);
