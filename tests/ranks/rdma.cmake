@@ -90,6 +90,9 @@ if(TARGET isomalloc-ofi)
     set(verbs ISO_TRANSPORT=ofi ISO_OFI_PROVIDER=verbs FI_UNIVERSE_SIZE=8 ISO_SPACE_SIZE=96M)
     iso_rdma_test(contents graph 2 ${verbs})
     iso_rdma_test(protocol one_sided 2 ${verbs})
+    # without the cache of registrations, which unpins nothing
+    iso_rdma_test(windows ten_times 2 ${verbs} ISO_REGISTER=window ISO_PIN_LIMIT=4M ISO_SPACE_SIZE=1G
+        FI_MR_CACHE_MAX_COUNT=0)
     foreach(test target_dies source_dies)
         iso_rdma_command_test("deaths ${test}, ofi" 200 ENV ${verbs} ISO_TIMEOUT=20
             COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/survivors.sh 2

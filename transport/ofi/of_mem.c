@@ -147,10 +147,24 @@ static void let_go(iso_region_t *region)
         of_cq_take(tp);
 }
 
+/* verbs of 1.17 has a cache of registrations, which keeps pinned what was given back. It can be told only by
+ * the environment. Regions that go while others stay are windows: it matters that they are unpinned. */
+static void warn_of_cache(iso_transport_t *tp)
+{
+    if (tp->warned_of_cache || tp->regions < 2 || !of_provider_pins(tp) ||
+        getenv("FI_MR_CACHE_MAX_COUNT") != NULL)
+        return;
+    tp->warned_of_cache = true;
+    of_log(tp, ISO_LOG_WARN,
+           "libfabric may keep pinned what is deregistered, beyond ISO_PIN_LIMIT: set "
+           "FI_MR_CACHE_MAX_COUNT=0");
+}
+
 void of_mem_deregister(iso_region_t *region)
 {
     iso_transport_t *tp = region->tp;
 
+    warn_of_cache(tp);
     if (region->pieces > 0)
         let_go(region);
     const int error = fi_close(&region->mr->fid);

@@ -198,6 +198,7 @@ struct iso_transport {
     process_place_t place;
     process_id_t process; /* pid 0: not known, and then no peer's is asked for */
     uint64_t keys;        /* given to regions so far, where keys are ours to choose */
+    bool warned_of_cache; /* see of_mem.c */
     size_t piece;         /* most bytes of one write */
     size_t part;          /* most bytes of a message that go at once */
 
