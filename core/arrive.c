@@ -48,7 +48,7 @@ static void abandon(iso_job_t *job, iso_incoming_t *incoming)
     iso_hold_t *hold = incoming->hold;
     if (hold) {
         if (!incoming->handover)
-            iso_retain_abandon(job, incoming->heap, hold->extents, hold->extent_count);
+            iso_left_abandon(job, incoming->heap, hold->extents, hold->extent_count);
         iso_hold_drop(hold, false);
     }
     forget(job, incoming);
@@ -63,7 +63,7 @@ static void own(iso_job_t *job, iso_incoming_t *incoming)
     if (incoming->promise)
         hold->grant = (iso_grant_t){incoming->source, incoming->promise, hold->extents_version};
     if (!incoming->handover)
-        iso_retain_own(job, hold->extents, hold->extent_count);
+        iso_left_own(job, hold->extents, hold->extent_count);
     iso_retain_arrived(job, hold->extents, hold->extent_count);
     hold->counted = true;
     iso_heap_thaw(hold);
@@ -105,7 +105,7 @@ static iso_status_t enter(iso_job_t *job, iso_incoming_t *incoming, const iso_ex
     iso_status_t status = iso_hold_adopt(job, incoming->heap, extents, count, &hold);
     if (status != ISO_OK)
         return status;
-    if (!iso_retain_claim(job, incoming->heap, extents, count, coming)) {
+    if (!iso_left_claim(job, incoming->heap, extents, count, coming)) {
         iso_hold_drop(hold, false);
         return ISO_ERR_BUSY;
     }
@@ -146,7 +146,7 @@ iso_status_t iso_arrive_on_reserve(iso_job_t *job, iso_peer_t *peer, const iso_m
         if (incoming)
             return turn_away(job, peer, msg, NULL, ISO_ERR_INVALID);
         iso_migrate_settle(job);
-        if (iso_hold_find(job, heap) || iso_retain_is_stale(job, heap, msg->epoch))
+        if (iso_hold_find(job, heap) || iso_left_is_stale(job, heap, msg->epoch))
             return turn_away(job, peer, msg, NULL, ISO_ERR_BUSY);
         if (!admitted(job, heap, peer->rank, msg->bytes, NULL, 0))
             return turn_away(job, peer, msg, NULL, ISO_ERR_REFUSED);
@@ -195,7 +195,7 @@ static iso_status_t enter_granted(iso_job_t *job, iso_peer_t *peer, const iso_ms
 {
     iso_heap_t *heap = (iso_heap_t *)(uintptr_t)msg->heap;
     iso_left_t *left = is_heap_address(job, msg->heap)
-                           ? iso_retain_granted(job, heap, peer->rank, msg->generation)
+                           ? iso_left_granted(job, heap, peer->rank, msg->generation)
                            : NULL;
     if (!left)
         return ISO_ERR_AGAIN;

@@ -28,7 +28,7 @@ static iso_heap_t *heap_of(const void *ptr, const char *what, uint32_t *distance
     if (magic == ISO_HEAP_MAGIC_FROZEN)
         no_block(heap, ptr, what, "the heap is migrating, or has left");
     if (magic != ISO_HEAP_MAGIC && magic != ISO_HEAP_MAGIC_SHARED)
-        iso_span_damaged(heap, heap, "the heap's header");
+        iso_heap_damaged(heap, heap, "the heap's header");
     *distance_p = iso_slots_word_distance(word);
     return heap;
 }
@@ -54,7 +54,7 @@ static void find_tiny(iso_block_t *block, const void *ptr, const char *what)
 {
     iso_chunk_t *chunk = iso_chunk_of(ptr);
     if (!iso_class_is_tiny(block->span->klass))
-        iso_span_damaged(block->heap, block->span, "a span's class");
+        iso_heap_damaged(block->heap, block->span, "a span's class");
     if (!(iso_unit_chunks(block->slot, iso_unit_of(ptr)) >> iso_chunk_number(chunk) & 1))
         no_block(block->heap, ptr, what, in_block);
     if (!(block->span->live >> iso_chunk_number(chunk) & 1))
@@ -66,18 +66,18 @@ static void find_tiny(iso_block_t *block, const void *ptr, const char *what)
 static void find_small(iso_block_t *block, const void *ptr, const char *what)
 {
     if (!iso_class_is_small(block->span->klass))
-        iso_span_damaged(block->heap, block->span, "a span's class");
+        iso_heap_damaged(block->heap, block->span, "a span's class");
     if (block->span->key != ISO_CHECK_KEY)
-        iso_span_damaged(block->heap, block->span, "a span's key");
+        iso_heap_damaged(block->heap, block->span, "a span's key");
     find_bit(block, ptr, 8 * ISO_SMALL_BITS(iso_classes[block->span->klass].size), what);
 }
 
 static void find_large(iso_block_t *block, uint32_t distance, const void *ptr, const char *what)
 {
     block->slot = (iso_slot_t *)((char *)iso_slot_of(ptr) - (size_t)distance * ISO_SLOT_SIZE);
-    const iso_slot_t *slot = iso_span_slot(block->heap, block->slot);
+    const iso_slot_t *slot = iso_slot_checked(block->heap, block->slot);
     if (!slot->run_slots || !iso_run_is_sound(slot))
-        iso_span_damaged(block->heap, slot, "the header of a large block");
+        iso_heap_damaged(block->heap, slot, "the header of a large block");
     if ((const char *)ptr != (char *)block->slot + block->slot->run_offset)
         no_block(block->heap, ptr, what, in_block);
     block->size = block->slot->run_bytes;
@@ -88,7 +88,7 @@ iso_block_t iso_block_find(const void *ptr, const char *what)
     uint32_t distance;
     iso_block_t block = {.heap = heap_of(ptr, what, &distance)};
     block.slot = iso_slot_of(ptr);
-    if (distance > 0 || iso_span_slot(block.heap, ptr)->run_slots) {
+    if (distance > 0 || iso_slot_checked(block.heap, ptr)->run_slots) {
         find_large(&block, distance, ptr, what);
         return block;
     }
@@ -103,19 +103,19 @@ iso_block_t iso_block_find(const void *ptr, const char *what)
         break;
     case ISO_SPAN_MEDIUM:
         if (!iso_medium_is_sound(block.slot, unit))
-            iso_span_damaged(block.heap, block.span, "the span of a medium block");
+            iso_heap_damaged(block.heap, block.span, "the span of a medium block");
         if ((const char *)ptr != iso_unit_base(block.slot, unit))
             no_block(block.heap, ptr, what, in_block);
         block.size = block.span->bytes;
         break;
     case ISO_SPAN_FREE:
         if (!(atomic_load_explicit(&block.slot->free_units, memory_order_relaxed) >> unit & 1))
-            iso_span_damaged(block.heap, block.span, "a unit in use has no span");
+            iso_heap_damaged(block.heap, block.span, "a unit in use has no span");
         no_block(block.heap, ptr, what, freed);
     case ISO_SPAN_REST:
         no_block(block.heap, ptr, what, in_block);
     default:
-        iso_span_damaged(block.heap, block.span, "a span is of no kind");
+        iso_heap_damaged(block.heap, block.span, "a span is of no kind");
     }
     if (block.word && *block.word & block.bit)
         no_block(block.heap, ptr, what, freed);

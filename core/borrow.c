@@ -121,7 +121,7 @@ iso_status_t iso_borrow_on_give(iso_job_t *job, const iso_msg_t *msg)
                 msg->extents[j].first < msg->extents[i].first + msg->extents[i].count)
                 return ISO_ERR_INVALID;
     }
-    iso_retain_claim(job, NULL, msg->extents, msg->extent_count, ISO_COMING_FREE);
+    iso_left_claim(job, NULL, msg->extents, msg->extent_count, ISO_COMING_FREE);
     for (uint32_t i = 0; i < msg->extent_count; i++) {
         /* not iso_borrow_put: what was borrowed is needed here, and goes home when it is freed */
         iso_slots_put(&job->slots, msg->extents[i].first, msg->extents[i].count);

@@ -126,7 +126,7 @@ void iso_dispatch_death(iso_job_t *job, uint32_t rank)
     iso_peer_bury(job, peer);
     iso_migrate_on_death(job, peer);
     iso_arrive_on_death(job, rank);
-    iso_retain_holder_dead(job, rank);
+    iso_left_holder_dead(job, rank);
     iso_windows_on_death(job, rank);
     iso_borrow_on_death(job, rank);
 }

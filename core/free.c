@@ -47,7 +47,7 @@ static __attribute__((noinline)) void free_checked(void *ptr)
         block.span->until--;
         after_free(ptr);
     } else {
-        iso_span_units_give(block.heap, block.slot, iso_unit_of(ptr), block.span->units);
+        iso_units_give(block.heap, block.slot, iso_unit_of(ptr), block.span->units);
     }
     iso_shared_leave(shared);
 }

@@ -26,7 +26,7 @@ iso_status_t iso_grant_on_prepare(iso_job_t *job, iso_peer_t *peer, const iso_ms
     if (msg->heap - (uintptr_t)job->space.base >= job->space.size)
         return ISO_ERR_INVALID;
     offer.generation =
-        iso_retain_expect(job, heap, msg->extents, msg->extent_count, peer->rank, msg->epoch);
+        iso_left_expect(job, heap, msg->extents, msg->extent_count, peer->rank, msg->epoch);
     iso_peer_send(job, peer, &offer);
     iso_retain_trim(job); /* after it: what revokes the grant must not be there before it */
     return ISO_OK;
@@ -63,7 +63,7 @@ iso_status_t iso_grant_on_ungrant(iso_job_t *job, iso_peer_t *peer, const iso_ms
 {
     if (msg->heap - (uintptr_t)job->space.base >= job->space.size)
         return ISO_ERR_INVALID;
-    iso_retain_ungrant(job, (iso_heap_t *)(uintptr_t)msg->heap, peer->rank, msg->generation);
+    iso_left_ungrant(job, (iso_heap_t *)(uintptr_t)msg->heap, peer->rank, msg->generation);
     return ISO_OK;
 }
 

@@ -3,7 +3,7 @@
  * has asked for there, without asking, until that rank has revoked the grant and had an answer. Why that is
  * enough: core/README.md.
  *
- * The giver's side is kept with the pages (retain.h), the holder's with the heap (hold.h).
+ * The giver's side is kept with what was left (left.h), the holder's with the heap (hold.h).
  */
 #ifndef ISO_CORE_GRANT_H
 #define ISO_CORE_GRANT_H

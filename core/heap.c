@@ -116,7 +116,7 @@ iso_status_t iso_heap_create_flags(iso_job_t *job, uint32_t flags, iso_heap_t **
     heap->keys = seed(job);
     for (unsigned klass = 0; klass < ISO_CLASS_COUNT; klass++)
         heap->current[klass] = iso_current_none(heap);
-    iso_span_slot_init(heap, (iso_slot_t *)address, warm);
+    iso_slot_init(heap, (iso_slot_t *)address, warm);
     iso_job_lock(job);
     status = iso_heap_take_in(job, heap);
     if (status != ISO_OK)

@@ -34,7 +34,7 @@
 #define ISO_CORE_HUGE_H
 
 #include "core/atomic.h"
-#include "core/retain.h"
+#include "core/left.h"
 #include "core/space.h"
 
 #ifdef __cplusplus

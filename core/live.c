@@ -133,14 +133,14 @@ void iso_live_runs(iso_hold_t *hold, size_t page, iso_live_run_fn emit, void *ar
         const iso_extent_t *extent = &hold->extents[e];
         char *address = iso_space_slot_address(&hold->job->space, extent->first);
         if (extent->count & ISO_EXTENT_RUN) {
-            const iso_slot_t *slot = iso_span_slot(hold->heap, address);
+            const iso_slot_t *slot = iso_slot_checked(hold->heap, address);
             uintptr_t block = (uintptr_t)address + slot->run_offset;
             merger_add(&merger, (uintptr_t)address, (uintptr_t)address + ISO_SLOT_HEADER);
             merger_add(&merger, block, block + slot->run_bytes);
             continue;
         }
         for (uint32_t i = 0; i < extent->count && !merger.stopped; i++) {
-            const iso_slot_t *slot = iso_span_slot(hold->heap, address + i * ISO_SLOT_SIZE);
+            const iso_slot_t *slot = iso_slot_checked(hold->heap, address + i * ISO_SLOT_SIZE);
             mask_slot(mask, slot);
             merge_mask(&merger, (uintptr_t)slot, mask);
         }
@@ -203,13 +203,13 @@ void iso_live_blocks(iso_hold_t *hold, iso_block_fn fn, void *arg)
         const iso_extent_t *extent = &hold->extents[e];
         char *address = iso_space_slot_address(&hold->job->space, extent->first);
         if (extent->count & ISO_EXTENT_RUN) {
-            const iso_slot_t *slot = iso_span_slot(heap, address);
+            const iso_slot_t *slot = iso_slot_checked(heap, address);
             if (!fn(address + slot->run_offset, slot->run_bytes, arg))
                 return;
             continue;
         }
         for (uint32_t i = 0; i < extent->count; i++) {
-            iso_slot_t *slot = iso_span_slot(heap, address + i * ISO_SLOT_SIZE);
+            iso_slot_t *slot = iso_slot_checked(heap, address + i * ISO_SLOT_SIZE);
             for (unsigned unit = 0; unit < ISO_UNITS_PER_SLOT; unit++)
                 if (!walk_span(&walk, slot, unit))
                     return;

@@ -87,12 +87,12 @@ static void *malloc_medium(iso_heap_t *heap, size_t size, size_t capacity)
         room = count;
     else if (room >= ISO_UNITS_PER_SLOT)
         room = ISO_UNITS_PER_SLOT - 1;
-    iso_slot_t *slot = iso_span_units_take(heap, count, (unsigned)room, false, &unit);
+    iso_slot_t *slot = iso_units_take(heap, count, (unsigned)room, false, &unit);
     if (!slot)
         return no_room();
     uint32_t mask = (uint32_t)((UINT64_C(1) << (unit + count)) - (UINT64_C(1) << unit));
     if (mask & ~1u)
-        iso_retain_units_use(iso_hold_find(NULL, heap)->job, slot, mask & ~1u);
+        iso_retain_units_use(iso_heap_job(heap), slot, mask & ~1u);
     iso_span_t *span = &slot->spans[unit];
     iso_span_reset(span, ISO_SPAN_MEDIUM, ISO_CLASS_NONE, (uint8_t)count);
     span->bytes = (uint32_t)bytes;
@@ -202,7 +202,7 @@ void *iso_calloc(iso_heap_t *heap, size_t count, size_t size)
     if (!block)
         return NULL;
     if (bytes > ISO_CLASS_MAX)
-        iso_huge_populate(iso_hold_find(NULL, heap)->job, block, bytes);
+        iso_huge_populate(iso_heap_job(heap), block, bytes);
     /* always: whatever the pages have seen, here or at other ranks, the block is zero */
     return memset(block, 0, bytes);
 }
@@ -239,8 +239,7 @@ static bool grow_medium(iso_block_t *block, size_t bytes)
     size_t count = (bytes + lost + ISO_UNIT_SIZE - 1) >> ISO_UNIT_SHIFT;
     if (count > span->units) {
         unsigned more = (unsigned)count - span->units, first = unit + span->units;
-        if (count > ISO_UNITS_PER_SLOT ||
-            !iso_span_units_extend(block->heap, block->slot, first, more))
+        if (count > ISO_UNITS_PER_SLOT || !iso_units_extend(block->heap, block->slot, first, more))
             return false;
         iso_retain_units_use(iso_hold_find(NULL, block->heap)->job, block->slot,
                              (uint32_t)((UINT64_C(1) << (first + more)) - (UINT64_C(1) << first)));
@@ -262,7 +261,7 @@ static void shrink_medium(iso_block_t *block, size_t bytes)
     span->bytes = (uint32_t)bytes;
     span->units = (uint8_t)count;
     if (count < before)
-        iso_span_units_give(block->heap, block->slot, unit + count, before - count);
+        iso_units_give(block->heap, block->slot, unit + count, before - count);
 }
 
 /* Can the block be made of this size where it is? */

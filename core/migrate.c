@@ -4,14 +4,12 @@
 #include "core/heap.h"
 #include "core/job.h"
 #include "core/prepare.h"
+#include "core/put.h"
 #include "core/way.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Puts issued by one request before others have a turn. */
-#define PUT_TURN_BYTES ((size_t)4 << 20)
 
 static const char *const step_names[] = {"PREPARING", "FROZEN",   "RESERVING",
                                          "PUTTING",   "FLUSHING", "COMMITTED",
@@ -38,7 +36,8 @@ static void reach(iso_request_t *request, iso_stage_t stage)
 
 /* ---- endings ---- */
 
-static void extend_deadline(iso_request_t *request)
+/* By the coarse clock, as who compares has it: it is read for each put, and a tick of it more or less is no matter. */
+void iso_request_extend(iso_request_t *request)
 {
     request->deadline = iso_os_now_coarse() + request->job->params.timeout;
 }
@@ -101,9 +100,9 @@ static void end_gone(iso_request_t *request)
     job->stats.migrations_out++;
     hold->request = NULL;
     if (request->path == ISO_PATH_PUT)
-        iso_retain_leave(job, request->heap, hold->extents, hold->extent_count, request->runs,
-                         request->run_count,
-                         &(iso_promise_t){request->dest, request->promise, request->epoch});
+        iso_left_leave(job, request->heap, hold->extents, hold->extent_count, request->runs,
+                       request->run_count,
+                       &(iso_promise_t){request->dest, request->promise, request->epoch});
     else
         job->stats.handovers_out++;
     if (!request->decided_by_node)
@@ -115,78 +114,14 @@ static void end_gone(iso_request_t *request)
     iso_retain_trim(job);
 }
 
-static void on_put_end(iso_completion_t *completion, iso_status_t status)
-{
-    iso_put_op_t *op = (iso_put_op_t *)completion;
-    iso_request_t *request = op->request;
-    op->busy = false;
-    request->ops_busy--;
-    if (op->window)
-        iso_window_unuse(op->window);
-    if (status != ISO_OK) {
-        if (request->put_status == ISO_OK)
-            request->put_status = status;
-    } else if (op->length > 0) {
-        request->bytes_put += op->length;
-        request->job->stats.bytes_put += op->length;
-        extend_deadline(request);
-    } else {
-        request->flush_done = true;
-        if (op->covers > request->peer->keys.flushed)
-            request->peer->keys.flushed = op->covers;
-    }
-}
-
-static iso_put_op_t *free_op(iso_request_t *request)
-{
-    for (int i = 0; i < ISO_PUTS_IN_FLIGHT; i++)
-        if (!request->ops[i].busy)
-            return &request->ops[i];
-    return NULL;
-}
-
-/* Accounts for an operation that the transport has accepted. */
-static void op_started(iso_put_op_t *op, iso_status_t status)
-{
-    op->busy = true;
-    op->request->ops_busy++;
-    if (status == ISO_OK)
-        on_put_end(&op->completion, ISO_OK);
-}
-
-/* A flush that failed has ended all the same, and with it what it was for. */
-static iso_status_t start_flush(iso_request_t *request)
-{
-    iso_put_op_t *op = free_op(request);
-    if (!op)
-        return ISO_ERR_AGAIN;
-    *op = (iso_put_op_t){
-        .completion = {on_put_end}, .request = request, .covers = request->peer->keys.puts};
-    iso_status_t status = request->peer->link->ops->flush(request->peer->ep, &op->completion);
-    if (status == ISO_ERR_AGAIN)
-        return status;
-    request->unflushed = false;
-    if (status >= 0)
-        op_started(op, status);
-    return status;
-}
-
-/* Can nothing that the request has put land any more? Does what it takes. */
-static bool is_quiet(iso_request_t *request)
-{
-    if (request->ops_busy == 0 && request->unflushed && !request->peer->dead)
-        start_flush(request);
-    return request->ops_busy == 0 && (!request->unflushed || request->peer->dead);
-}
-
 /* Before COMMIT: the source may give up at any time, but nothing that it has put may land later. */
 static void stop(iso_request_t *request, iso_status_t status)
 {
     request->stop_status = status;
     iso_way_end(request);
-    if (!is_quiet(request)) {
+    if (!iso_puts_are_quiet(request)) {
         if (request->step != ISO_STEP_STOPPING)
-            extend_deadline(request);
+            iso_request_extend(request);
         request->step = ISO_STEP_STOPPING;
         return;
     }
@@ -257,7 +192,7 @@ static void send_commit(iso_request_t *request)
     iso_job_t *job = request->job;
     iso_way_end(request);
     if (request->path == ISO_PATH_PUT)
-        request->promise = iso_retain_promise(job, request->runs, request->run_count);
+        request->promise = iso_left_promise(job, request->runs, request->run_count);
     iso_msg_t msg = {.type = ISO_MSG_COMMIT,
                      .heap = (uintptr_t)request->heap,
                      .epoch = request->epoch,
@@ -276,7 +211,7 @@ static void send_commit(iso_request_t *request)
     request->step = ISO_STEP_COMMITTED;
     iso_grant_unused(request);
     request->hold->grant.generation = 0; /* used up */
-    extend_deadline(request);
+    iso_request_extend(request);
 }
 
 static void begin(iso_request_t *request)
@@ -307,54 +242,9 @@ static void begin(iso_request_t *request)
     reach(request, ISO_STAGE_RESERVE_SENT);
 }
 
-static unsigned put_turn(iso_request_t *request)
-{
-    iso_peer_t *peer = request->peer;
-    iso_link_t *link = peer->link;
-    size_t limit = ISO_PUT_PIECE < link->caps.max_put ? ISO_PUT_PIECE : link->caps.max_put;
-    bool windows = iso_way_has_windows(request);
-    size_t turn = 0;
-    while (request->run_at < request->run_count && turn < PUT_TURN_BYTES) {
-        const iso_run_t *run = &request->runs[request->run_at];
-        size_t left = run->length - request->run_done;
-        uintptr_t address = run->address + request->run_done;
-        iso_way_t way = {left < limit ? left : limit, link->region, peer->rkey, NULL, NULL};
-        iso_put_op_t *op = free_op(request);
-        if (!op)
-            break;
-        iso_status_t status = windows ? iso_way_find(request, address, &way) : ISO_OK;
-        *op = (iso_put_op_t){.completion = {on_put_end},
-                             .request = request,
-                             .length = way.length,
-                             .window = way.window};
-        if (status == ISO_OK)
-            status = link->ops->put(peer->ep, (const void *)address, way.length, way.region,
-                                    address, way.rkey, &op->completion);
-        if (status == ISO_ERR_AGAIN)
-            break;
-        if (status < 0) {
-            request->put_status = status;
-            break;
-        }
-        request->unflushed = true;
-        iso_way_use(&way);
-        op_started(op, status);
-        turn += way.length;
-        request->puts++;
-        request->job->stats.puts++;
-        request->run_done += way.length;
-        if (request->run_done == run->length) {
-            request->run_at++;
-            request->run_done = 0;
-        }
-        reach(request, ISO_STAGE_PUT_SOME);
-    }
-    return turn > 0;
-}
-
 static unsigned flush_turn(iso_request_t *request)
 {
-    iso_status_t status = start_flush(request);
+    iso_status_t status = iso_puts_flush(request);
     if (status == ISO_ERR_AGAIN)
         return 0;
     request->step = ISO_STEP_FLUSHING;
@@ -367,7 +257,7 @@ static unsigned advance_puts(iso_request_t *request)
 {
     unsigned events = 0;
     if (request->step == ISO_STEP_PUTTING && request->put_status == ISO_OK)
-        events += put_turn(request);
+        events += iso_puts_issue(request);
     if (request->put_status == ISO_OK && request->step == ISO_STEP_PUTTING &&
         request->run_at == request->run_count)
         events += flush_turn(request);
@@ -421,7 +311,7 @@ static unsigned advance(iso_request_t *request, double now)
         break;
     }
     case ISO_STEP_STOPPING:
-        if (is_quiet(request)) {
+        if (iso_puts_are_quiet(request)) {
             stop(request, request->stop_status);
             return 1;
         }
@@ -457,7 +347,7 @@ void iso_migrate_begin(iso_request_t *request)
     while (*at)
         at = &(*at)->next;
     *at = request;
-    extend_deadline(request);
+    iso_request_extend(request);
     advance(request, iso_os_now_coarse());
 }
 
@@ -497,7 +387,7 @@ iso_status_t iso_migrate_on_grant(iso_job_t *job, iso_peer_t *peer, const iso_ms
     if (!request || request->step != ISO_STEP_RESERVING || !iso_way_is_known(peer))
         return ISO_ERR_INVALID;
     request->step = ISO_STEP_PUTTING;
-    extend_deadline(request);
+    iso_request_extend(request);
     reach(request, ISO_STAGE_GRANTED);
     return ISO_OK;
 }
@@ -535,7 +425,7 @@ iso_status_t iso_migrate_on_nack(iso_job_t *job, iso_peer_t *peer, const iso_msg
         request->bytes_put = 0;
         request->flush_done = false;
         request->step = ISO_STEP_FROZEN;
-        extend_deadline(request);
+        iso_request_extend(request);
         return ISO_OK;
     }
     if (request->decided_by_node)
@@ -568,14 +458,6 @@ void iso_migrate_on_unreachable(iso_job_t *job, iso_peer_t *peer)
         if (request->peer == peer && request->step < ISO_STEP_COMMITTED)
             iso_migrate_give_up(request, ISO_ERR_UNREACHABLE);
     }
-}
-
-bool iso_migrate_puts_to(const iso_job_t *job, const iso_peer_t *peer)
-{
-    for (const iso_request_t *request = job->requests; request; request = request->next)
-        if (request->peer == peer && request->ops_busy > 0)
-            return true;
-    return false;
 }
 
 void iso_migrate_settle(iso_job_t *job)

@@ -8,8 +8,8 @@
 #define ISO_CORE_MIGRATE_H
 
 #include "core/hold.h"
+#include "core/left.h"
 #include "core/peer.h"
-#include "core/retain.h"
 #include "core/window.h"
 
 #ifdef __cplusplus
@@ -81,6 +81,8 @@ struct iso_request {
 
 const char *iso_step_name(iso_step_t step);
 void iso_request_free(iso_request_t *request);
+/* Something of it has got on: ISO_TIMEOUT begins anew. */
+void iso_request_extend(iso_request_t *request);
 
 /* The job of the heap that a request is wanted for. ISO_ERR_NOT_OWNER, ISO_ERR_INVALID (in a forked child):
  * logged, with the name of the function called. */
@@ -104,8 +106,6 @@ iso_status_t iso_migrate_on_nack(iso_job_t *job, iso_peer_t *peer, const iso_msg
 /* A peer is certainly dead and all it sent has been handled. */
 void iso_migrate_on_death(iso_job_t *job, iso_peer_t *peer);
 void iso_migrate_on_unreachable(iso_job_t *job, iso_peer_t *peer);
-/* Are operations to this peer still in the transport's hands? */
-bool iso_migrate_puts_to(const iso_job_t *job, const iso_peer_t *peer);
 
 /* Inside a node a target owns a heap before its source has looked: the heap, or its slots, may come
  * back (from any rank) meanwhile. Ends what has been taken; to be called before slots are entered. */

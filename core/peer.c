@@ -1,8 +1,8 @@
 /* peer.c - see peer.h. */
 #include "core/peer.h"
 #include "core/job.h"
-#include "core/migrate.h"
 #include "core/os.h"
+#include "core/put.h"
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -266,7 +266,7 @@ static void sweep(iso_job_t *job)
         for (iso_peer_t *peer = job->peers.buckets[i]; peer; peer = peer->next) {
             if (!peer->dead || !peer->ep)
                 continue;
-            if (iso_migrate_puts_to(job, peer) || peer->keys.flush.busy)
+            if (iso_puts_to(job, peer) || peer->keys.flush.busy)
                 job->peers.died = true; /* once more, when they have ended */
             else
                 give_up_transport(job, peer);

@@ -2,7 +2,6 @@
 #include "core/prepare.h"
 #include "core/grant.h"
 #include "core/job.h"
-#include "core/os.h"
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,7 +62,7 @@ static iso_status_t look_at_keys(iso_request_t *request)
             status = iso_key_forget(key);
     }
     if (answered > prepare->answered)
-        request->deadline = iso_os_now() + request->job->params.timeout;
+        iso_request_extend(request);
     prepare->answered = answered;
     return status == ISO_OK && answered < asked ? ISO_INPROGRESS : status;
 }
@@ -134,7 +133,7 @@ static iso_status_t register_next(iso_request_t *request)
     iso_window_t *window;
     iso_status_t status = iso_window_get(job, index, &window);
     prepare->here++;
-    request->deadline = iso_os_now() + job->params.timeout;
+    iso_request_extend(request);
     return status == ISO_OK || status == ISO_ERR_AGAIN ? ISO_INPROGRESS : status;
 }
 

@@ -1,9 +1,6 @@
 /* span.c - see span.h. */
 #include "core/span.h"
-#include "core/hold.h"
 #include "core/job.h"
-#include "core/log.h"
-#include "core/os.h"
 #include "core/poison.h"
 #include "core/shared.h"
 #include "core/verify.h"
@@ -16,218 +13,17 @@
 #define POPULATE_BLOCK_MAX ((size_t)8 << 10)
 #define POPULATE_STEP ((size_t)16 << 10)
 
-void iso_span_damaged(const iso_heap_t *heap, const void *where, const char *what)
-{
-    iso_fatal("heap %p: metadata at %p is damaged: %s; something wrote past the end of a block, or "
-              "to freed memory",
-              (const void *)heap, where, what);
-}
-
 static unsigned unit_of_span(const iso_slot_t *slot, const iso_span_t *span)
 {
     return (unsigned)(span - slot->spans);
 }
 
-iso_slot_t *iso_span_slot(const iso_heap_t *heap, const void *address)
-{
-    iso_slot_t *slot = iso_slot_of(address);
-    const iso_job_row_t *row = iso_job_row_of(slot);
-    if (!row || atomic_load_explicit(&row->table[((uintptr_t)slot - row->base) >> ISO_SLOT_SHIFT],
-                                     memory_order_relaxed) != (uintptr_t)iso_slot_of(heap))
-        iso_span_damaged(heap, address, "a link in the heap's metadata leads out of the heap");
-    iso_check(heap, slot);
-    if (slot->heap != (uintptr_t)heap)
-        iso_span_damaged(heap, slot, "a slot's header is not one of this heap");
-    return slot;
-}
-
 void iso_span_check(const iso_heap_t *heap, const iso_span_t *span)
 {
-    const iso_slot_t *slot = iso_span_slot(heap, span);
+    const iso_slot_t *slot = iso_slot_checked(heap, span);
     size_t offset = (size_t)((const char *)span - (const char *)slot->spans);
     if (offset >= sizeof slot->spans || offset % sizeof *span)
-        iso_span_damaged(heap, span, "a link to a span leads elsewhere");
-}
-
-static uint32_t free_units(const iso_slot_t *slot)
-{
-    return atomic_load_explicit(&slot->free_units, memory_order_relaxed);
-}
-
-static void set_free_units(iso_slot_t *slot, uint32_t mask)
-{
-    atomic_store_explicit(&slot->free_units, mask, memory_order_relaxed);
-}
-
-/* ---- slots by their longest run of free units ---- */
-
-/* Could a block of a whole slot be here? */
-static bool is_empty(const iso_slot_t *slot)
-{
-    return free_units(slot) == UINT32_MAX && !iso_slot_is_first(slot);
-}
-
-static unsigned longest_run(uint32_t mask)
-{
-    unsigned length = 0;
-    for (; mask; length++)
-        mask &= mask >> 1;
-    return length;
-}
-
-unsigned iso_span_longest(const iso_slot_t *slot)
-{
-    return is_empty(slot) ? ISO_UNITS_PER_SLOT : longest_run(free_units(slot) & ~1u);
-}
-
-static void check_slot_links(iso_heap_t *heap, const iso_slot_t *slot)
-{
-    if (slot->longest > ISO_UNITS_PER_SLOT || (!slot->prev && heap->slots[slot->longest] != slot) ||
-        (slot->prev && iso_span_slot(heap, slot->prev)->next != slot) ||
-        (slot->next && iso_span_slot(heap, slot->next)->prev != slot))
-        iso_span_damaged(heap, slot, "a list of slots is not linked both ways");
-}
-
-static void slot_unlist(iso_heap_t *heap, iso_slot_t *slot)
-{
-    if (slot->longest == 0)
-        return;
-    check_slot_links(heap, slot);
-    if (slot->prev)
-        slot->prev->next = slot->next;
-    else
-        heap->slots[slot->longest] = slot->next;
-    if (slot->next)
-        slot->next->prev = slot->prev;
-    if (!heap->slots[slot->longest])
-        heap->lists &= ~(UINT64_C(1) << slot->longest);
-    slot->longest = 0;
-}
-
-static void slot_relist(iso_heap_t *heap, iso_slot_t *slot)
-{
-    unsigned longest = iso_span_longest(slot);
-    if (longest == slot->longest)
-        return;
-    slot_unlist(heap, slot);
-    if (longest == 0)
-        return;
-    iso_slot_t *head = heap->slots[longest];
-    slot->longest = longest;
-    slot->prev = NULL;
-    slot->next = head;
-    if (head) {
-        if (iso_span_slot(heap, head)->prev)
-            iso_span_damaged(heap, head, "a list of slots is not linked both ways");
-        head->prev = slot;
-    }
-    heap->slots[longest] = slot;
-    heap->lists |= UINT64_C(1) << longest;
-}
-
-static iso_job_t *job_of(const iso_heap_t *heap)
-{
-    return iso_hold_find(NULL, heap)->job;
-}
-
-void iso_span_slot_init(iso_heap_t *heap, iso_slot_t *slot, uint32_t warm)
-{
-    memset(slot, 0, sizeof *slot);
-    slot->check = iso_check_of(slot, ISO_CHECK_KEY);
-    slot->heap = (uintptr_t)heap;
-    for (unsigned unit = 0; unit < ISO_UNITS_PER_SLOT; unit++)
-        slot->spans[unit].klass = ISO_CLASS_NONE;
-    set_free_units(slot, UINT32_MAX);
-    slot_relist(heap, slot);
-    if (warm & ~1u)
-        iso_retain_units_free(job_of(heap), slot, warm & ~1u);
-}
-
-static uint32_t unit_mask(unsigned first, unsigned count)
-{
-    return (uint32_t)((UINT64_C(1) << (first + count)) - (UINT64_C(1) << first));
-}
-
-/* Where the first run of `count` bits begins, 32: nowhere. */
-static unsigned find_run(uint32_t mask, unsigned count)
-{
-    for (unsigned i = 1; i < count && mask; i++)
-        mask &= mask >> 1;
-    return mask ? (unsigned)__builtin_ctz(mask) : ISO_UNITS_PER_SLOT;
-}
-
-static iso_slot_t *grow(iso_heap_t *heap)
-{
-    char *address;
-    uint32_t warm;
-    iso_hold_t *hold = iso_hold_find(NULL, heap);
-    if (!hold || iso_hold_grow(hold, 1, &address, &warm) != ISO_OK)
-        return NULL;
-    iso_slot_t *slot = (iso_slot_t *)address;
-    iso_span_slot_init(heap, slot, warm);
-    return slot;
-}
-
-iso_slot_t *iso_span_units_take(iso_heap_t *heap, unsigned count, unsigned room, bool any,
-                                unsigned *first_p)
-{
-    uint64_t lists = heap->lists & ~((UINT64_C(1) << count) - 1);
-    uint64_t roomy = lists & ~((UINT64_C(1) << room) - 1);
-    if (lists >> ISO_UNITS_PER_SLOT > 1)
-        iso_span_damaged(heap, &heap->lists, "which lists of slots are empty");
-    if (roomy)
-        lists = roomy;
-    iso_slot_t *slot =
-        lists ? iso_span_slot(heap, heap->slots[__builtin_ctzll(lists)]) : grow(heap);
-    if (!slot)
-        return NULL;
-    uint32_t free = free_units(slot);
-    bool from_0 = count == ISO_UNITS_PER_SLOT || (any && free & 1);
-    unsigned first = from_0 ? 0 : find_run(free & ~1u, roomy ? room : count);
-    if (first + count > ISO_UNITS_PER_SLOT)
-        iso_span_damaged(heap, slot, "a slot has less free units than its list says");
-    set_free_units(slot, free & ~unit_mask(first, count));
-    slot_relist(heap, slot);
-    *first_p = first;
-    return slot;
-}
-
-static void give_slot(iso_heap_t *heap, iso_slot_t *slot)
-{
-    slot_unlist(heap, slot);
-    iso_hold_shrink(iso_hold_find(NULL, heap), (char *)slot, 1);
-}
-
-void iso_span_units_give(iso_heap_t *heap, iso_slot_t *slot, unsigned first, unsigned count)
-{
-    uint32_t mask = unit_mask(first, count);
-    if (free_units(slot) & mask)
-        iso_span_damaged(heap, slot, "a unit that is in use is marked free");
-    for (unsigned unit = first; unit < first + count; unit++) {
-        iso_span_t *span = &slot->spans[unit];
-        span->kind = ISO_SPAN_FREE;
-        span->klass = ISO_CLASS_NONE;
-        span->avail = span->live = 0;
-    }
-    set_free_units(slot, free_units(slot) | mask);
-    if (mask & ~1u)
-        iso_retain_units_free(job_of(heap), slot, mask & ~1u);
-    slot_relist(heap, slot);
-    iso_slot_t *empty = heap->slots[ISO_UNITS_PER_SLOT];
-    if (is_empty(slot) && (empty != slot || slot->next))
-        give_slot(heap, slot); /* another empty one is kept already */
-}
-
-bool iso_span_units_extend(iso_heap_t *heap, iso_slot_t *slot, unsigned first, unsigned count)
-{
-    if (first + count > ISO_UNITS_PER_SLOT)
-        return false;
-    uint32_t mask = unit_mask(first, count);
-    if ((free_units(slot) & mask) != mask)
-        return false;
-    set_free_units(slot, free_units(slot) & ~mask);
-    slot_relist(heap, slot);
-    return true;
+        iso_heap_damaged(heap, span, "a link to a span leads elsewhere");
 }
 
 /* ---- spans with room, by class ---- */
@@ -237,7 +33,7 @@ static void check_links(iso_heap_t *heap, const iso_span_t *span)
     iso_span_check(heap, span->next);
     iso_span_check(heap, span->prev);
     if (span->next->prev != span || span->prev->next != span)
-        iso_span_damaged(heap, span, "a list of spans is not linked both ways");
+        iso_heap_damaged(heap, span, "a list of spans is not linked both ways");
 }
 
 /* At the end of the ring: until its turn comes, more of its blocks will have become free, and one visit
@@ -253,7 +49,7 @@ static void span_list(iso_heap_t *heap, iso_span_t *span)
     }
     iso_span_check(heap, head);
     if (!head->listed || head->klass != span->klass)
-        iso_span_damaged(heap, head, "a span is in the list of another class");
+        iso_heap_damaged(heap, head, "a span is in the list of another class");
     check_links(heap, head);
     span->next = head;
     span->prev = head->prev;
@@ -279,9 +75,9 @@ static void span_unlist(iso_heap_t *heap, iso_span_t *span)
 
 static void span_free(iso_heap_t *heap, iso_span_t *span)
 {
-    iso_slot_t *slot = iso_span_slot(heap, span);
+    iso_slot_t *slot = iso_slot_checked(heap, span);
     span_unlist(heap, span);
-    iso_span_units_give(heap, slot, unit_of_span(slot, span), 1);
+    iso_units_give(heap, slot, unit_of_span(slot, span), 1);
 }
 
 /* How many blocks have to be freed before a span that was used up is worth a visit: three sixteenths, or where
@@ -369,11 +165,11 @@ static void change_key(iso_heap_t *heap, iso_span_t *span)
 static iso_span_t *span_new(iso_heap_t *heap, unsigned klass)
 {
     unsigned unit;
-    iso_slot_t *slot = iso_span_units_take(heap, 1, 1, iso_class_is_tiny(klass), &unit);
+    iso_slot_t *slot = iso_units_take(heap, 1, 1, iso_class_is_tiny(klass), &unit);
     if (!slot)
         return NULL;
     iso_span_t *span = &slot->spans[unit];
-    bool warm = unit && iso_retain_units_use(job_of(heap), slot, 1u << unit);
+    bool warm = unit && iso_retain_units_use(iso_heap_job(heap), slot, 1u << unit);
     iso_span_reset(span, iso_class_is_tiny(klass) ? ISO_SPAN_TINY : ISO_SPAN_SMALL, klass,
                    warm ? ISO_CHUNKS_PER_UNIT : 0);
     if (span->kind == ISO_SPAN_SMALL) {
@@ -448,7 +244,7 @@ static void come_from(iso_span_t *span, unsigned at, char *area, uint64_t *words
 static void check_bits(const iso_heap_t *heap, const uint64_t *word, uint64_t blocks)
 {
     if (~*word & ~blocks)
-        iso_span_damaged(heap, word, iso_more_blocks);
+        iso_heap_damaged(heap, word, iso_more_blocks);
 }
 
 /* Chunks that hold something come first, and rather than a new one those that got room meanwhile. */
@@ -516,12 +312,12 @@ iso_span_t *iso_span_let_go(iso_heap_t *heap, unsigned klass, iso_current_t *cur
     if (current->word == &heap->none)
         return NULL;
     if (current->unit == 0)
-        iso_span_damaged(heap, current, "where blocks of a class come from");
+        iso_heap_damaged(heap, current, "where blocks of a class come from");
     const iso_slot_t *slot =
-        iso_span_slot(heap, (void *)((uintptr_t)current->unit << ISO_UNIT_SHIFT));
+        iso_slot_checked(heap, (void *)((uintptr_t)current->unit << ISO_UNIT_SHIFT));
     unsigned unit = current->unit % ISO_UNITS_PER_SLOT, at = iso_chunk_number(current->word);
     if (!iso_current_is_sound(current, slot, unit, klass))
-        iso_span_damaged(heap, current, "where blocks of a class come from");
+        iso_heap_damaged(heap, current, "where blocks of a class come from");
     iso_span_t *span = (iso_span_t *)&slot->spans[unit];
     span->current &= (uint16_t)(iso_class_is_tiny(klass) ? ~(1u << at) : 0);
     *current = iso_current_none(heap);
@@ -541,7 +337,7 @@ static bool list_waiting(iso_heap_t *heap, unsigned klass)
             iso_slot_t *slot =
                 (iso_slot_t *)iso_space_slot_address(&hold->job->space, extent->first + i);
             for (unsigned unit = 0; unit < ISO_UNITS_PER_SLOT; unit++) {
-                iso_span_t *span = &iso_span_slot(heap, slot)->spans[unit];
+                iso_span_t *span = &iso_slot_checked(heap, slot)->spans[unit];
                 if (span->klass != ISO_CLASS_NONE && !span->listed)
                     span_list_again(heap, span);
             }
@@ -555,7 +351,7 @@ static void check_first(const iso_heap_t *heap, const iso_span_t *span, unsigned
 {
     if (span->klass != klass || !span->listed ||
         span->kind != (iso_class_is_tiny(klass) ? ISO_SPAN_TINY : ISO_SPAN_SMALL))
-        iso_span_damaged(heap, span, "a span is in the list of another class");
+        iso_heap_damaged(heap, span, "a span is in the list of another class");
 }
 
 /* From the span that blocks came from until now, of which the heap and *current say the same: so there is
@@ -640,9 +436,5 @@ void iso_span_retire(iso_heap_t *heap, iso_current_t *current)
         }
     }
     heap->tight = 0;
-    iso_slot_t *slot = heap->slots[ISO_UNITS_PER_SLOT];
-    for (iso_slot_t *next; slot; slot = next) {
-        next = iso_span_slot(heap, slot)->next;
-        give_slot(heap, slot);
-    }
+    iso_units_retire(heap);
 }

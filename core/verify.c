@@ -65,7 +65,7 @@ void iso_check_failed(const iso_heap_t *heap, const void *metadata)
                   "wrote past the end of the block before it, %p of %zu bytes, or wrote to freed "
                   "memory",
                   (const void *)heap, metadata, (const void *)block, size);
-    iso_span_damaged(heap, metadata, "its check word was overwritten");
+    iso_heap_damaged(heap, metadata, "its check word was overwritten");
 }
 
 /* ---- spans ---- */
@@ -117,7 +117,7 @@ static void verify_bits(const iso_heap_t *heap, const uint64_t *bits, uint32_t c
 {
     for (unsigned i = 0; i * 64 < count; i++)
         if (~bits[i] & ~iso_block_bits(count, i))
-            iso_span_damaged(heap, &bits[i], iso_more_blocks);
+            iso_heap_damaged(heap, &bits[i], iso_more_blocks);
 }
 
 static void verify_tiny(const iso_heap_t *heap, const iso_slot_t *slot, unsigned unit)
@@ -126,9 +126,9 @@ static void verify_tiny(const iso_heap_t *heap, const iso_slot_t *slot, unsigned
     const iso_class_t *class = &iso_classes[span->klass];
     uint16_t chunks = iso_unit_chunks(slot, unit);
     if (!iso_class_is_tiny(span->klass))
-        iso_span_damaged(heap, span, "a span's class");
+        iso_heap_damaged(heap, span, "a span's class");
     if (((span->avail | span->live) & ~chunks))
-        iso_span_damaged(heap, span, "which chunks of a span are live");
+        iso_heap_damaged(heap, span, "which chunks of a span are live");
     for (unsigned i = 0; i < ISO_CHUNKS_PER_UNIT; i++) {
         const iso_chunk_t *chunk = iso_chunk_at(slot, unit, i);
         if (!(span->live >> i & 1))
@@ -143,11 +143,11 @@ static void verify_small(const iso_heap_t *heap, const iso_slot_t *slot, unsigne
     const iso_span_t *span = &slot->spans[unit];
     const iso_class_t *class = &iso_classes[span->klass];
     if (!iso_class_is_small(span->klass) || unit == 0)
-        iso_span_damaged(heap, span, "a span's class");
+        iso_heap_damaged(heap, span, "a span's class");
     if (span->key != ISO_CHECK_KEY)
-        iso_span_damaged(heap, span, "a span's key");
+        iso_heap_damaged(heap, span, "a span's key");
     if (span->live || span->avail > (class->count + 63) / 64)
-        iso_span_damaged(heap, span, "whether a span has room");
+        iso_heap_damaged(heap, span, "whether a span has room");
     verify_bits(heap, iso_small_bits(span), class->count);
 }
 
@@ -178,7 +178,7 @@ static void verify_spans(const iso_heap_t *heap, const iso_slot_t *slot, sums_t 
         switch (span->kind) {
         case ISO_SPAN_FREE:
             if (span->klass != ISO_CLASS_NONE || span->live || span->avail)
-                iso_span_damaged(heap, span, "a unit that is in no span");
+                iso_heap_damaged(heap, span, "a unit that is in no span");
             free |= 1u << unit;
             break;
         case ISO_SPAN_TINY:
@@ -188,22 +188,22 @@ static void verify_spans(const iso_heap_t *heap, const iso_slot_t *slot, sums_t 
             else
                 verify_small(heap, slot, unit);
             if (span->current != current_in(slot, unit, sums))
-                iso_span_damaged(heap, span, "which chunks of a span blocks come from");
+                iso_heap_damaged(heap, span, "which chunks of a span blocks come from");
             if (span->listed > 2 || (span->listed != 0) != (span->avail != 0))
-                iso_span_damaged(heap, span, "whether a span is in its list");
+                iso_heap_damaged(heap, span, "whether a span is in its list");
             sums->listed[span->klass] += span->listed != 0;
             break;
         case ISO_SPAN_MEDIUM:
             if (!iso_medium_is_sound(slot, unit))
-                iso_span_damaged(heap, span, "the span of a medium block");
+                iso_heap_damaged(heap, span, "the span of a medium block");
             unit += span->units - 1u;
             break;
         default:
-            iso_span_damaged(heap, span, "a span is of no kind");
+            iso_heap_damaged(heap, span, "a span is of no kind");
         }
     }
     if (free != atomic_load_explicit(&slot->free_units, memory_order_relaxed))
-        iso_span_damaged(heap, slot, "which units of a slot are free");
+        iso_heap_damaged(heap, slot, "which units of a slot are free");
 }
 
 static void verify_slot(const iso_heap_t *heap, const void *address, sums_t *sums)
@@ -212,21 +212,21 @@ static void verify_slot(const iso_heap_t *heap, const void *address, sums_t *sum
      * small heap that is most of what leaving costs */
     for (size_t at = 0; at < ISO_SLOT_HEADER; at += 64)
         __builtin_prefetch((const char *)address + at);
-    const iso_slot_t *slot = iso_span_slot(heap, address);
+    const iso_slot_t *slot = iso_slot_checked(heap, address);
     if (slot->run_slots || slot->run_bytes || slot->run_offset)
-        iso_span_damaged(heap, slot, "the header of a slot");
+        iso_heap_damaged(heap, slot, "the header of a slot");
     verify_spans(heap, slot, sums);
-    unsigned longest = iso_span_longest(slot);
+    unsigned longest = iso_slot_longest(slot);
     if (slot->longest != longest)
-        iso_span_damaged(heap, slot, "the longest run of free units of a slot");
+        iso_heap_damaged(heap, slot, "the longest run of free units of a slot");
     sums->longest[longest]++;
 }
 
 static void verify_run(const iso_heap_t *heap, const void *address, uint32_t slots)
 {
-    const iso_slot_t *slot = iso_span_slot(heap, address);
+    const iso_slot_t *slot = iso_slot_checked(heap, address);
     if (slot->run_slots != slots || !iso_run_is_sound(slot))
-        iso_span_damaged(heap, slot, "the header of a large block");
+        iso_heap_damaged(heap, slot, "the header of a large block");
 }
 
 /* ---- the heap's header ---- */
@@ -236,15 +236,15 @@ static void verify_ring(const iso_heap_t *heap, unsigned klass, uint32_t count)
 {
     const iso_span_t *first = heap->spans[klass], *span = first;
     if (!first != !count)
-        iso_span_damaged(heap, &heap->spans[klass], "a list of spans");
+        iso_heap_damaged(heap, &heap->spans[klass], "a list of spans");
     for (; count > 0; count--, span = span->next) {
         iso_span_check(heap, span);
         iso_span_check(heap, span->next);
         if (!span->listed || span->klass != klass || span->next->prev != span)
-            iso_span_damaged(heap, span, "a list of spans is not linked both ways");
+            iso_heap_damaged(heap, span, "a list of spans is not linked both ways");
     }
     if (span != first)
-        iso_span_damaged(heap, span, "a list of spans");
+        iso_heap_damaged(heap, span, "a list of spans");
 }
 
 static void verify_list(const iso_heap_t *heap, unsigned longest, uint32_t count)
@@ -252,12 +252,12 @@ static void verify_list(const iso_heap_t *heap, unsigned longest, uint32_t count
     const iso_slot_t *prev = NULL;
     bool some = heap->lists >> longest & 1;
     if (some != (count > 0))
-        iso_span_damaged(heap, &heap->lists, "which lists of slots are empty");
+        iso_heap_damaged(heap, &heap->lists, "which lists of slots are empty");
     for (const iso_slot_t *slot = heap->slots[longest]; slot || count; slot = slot->next, count--) {
-        if (!count || !slot || iso_span_slot(heap, slot) != slot)
-            iso_span_damaged(heap, &heap->slots[longest], "a list of slots");
+        if (!count || !slot || iso_slot_checked(heap, slot) != slot)
+            iso_heap_damaged(heap, &heap->slots[longest], "a list of slots");
         if (slot->prev != prev || slot->longest != longest)
-            iso_span_damaged(heap, slot, "a list of slots is not linked both ways");
+            iso_heap_damaged(heap, slot, "a list of slots is not linked both ways");
         prev = slot;
     }
 }
@@ -270,21 +270,21 @@ static void verify_current(const iso_heap_t *heap, const iso_current_t *current,
                 !current->check && !current->expected && !current->unused;
     } else if (sound) {
         const iso_slot_t *slot =
-            iso_span_slot(heap, (const void *)((uintptr_t)current->unit << ISO_UNIT_SHIFT));
+            iso_slot_checked(heap, (const void *)((uintptr_t)current->unit << ISO_UNIT_SHIFT));
         sound = iso_current_is_sound(current, slot, current->unit % ISO_UNITS_PER_SLOT, klass);
     }
     if (!sound)
-        iso_span_damaged(heap, current, "where blocks of a class come from");
+        iso_heap_damaged(heap, current, "where blocks of a class come from");
 }
 
 void iso_heap_verify_header(const iso_hold_t *hold)
 {
     const iso_heap_t *heap = hold->heap;
     uint64_t magic = heap->flags & ISO_HEAP_SHARED ? ISO_HEAP_MAGIC_SHARED : ISO_HEAP_MAGIC;
-    iso_span_slot(heap, heap);
+    iso_slot_checked(heap, heap);
     if (iso_heap_magic(heap) != magic || heap->tight > 1 ||
         heap->layout != iso_heap_layout_digest() || heap->epoch != hold->epoch || heap->none)
-        iso_span_damaged(heap, heap, "the heap's header");
+        iso_heap_damaged(heap, heap, "the heap's header");
 }
 
 static void verify_lists(const iso_heap_t *heap, const sums_t *sums)
@@ -294,17 +294,17 @@ static void verify_lists(const iso_heap_t *heap, const sums_t *sums)
         verify_current(heap, &heap->current[klass], klass);
         if (shared) {
             if (heap->current[klass].word != &heap->none)
-                iso_span_damaged(heap, &heap->current[klass], "where blocks of a class come from");
+                iso_heap_damaged(heap, &heap->current[klass], "where blocks of a class come from");
             verify_current(heap, &shared->current[klass], klass);
         }
         verify_ring(heap, klass, sums->listed[klass]);
     }
     if (heap->lists & ~((UINT64_C(2) << ISO_UNITS_PER_SLOT) - 2))
-        iso_span_damaged(heap, &heap->lists, "which lists of slots are empty");
+        iso_heap_damaged(heap, &heap->lists, "which lists of slots are empty");
     for (unsigned longest = 1; longest <= ISO_UNITS_PER_SLOT; longest++)
         verify_list(heap, longest, sums->longest[longest]);
     if (heap->slots[0])
-        iso_span_damaged(heap, &heap->slots[0], "a list of slots");
+        iso_heap_damaged(heap, &heap->slots[0], "a list of slots");
 }
 
 void iso_heap_verify(const iso_hold_t *hold)

@@ -32,5 +32,7 @@ const test_t tests[] = {
     {"idle", 1, "", 0, 0, 0, 1, test_idle, "processor time of ranks that wait for a second"},
     {"heaps", 1, "sn", 100, 0, MIB, 10000, test_heaps,
      "making -n heaps with a block of -s bytes, and the process's mappings"},
+    {"windows", 2, "snw", 65536 * MIB, 0, 65536 * MIB, 100, test_windows,
+     "heaps that span -s bytes of addresses, and what is registered (ISO_REGISTER=window)"},
 };
 const size_t tests_count = sizeof tests / sizeof *tests;

@@ -43,5 +43,6 @@ void test_visit(struct pair *pair, const struct plan *plan, struct table *table)
 void test_progress(struct pair *pair, const struct plan *plan, struct table *table);
 void test_idle(struct pair *pair, const struct plan *plan, struct table *table);
 void test_heaps(struct pair *pair, const struct plan *plan, struct table *table);
+void test_windows(struct pair *pair, const struct plan *plan, struct table *table);
 
 #endif

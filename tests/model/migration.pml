@@ -2,7 +2,7 @@
  * migration.pml - the migration protocol of core/ as a model for spin: three ranks, one or two heaps.
  *
  * Steps, stages and messages have the names that they have in the code: core/migrate.h (ISO_STEP_*),
- * core/arrive.h (ISO_INCOMING_*), core/stage.h (ISO_STAGE_*), core/wire.h (ISO_MSG_*), core/retain.h
+ * core/arrive.h (ISO_INCOMING_*), core/stage.h (ISO_STAGE_*), core/wire.h (ISO_MSG_*), core/left.h
  * (ISO_LEFT_*), core/node.c (WORD_*). What is modelled, what is left out and why that is sound, and what is
  * checked: README.md beside this file. check.sh runs it.
  */
@@ -326,7 +326,7 @@ inline grant_unused(r, h)
     fi
 }
 
-/* ---- retain.c ---- */
+/* ---- left.c ---- */
 
 inline left_set(r, h, state_, holder_, generation_, epoch_)
 {
@@ -362,7 +362,7 @@ inline end_gone(r, h)
     printf("%d: heap %d is GONE to %d\n", r, h, at(r, h).dest);
     if
     :: is_handover(r, at(r, h).dest)
-    :: else -> /* iso_retain_leave */
+    :: else -> /* iso_left_leave */
         if
 #ifndef MUTANT_PROMISE_FORGOTTEN
         :: at(r, h).promise != 0 -> left_set(r, h, LEFT_GRANTED, at(r, h).dest, at(r, h).promise, at(r, h).to_epoch)
@@ -638,7 +638,7 @@ inline abandon(r, h)
 {
     if
     :: at(r, h).in_handover
-    :: else -> /* iso_retain_leave */
+    :: else -> /* iso_left_leave */
         left_set(r, h, LEFT_IDLE, 0, 0, 0);
         node_leave(r, h)
     fi;
@@ -687,7 +687,7 @@ inline enter(r, a, h, e, handover)
     at(r, h).in_step = RESERVED;
     at(r, h).in_source = a;
     at(r, h).in_handover = handover;
-    left_set(r, h, 0, 0, 0, 0); /* iso_retain_claim: what was left is void */
+    left_set(r, h, 0, 0, 0, 0); /* iso_left_claim: what was left is void */
 #if SHARED && NODES > 1
     if
     :: !handover -> set_word(r, h, WORD_CLAIMED, 0, 0, r)
@@ -920,7 +920,7 @@ inline on_death(r, a)
         :: else
         fi;
         if
-        :: at(r, hh).left >= LEFT_GRANTED && at(r, hh).left_holder == a -> /* iso_retain_holder_dead */
+        :: at(r, hh).left >= LEFT_GRANTED && at(r, hh).left_holder == a -> /* iso_left_holder_dead */
             left_set(r, hh, LEFT_IDLE, 0, 0, 0)
         :: else
         fi

@@ -81,7 +81,7 @@ iso_rdma_command_test("stages" 900 ENV ISO_TIMEOUT=2
 
 # What one process can test of it: the transport alone, and what Linux 6.1 does not have.
 iso_rdma_command_test("the transport alone" 600 ENV ISO_TEST_UCX_TLS=rc_v,self UCX_TLS=rc_v,self
-    COMMAND unit_tests [ucx],[network],[.rdma])
+    COMMAND ${CMAKE_SOURCE_DIR}/tests/unit/each.sh $<TARGET_FILE:unit_tests> [ucx],[network],[.rdma])
 iso_rdma_command_test("an older kernel" 200 ENV ISO_LOG_LEVEL=warn COMMAND unit_tests [guard],[os])
 
 # The same device by libfabric: what it asks for of registration (FI_MR_LOCAL, VIRT_ADDR, ALLOCATED, PROV_KEY) no

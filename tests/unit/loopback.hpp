@@ -250,7 +250,9 @@ class Channel {
         // A reader that is gone shows where an answer is awaited.
         (void)!::send(fd_, blob.data(), blob.size(), MSG_NOSIGNAL);
     }
-    std::string get(int timeout_ms = 20000) const
+    // The limit is for a side that hangs. One over RDMA verbs in the guest, on a busy machine, may need
+    // more than 20 s to open UCX; one that is gone answers at once.
+    std::string get(int timeout_ms = 120000) const
     {
         char bytes[4096];
         pollfd set = {fd_, POLLIN, 0};

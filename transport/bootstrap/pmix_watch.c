@@ -138,8 +138,17 @@ static void has_died(iso_pmix_link_t *link, uint32_t rank)
     iso_pmix_tell_dead(link, rank);
 }
 
-/* false: it cannot be watched, or is gone. That tells of a death if ranks do not leave now. */
-static bool watch_rank(iso_pmix_link_t *link, uint32_t rank, bool leaving)
+/* What a rank that leaves tells who watches it; its end is no death then. */
+static bool said_bye(const iso_pmix_watch_t *watch)
+{
+    char bye;
+
+    return recv(watch->bye_fd, &bye, sizeof bye, MSG_DONTWAIT) == sizeof bye;
+}
+
+/* false: it cannot be watched, or is gone. That tells of a death if ranks do not leave now; where one is found that
+ * has left, they do. */
+static bool watch_rank(iso_pmix_link_t *link, uint32_t rank, bool *leaving)
 {
     iso_pmix_watch_t *watch = &link->watch;
     struct ucred peer = {0};
@@ -151,15 +160,18 @@ static bool watch_rank(iso_pmix_link_t *link, uint32_t rank, bool leaving)
         return false;
     watch->bye_fd = connect_to(rank, &peer);
     if (watch->bye_fd < 0) {
-        if (errno == ECONNREFUSED && !leaving)
+        if (errno == ECONNREFUSED && !*leaving)
             has_died(link, rank);
         return false;
     }
     watch->rank = rank;
     if (peer.uid == geteuid()) { /* anybody may take a name */
         watch->pid_fd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
-        if (watch->pid_fd < 0 && errno == ESRCH && !leaving)
-            has_died(link, rank); /* a child of it keeps the name */
+        if (watch->pid_fd < 0 && errno == ESRCH) {
+            *leaving |= said_bye(watch);
+            if (!*leaving)
+                has_died(link, rank); /* a child of it keeps the name */
+        }
     }
     if (watch->pid_fd >= 0 && news_add(&link->news, watch->pid_fd) == 0)
         return true;
@@ -177,7 +189,7 @@ static void watch_next(iso_pmix_link_t *link, uint32_t after, bool leaving)
     for (uint32_t i = 0; i < link->host_count; i++) {
         uint32_t rank = link->host_ranks[(at + i) % link->host_count];
 
-        if (rank == link->self.rank || watch_rank(link, rank, leaving))
+        if (rank == link->self.rank || watch_rank(link, rank, &leaving))
             return;
     }
 }
@@ -201,11 +213,10 @@ void iso_pmix_watch_look(iso_pmix_link_t *link)
     struct pollfd ended = {.fd = watch->pid_fd, .events = POLLIN};
     uint32_t rank = watch->rank;
     bool left;
-    char bye;
 
     if (watch->pid_fd < 0 || poll(&ended, 1, 0) <= 0)
         return;
-    left = recv(watch->bye_fd, &bye, sizeof bye, MSG_DONTWAIT) == sizeof bye;
+    left = said_bye(watch);
     watch_end(link);
     if (!left)
         has_died(link, rank);

@@ -26,6 +26,7 @@ iso_ucx_check(UX_HAVE_MEMH_PACK "ucp_memh_pack_params_t p = {.field_mask = 0}; v
     ucp_memh_buffer_release_params_t r = {.field_mask = 0};
     if (ucp_memh_pack(0, &p, &b, &n) == UCS_OK) ucp_memh_buffer_release(b, &r);")
 iso_ucx_check(UX_HAVE_SYMMETRIC_RKEY "(void)UCP_MEM_MAP_SYMMETRIC_RKEY;")
+iso_ucx_check(UX_HAVE_MAP_LOCK "(void)UCP_MEM_MAP_LOCK;")
 # Since they are known by prefix, settings of UCX's transports have the environment's names.
 iso_ucx_check(UX_HAVE_FULL_NAMES "(void)ucs_config_parser_set_value(0, 0, 0, 0, 0);" ucs/config/parser.h)
 if(NOT UX_HAVE_MEMH_IN_PUT)
@@ -37,6 +38,6 @@ message(STATUS "transport ucx: on, UCX ${iso_ucx_VERSION}")
 file(GLOB iso_ucx_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.c)
 iso_add_module(ucx ${iso_ucx_sources} ${iso_process_sources})
 target_link_libraries(isomalloc-ucx PRIVATE PkgConfig::iso_ucx ${CMAKE_DL_LIBS})
-foreach(feature FULL_NAMES DISABLE_SIGNAL MEMH_PACK SYMMETRIC_RKEY)
+foreach(feature FULL_NAMES DISABLE_SIGNAL MEMH_PACK MAP_LOCK SYMMETRIC_RKEY)
     target_compile_definitions(isomalloc-ucx PRIVATE UX_HAVE_${feature}=$<BOOL:${UX_HAVE_${feature}}>)
 endforeach()

@@ -275,10 +275,10 @@ struct iso_transport {
     process_id_t process; /* pid 0: not known, and then no peer's is asked for */
 
     ux_inbox_t inbox;
-    ux_op_t *ended;     /* taken out of the inbox */
-    ux_op_t *held;      /* ended, to peers whose state is UX_PEER_FAILED */
-    ux_op_t *spares[4]; /* by size, see ux_op.c */
-    unsigned closing;   /* operations in its hands whose endpoint UCX was told to close */
+    ux_op_t *ended, **ended_last; /* taken out of the inbox */
+    ux_op_t *held;                /* ended, to peers whose state is UX_PEER_FAILED */
+    ux_op_t *spares[4];           /* by size, see ux_op.c */
+    unsigned closing;             /* operations in its hands whose endpoint UCX was told to close */
 
     ux_landing_t landing;
     iso_endpoint_t *busy; /* with own puts that are not wholly in UCX's hands */
@@ -353,6 +353,8 @@ unsigned ux_peers_decide(iso_transport_t *tp);
 /* A fresh one, of the kind's struct, of which the part after ux_op_t is the caller's to set; NULL: no memory,
  * logged. */
 ux_op_t *ux_op_get(iso_endpoint_t *ep, ux_op_kind_t kind, iso_completion_t *completion);
+/* It is under way: one of ep->ops, and counted. */
+void ux_op_enter(ux_op_t *op);
 /* What UCX's call for the op returned. ISO_OK or an error: the op is gone. */
 iso_status_t ux_op_started(ux_op_t *op, ucs_status_ptr_t request);
 /* For UCX's request parameters. */

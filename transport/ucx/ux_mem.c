@@ -92,20 +92,32 @@ static iso_status_t check_pinned(const iso_transport_t *tp, uint64_t length)
     return ISO_ERR_LIMIT;
 }
 
+static unsigned map_flags(const iso_transport_t *tp)
+{
+    unsigned flags = 0;
+
+    if (tp->devices.on_demand)
+        flags |= UCP_MEM_MAP_NONBLOCK;
+#if UX_HAVE_MAP_LOCK
+    /* Newer UCX can be set to fetch pages on demand unasked (UCX_REG_NONBLOCK_MEM_TYPES), and what is counted
+     * as pinned would not be. Only where something pins: it makes the pages of all of a region. */
+    else if (tp->devices.pins)
+        flags |= UCP_MEM_MAP_LOCK;
+#endif
+#if UX_HAVE_SYMMETRIC_RKEY
+    flags |= UCP_MEM_MAP_SYMMETRIC_RKEY; /* a hint: keys of several ranks may be equal */
+#endif
+    return flags;
+}
+
 static ucs_status_t map_region(const iso_transport_t *tp, iso_region_t *region)
 {
-    const unsigned on_demand = tp->devices.on_demand ? UCP_MEM_MAP_NONBLOCK : 0;
     const ucp_mem_map_params_t params = {
         .field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH |
                       UCP_MEM_MAP_PARAM_FIELD_FLAGS,
         .address = region->memory.address,
         .length = (size_t)region->memory.length,
-#if UX_HAVE_SYMMETRIC_RKEY
-        .flags =
-            on_demand | UCP_MEM_MAP_SYMMETRIC_RKEY, /* peers then store one key, not one a peer */
-#else
-        .flags = on_demand,
-#endif
+        .flags = map_flags(tp),
     };
 
     return ucp_mem_map(tp->context, &params, &region->memh);

@@ -133,6 +133,7 @@ iso_status_t ux_inbox_open(iso_transport_t *tp)
         return ISO_ERR_NO_MEMORY;
     tp->inbox.last = &tp->inbox.first;
     tp->inbox.ended_last = &tp->inbox.ended;
+    tp->ended_last = &tp->ended;
     const ucs_status_t status = ucp_worker_set_am_recv_handler(tp->worker, &param);
     if (status == UCS_OK)
         return ISO_OK;

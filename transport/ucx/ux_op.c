@@ -82,17 +82,20 @@ ux_op_t *ux_op_get(iso_endpoint_t *ep, ux_op_kind_t kind, iso_completion_t *comp
         ux_log(tp, ISO_LOG_ERROR, "no memory for an operation to rank %u", ep->peer->rank);
         return NULL;
     }
-    *op = (ux_op_t){.tp = tp,
-                    .ep = ep,
-                    .completion = completion,
-                    .kind = kind,
-                    .next = ep->ops,
-                    .link = &ep->ops};
+    *op = (ux_op_t){.tp = tp, .ep = ep, .completion = completion, .kind = kind};
+    return op;
+}
+
+void ux_op_enter(ux_op_t *op)
+{
+    iso_endpoint_t *ep = op->ep;
+
+    op->next = ep->ops;
+    op->link = &ep->ops;
     if (op->next != NULL)
         op->next->link = &op->next;
     ep->ops = op;
     count(ep, op, 1);
-    return op;
 }
 
 static void leave_ep(iso_endpoint_t *ep, ux_op_t *op)
@@ -100,6 +103,7 @@ static void leave_ep(iso_endpoint_t *ep, ux_op_t *op)
     *op->link = op->next;
     if (op->next != NULL)
         op->next->link = op->link;
+    op->link = NULL;
     count(ep, op, -1);
     op->ep = NULL;
 }
@@ -109,7 +113,7 @@ static void put_back(ux_op_t *op)
     iso_transport_t *tp = op->tp;
     ux_op_t **spares = &tp->spares[size_class(op->kind)];
 
-    if (op->ep != NULL)
+    if (op->ep != NULL && op->link != NULL)
         leave_ep(op->ep, op);
     tp->closing -= op->closing;
     op->queue = *spares;
@@ -118,8 +122,10 @@ static void put_back(ux_op_t *op)
 
 iso_status_t ux_op_started(ux_op_t *op, ucs_status_ptr_t request)
 {
-    if (UCS_PTR_IS_PTR(request))
+    if (UCS_PTR_IS_PTR(request)) {
+        ux_op_enter(op);
         return ISO_INPROGRESS; /* it may have ended already, if another thread progresses the worker */
+    }
     if (request == NULL && op->kind != UX_OP_FLUSH) /* there may be nothing to flush */
         op->ep->wired = true;
     put_back(op);
@@ -143,14 +149,11 @@ void ux_op_called_back(void *request, ucs_status_t status, void *arg)
 
 void ux_op_ended(ux_op_t *op, ucs_status_t status)
 {
-    ux_op_t **last = &op->tp->ended;
-
-    while (*last != NULL)
-        last = &(*last)->queue;
     op->status = status;
     op->ended = true;
     op->queue = NULL;
-    *last = op;
+    *op->tp->ended_last = op;
+    op->tp->ended_last = &op->queue;
 }
 
 void ux_ops_closing(iso_endpoint_t *ep)
@@ -220,12 +223,8 @@ static unsigned end(ux_op_t *op)
 
 void ux_ops_take(iso_transport_t *tp)
 {
-    ux_op_t **last = &tp->ended;
-
-    while (*last != NULL)
-        last = &(*last)->queue;
-    *last = empty_inbox(tp);
-    for (ux_op_t *op = *last; op != NULL; op = op->queue) {
+    *tp->ended_last = empty_inbox(tp);
+    for (ux_op_t *op; (op = *tp->ended_last) != NULL; tp->ended_last = &op->queue) {
         tp->closing -= op->closing;
         op->closing = false;
         op->ended = true;
@@ -240,6 +239,7 @@ unsigned ux_ops_end(iso_transport_t *tp)
     ux_op_t *held = tp->held, *ended = tp->ended;
 
     tp->held = tp->ended = NULL;
+    tp->ended_last = &tp->ended;
     for (ux_op_t *op = held, *next; op != NULL; op = next) {
         next = op->queue;
         events += end(op);

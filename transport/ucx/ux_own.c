@@ -175,6 +175,7 @@ void ux_own_advance(iso_transport_t *tp)
 
 static iso_status_t begin(iso_endpoint_t *ep, ux_own_t *own)
 {
+    ux_op_enter(&own->op);
     append(&ep->queue_last, own);
     advance(ep, true);
     if (ep->queue != NULL && !ep->busy) {
