@@ -244,6 +244,10 @@ static void begin(iso_request_t *request)
 
 static unsigned flush_turn(iso_request_t *request)
 {
+    if (iso_puts_fence(request)) {
+        request->step = ISO_STEP_FLUSHING;
+        return 1;
+    }
     iso_status_t status = iso_puts_flush(request);
     if (status == ISO_ERR_AGAIN)
         return 0;
@@ -265,7 +269,8 @@ static unsigned advance_puts(iso_request_t *request)
         stop(request, request->put_status);
         return events + 1;
     }
-    if (request->step == ISO_STEP_FLUSHING && request->flush_done) {
+    if (request->step == ISO_STEP_FLUSHING &&
+        (request->flush_done || (request->fenced && request->ops_busy == 0))) {
         reach(request, ISO_STAGE_PUT_ALL);
         send_commit(request);
         events++;

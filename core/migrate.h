@@ -22,7 +22,7 @@ typedef enum iso_step {
     ISO_STEP_FROZEN,    /* live runs listed; nothing sent */
     ISO_STEP_RESERVING, /* RESERVE sent, no answer yet */
     ISO_STEP_PUTTING,   /* granted: puts under way */
-    ISO_STEP_FLUSHING,  /* all puts issued, remote completion awaited */
+    ISO_STEP_FLUSHING,  /* all puts issued, remote completion awaited (after a fence: local) */
     ISO_STEP_COMMITTED, /* COMMIT sent: from here the target's answer, or its death, decides */
     ISO_STEP_STOPPING,  /* given up before COMMIT; what was put is flushed first */
     ISO_STEP_DOUBT,     /* COMMIT sent and no answer in time; late ones still settle it */
@@ -68,6 +68,7 @@ struct iso_request {
     iso_put_op_t ops[ISO_PUTS_IN_FLIGHT];
     unsigned ops_busy;
     bool unflushed; /* puts were issued after the last flush was */
+    bool fenced;    /* what was put comes before messages: COMMIT needs no flush */
     bool flush_done;
     iso_status_t put_status; /* first failure of a put */
 

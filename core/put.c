@@ -45,6 +45,13 @@ static void op_started(iso_put_op_t *op, iso_status_t status)
         on_put_end(&op->completion, ISO_OK);
 }
 
+bool iso_puts_fence(iso_request_t *request)
+{
+    request->fenced = !iso_way_has_windows(request) &&
+                      request->peer->link->ops->fence(request->peer->ep) == ISO_OK;
+    return request->fenced;
+}
+
 /* A flush that failed has ended all the same, and with it what it was for. */
 iso_status_t iso_puts_flush(iso_request_t *request)
 {

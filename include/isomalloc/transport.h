@@ -131,7 +131,8 @@ typedef struct iso_transport_ops {
     iso_status_t (*put)(iso_endpoint_t *ep, const void *src, size_t len, iso_region_t *region,
                         uint64_t remote, iso_rkey_t *rkey, iso_completion_t *completion);
     /* Puts before the fence are visible at the peer before messages and puts after it. May be a
-     * no-op where that holds anyway; ISO_ERR_INVALID where the transport cannot order. */
+     * no-op where that holds anyway; ISO_ERR_INVALID where the transport cannot order, ISO_ERR_AGAIN
+     * where it cannot just now: a flush does what a fence would. */
     iso_status_t (*fence)(iso_endpoint_t *ep);
     /* All earlier puts on ep are remotely complete when this is (returns as put does). */
     iso_status_t (*flush)(iso_endpoint_t *ep, iso_completion_t *completion);

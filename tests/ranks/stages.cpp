@@ -62,6 +62,14 @@ bool survives(const std::string &stage, bool source)
     return source ? in(stage, source_gave) : !in(stage, target_has);
 }
 
+// Over UCX COMMIT follows puts that are messages, all of which may still be in the source's process.
+bool may_be_either(const std::string &stage, bool source)
+{
+    const char *transport = std::getenv("ISO_TRANSPORT");
+    return source && stage == "commit_sent" && transport != nullptr &&
+           std::string(transport) == "ucx";
+}
+
 void pass_on(Job &job, iso_heap_t *heap)
 {
     expect_marked(heap, size, mark);
@@ -151,7 +159,7 @@ void run(const Path &path, bool stop, uint32_t victim, const std::string &stage,
         const double until = now() + (expected ? patience : 0.8);
         while (job.arrivals.empty() && now() < until)
             iso_progress_wait(job.job, 0.05);
-        EXPECT(job.arrivals.empty() != expected);
+        EXPECT(job.arrivals.empty() != expected || (!stop && may_be_either(stage, victim == 0)));
         // it did happen, perhaps only after the heap had come here
         for (const double dead_by = now() + patience; !stop && kill(process, 0) == 0;) {
             EXPECT(now() < dead_by);
@@ -159,7 +167,7 @@ void run(const Path &path, bool stop, uint32_t victim, const std::string &stage,
         }
     }
     job.barrier();
-    if (self == 2 && expected) {
+    if (self == 2 && !job.arrivals.empty()) {
         EXPECT(job.arrivals.size() == 1); // and nobody else had one
         heap = job.receive().heap;
         expect_marked(heap, size, mark);

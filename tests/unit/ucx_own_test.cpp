@@ -141,10 +141,75 @@ template <typename Function> Function *ucp(const char *name)
 
 // As ux_own_header_t.
 struct Header {
-    uint16_t version = 2, kind = 1;
+    uint16_t version = 3, kind = 1;
     uint32_t source = 1, connection = 1, region = 1, flush = 1, pieces = 0;
     uint64_t address = 0;
     uint8_t cookie[16];
+};
+
+// As ux_header_t, with the first bytes of a message.
+struct Text {
+    uint32_t magic = 0x6d786375, version = 3, source = 1, len = 4;
+    uint64_t number = 0;
+    uint32_t connection = 1, flush = 0;
+    uint64_t pieces = 0;
+    uint8_t cookie[16];
+    char text[5];
+};
+
+// A worker of UCX's alone, which sends what it likes to a rank.
+struct Bare {
+    explicit Bare(UcxRank &to) : to(to)
+    {
+        const std::string address = to.address();
+        uint32_t ucp_len;
+        memcpy(&am_id, &address[address_am_id], sizeof am_id);
+        memcpy(&ucp_len, &address[address_ucp_len], sizeof ucp_len);
+        ucp_params_t params = {};
+        params.field_mask = UCP_PARAM_FIELD_FEATURES;
+        params.features = UCP_FEATURE_AM;
+        ucp_worker_params_t worker_params = {};
+        REQUIRE(UCP(ucp_init_version)(UCP_API_MAJOR, UCP_API_MINOR, &params, nullptr, &context) ==
+                UCS_OK);
+        REQUIRE(UCP(ucp_worker_create)(context, &worker_params, &worker) == UCS_OK);
+        ucp_ep_params_t way = {};
+        way.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS;
+        way.address =
+            reinterpret_cast<const ucp_address_t *>(address.data() + address.size() - ucp_len);
+        REQUIRE(UCP(ucp_ep_create)(worker, &way, &ep) == UCS_OK);
+    }
+    ~Bare()
+    {
+        UCP(ucp_worker_destroy)(worker);
+        UCP(ucp_cleanup)(context);
+    }
+    Bare(const Bare &) = delete;
+    Bare &operator=(const Bare &) = delete;
+    void progress()
+    {
+        UCP(ucp_worker_progress)(worker);
+    }
+    void emit(const void *header, size_t header_len, const void *bytes, size_t len)
+    {
+        ucp_request_param_t param = {};
+        param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
+        param.flags = UCP_AM_SEND_FLAG_EAGER;
+        void *request = UCP(ucp_am_send_nbx)(ep, am_id, header, header_len, bytes, len, &param);
+        REQUIRE_FALSE(UCS_PTR_IS_ERR(request));
+        if (request == nullptr)
+            return;
+        REQUIRE(to.until([&] {
+            progress();
+            return UCP(ucp_request_check_status)(request) != UCS_INPROGRESS;
+        }));
+        UCP(ucp_request_free)(request);
+    }
+
+    UcxRank &to;
+    uint32_t am_id;
+    ucp_context_h context;
+    ucp_worker_h worker;
+    ucp_ep_h ep;
 };
 
 } // namespace
@@ -388,40 +453,10 @@ TEST_CASE("messages of own puts that make no sense are dropped, and change nothi
         return;
     UcxRank zero(0), one(1);
     Way way(one, zero);
-    const std::string address = zero.address();
-    uint32_t am_id, ucp_len;
-    memcpy(&am_id, &address[address_am_id], sizeof am_id);
-    memcpy(&ucp_len, &address[address_ucp_len], sizeof ucp_len);
-
-    ucp_params_t params = {};
-    params.field_mask = UCP_PARAM_FIELD_FEATURES;
-    params.features = UCP_FEATURE_AM;
-    ucp_worker_params_t worker_params = {};
-    ucp_context_h context;
-    ucp_worker_h worker;
-    ucp_ep_h ep;
-    REQUIRE(UCP(ucp_init_version)(UCP_API_MAJOR, UCP_API_MINOR, &params, nullptr, &context) ==
-            UCS_OK);
-    REQUIRE(UCP(ucp_worker_create)(context, &worker_params, &worker) == UCS_OK);
-    ucp_ep_params_t to = {};
-    to.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS;
-    to.address = reinterpret_cast<const ucp_address_t *>(address.data() + address.size() - ucp_len);
-    REQUIRE(UCP(ucp_ep_create)(worker, &to, &ep) == UCS_OK);
+    Bare bare(zero);
     const std::string data(3000, 'x');
     const auto emit = [&](const void *header, size_t header_len, size_t len) {
-        ucp_request_param_t param = {};
-        param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
-        param.flags = UCP_AM_SEND_FLAG_EAGER;
-        void *request =
-            UCP(ucp_am_send_nbx)(ep, am_id, header, header_len, data.data(), len, &param);
-        REQUIRE_FALSE(UCS_PTR_IS_ERR(request));
-        if (request == nullptr)
-            return;
-        REQUIRE(zero.until([&] {
-            UCP(ucp_worker_progress)(worker);
-            return UCP(ucp_request_check_status)(request) != UCS_INPROGRESS;
-        }));
-        UCP(ucp_request_free)(request);
+        bare.emit(header, header_len, data.data(), len);
     };
     Header right;
     memset(right.cookie, 7, sizeof right.cookie);
@@ -448,7 +483,7 @@ TEST_CASE("messages of own puts that make no sense are dropped, and change nothi
     emit(&right, sizeof right - 1, 1000);    // cut
     emit(&right, sizeof right, data.size()); // at last, one that is right
     CHECK(zero.until([&] {
-        UCP(ucp_worker_progress)(worker);
+        bare.progress();
         return way.target.bytes[data.size() - 1] == 'x';
     }));
     CHECK(std::string(reinterpret_cast<char *>(way.target.bytes), data.size()) == data);
@@ -464,7 +499,7 @@ TEST_CASE("messages of own puts that make no sense are dropped, and change nothi
     const auto soon = [&](double seconds) {
         return way.until(
             [&] {
-                UCP(ucp_worker_progress)(worker);
+                bare.progress();
                 return flush.ended;
             },
             seconds);
@@ -488,12 +523,99 @@ TEST_CASE("messages of own puts that make no sense are dropped, and change nothi
     emit(&answer, sizeof answer, 0);
     CHECK_FALSE(zero.until(
         [&] {
-            UCP(ucp_worker_progress)(worker);
+            bare.progress();
             return !zero.failures.empty() || !zero.messages.empty();
         },
         0.1));
-    UCP(ucp_worker_destroy)(worker);
-    UCP(ucp_cleanup)(context);
+}
+
+TEST_CASE("own puts: a message after a fence comes when they are there", "[ucx]")
+{
+    OVER_EACH_OWN;
+    CAPTURE(over);
+    UcxRank zero(0), one(1);
+    Way way(zero, one, 4 << 20);
+    constexpr size_t room = 70000;
+    const size_t lengths[] = {1, 8192, 8193, 30000, 69000};
+    unsigned put = 0, told = 0, heard = 0, flushed = 0;
+    bool right = true;
+    std::deque<Operation> puts;
+    one.handler = [&](uint32_t, const void *, size_t) {
+        right = right && way.landed(heard * room, lengths[heard % 5]);
+        heard++;
+    };
+    CHECK(way.flushed() == ISO_OK); // they know each other
+    while (put < 50) {
+        const unsigned together = 1 + put % 3; // fences without a message between them
+        for (unsigned i = 0; i < together && put < 50; i++, put++) {
+            puts.emplace_back();
+            REQUIRE(way.put(put * room, lengths[put % 5], puts.back()) >= 0);
+            iso_status_t status = ISO_ERR_AGAIN;
+            for (unsigned turn = 0; turn < 20 && status == ISO_ERR_AGAIN; turn++) {
+                status = ucx().fence(way.ep);
+                zero.progress();
+                one.progress();
+            }
+            if (status == ISO_ERR_AGAIN) { // as many as the peer tells apart: an answer makes room
+                flushed++;
+                CHECK(way.flushed() == ISO_OK);
+                status = ucx().fence(way.ep);
+            }
+            REQUIRE(status == ISO_OK);
+        }
+        for (; told < put; told++)
+            REQUIRE(say_soon(zero, way.ep, "look"));
+    }
+    CHECK(way.until([&] { return heard == 50; }));
+    CHECK(right);
+    CHECK(flushed > 0);
+    CHECK(flushed < 10);
+    one.handler = nullptr;
+    CHECK(way.flushed() == ISO_OK);
+}
+
+TEST_CASE("own puts: a message that comes before those that it comes after waits for them", "[ucx]")
+{
+    use("tcp,self");
+    if (own_lanes().empty())
+        return;
+    UcxRank zero(0), one(1);
+    Way way(one, zero); // zero knows a rank 1
+    Bare bare(zero);
+    const std::string data(3000, 'x');
+    Text first, second;
+    memset(first.cookie, 7, sizeof first.cookie);
+    memcpy(first.text, "look", 5);
+    first.flush = 1;
+    first.pieces = 3; // two, that is
+    second = first;
+    second.number = 1;
+    Header piece;
+    memset(piece.cookie, 7, sizeof piece.cookie);
+    piece.address = reinterpret_cast<uintptr_t>(way.target.bytes);
+    const auto hears = [&](size_t count, double seconds) {
+        return zero.until(
+            [&] {
+                bare.progress();
+                return zero.messages.size() == count;
+            },
+            seconds);
+    };
+    bare.emit(nullptr, 0, &first, offsetof(Text, text) + 4);
+    bare.emit(nullptr, 0, &second, offsetof(Text, text) + 4);
+    CHECK_FALSE(hears(1, 0.1));
+    bare.emit(&piece, sizeof piece, data.data(), 1000);
+    CHECK_FALSE(hears(1, 0.1));
+    piece.address += 1000;
+    bare.emit(&piece, sizeof piece, data.data(), 1000);
+    CHECK(hears(2, 10));
+    CHECK(way.target.bytes[1999] == 'x');
+
+    // What comes after puts of the past does not wait for more of them.
+    first.number = 2;
+    bare.emit(nullptr, 0, &first, offsetof(Text, text) + 4);
+    CHECK(hears(3, 10));
+    CHECK(zero.failures.empty());
 }
 
 TEST_CASE("own puts: when a death was told, nothing of the dead lands any more", "[ucx]")

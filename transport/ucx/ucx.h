@@ -17,18 +17,19 @@
 #include <stdatomic.h>
 #include <ucp/api/ucp.h>
 
-#define UX_VERSION 2u
+#define UX_VERSION 3u
 #define UX_MAX_SEND ISO_TRANSPORT_MIN_SEND
 #define UX_MAX_PUT ((size_t)1 << 30)
-#define UX_AM_ID 1u               /* of our messages, in a worker of our own */
-#define UX_PUTS 64u               /* in flight to one peer, flushes not counted */
-#define UX_PIECES 32u             /* of puts, in UCX's hands to one peer */
-#define UX_FLUSHES 32u            /* of own puts to one peer: numbers that the peer tells apart */
-#define UX_SENDS 32u              /* messages that UCX has not let go of yet, to one peer */
-#define UX_LEAF_RANKS 512u        /* of the table of peers */
-#define UX_GRACE_MS 1000u         /* see ux_ep.c */
-#define UX_OWN_PINNED (64u << 20) /* what UCX's worker pins with an RDMA device, about */
-#define UX_DRAIN_TURNS 1000u      /* of progress, to hear what a dead process had sent */
+#define UX_AM_ID 1u                /* of our messages, in a worker of our own */
+#define UX_PUTS 64u                /* in flight to one peer, flushes not counted */
+#define UX_PIECES 32u              /* of puts, in UCX's hands to one peer */
+#define UX_FLUSHES 32u             /* of own puts to one peer: numbers that the peer tells apart */
+#define UX_FENCES (UX_FLUSHES / 2) /* of them, that were used since the peer's last answer */
+#define UX_SENDS 32u               /* messages that UCX has not let go of yet, to one peer */
+#define UX_LEAF_RANKS 512u         /* of the table of peers */
+#define UX_GRACE_MS 1000u          /* see ux_ep.c */
+#define UX_OWN_PINNED (64u << 20)  /* what UCX's worker pins with an RDMA device, about */
+#define UX_DRAIN_TURNS 1000u       /* of progress, to hear what a dead process had sent */
 
 /* ---- messages -------------------------------------------------------------------------------- */
 
@@ -40,6 +41,9 @@ typedef struct ux_header {
     uint32_t source; /* rank */
     uint32_t len;    /* of what follows */
     uint64_t number; /* of the message, from 0 in each instance for each peer */
+    /* The message comes after own puts of this connection: after flushes up to this; 0: after none. */
+    uint32_t connection, flush;
+    uint64_t pieces; /* of that flush, plus one; 0: a question tells, or has told */
     uint8_t cookie[16];
 } ux_header_t;
 
@@ -83,6 +87,7 @@ typedef struct ux_landed {
     uint64_t refused;    /* pieces of this connection that changed nothing */
     uint64_t pieces[UX_FLUSHES]; /* that have come, of flushes done + 1 and on, by number */
     uint64_t asked[UX_FLUSHES];  /* and how many there are, plus one; 0: not known yet */
+    uint32_t questions; /* bit n: the flush with number n (mod UX_FLUSHES) wants an answer */
 } ux_landed_t;
 
 /* ---- peers ----------------------------------------------------------------------------------- */
@@ -112,6 +117,7 @@ typedef struct ux_peer {
     /* Under inbox.lock: it has asked, or answered. */
     struct ux_peer *next_news;
     bool in_news, asked;
+    bool waits;                             /* its next message is for what it has put before */
     uint32_t answered_connection, answered; /* the newest */
     uint64_t answered_refused;
 } ux_peer_t;
@@ -131,13 +137,17 @@ struct iso_endpoint {
     iso_endpoint_t *next_failed;
 
     /* own puts */
-    size_t piece;          /* most bytes of one */
-    uint32_t connection;   /* see ux_own_header_t */
-    uint32_t flush;        /* number of the one that follows the pieces sent now */
-    uint64_t flush_pieces; /* sent, of that flush */
-    uint64_t refused;      /* by the peer, so far */
-    unsigned pieces;       /* in UCX's hands */
-    unsigned flushes;      /* begun and not ended */
+    size_t piece;           /* most bytes of one */
+    uint32_t connection;    /* see ux_own_header_t */
+    uint32_t flush;         /* number of the one that follows the pieces sent now */
+    uint64_t flush_pieces;  /* sent, of that flush */
+    uint64_t refused;       /* by the peer, so far */
+    uint32_t answered;      /* the newest flush that the peer has answered */
+    bool fence_due;         /* the next message comes after what was sent before it */
+    uint32_t fenced;        /* messages come after the flushes up to this; 0: there was no fence */
+    uint64_t fenced_pieces; /* of that flush, plus one; 0: a question tells */
+    unsigned pieces;        /* in UCX's hands */
+    unsigned flushes;       /* begun and not ended */
     struct ux_own *queue,
         **queue_last; /* puts and flushes not wholly in UCX's hands yet, in order */
     struct ux_own *asked, **asked_last; /* flushes that wait for their answer, in order */
@@ -403,6 +413,11 @@ iso_status_t ux_flush_ucp(iso_endpoint_t *ep, iso_completion_t *completion);
 void ux_own_open(iso_endpoint_t *ep);
 iso_status_t ux_own_put(iso_endpoint_t *ep, const void *src, size_t len, uint64_t remote,
                         const iso_rkey_t *rkey, iso_completion_t *completion);
+/* ISO_ERR_AGAIN: not now, a flush does it. */
+iso_status_t ux_own_fence(iso_endpoint_t *ep);
+/* After what a message comes that is about to be sent, and, when it is on its way: the peer will know. */
+void ux_own_fenced(const iso_endpoint_t *ep, ux_header_t *header);
+void ux_own_fence_told(iso_endpoint_t *ep, const ux_header_t *header);
 iso_status_t ux_own_flush(iso_endpoint_t *ep, iso_completion_t *completion);
 /* A message of own puts has left UCX's hands. */
 void ux_own_piece_ended(const ux_piece_t *piece);
@@ -424,6 +439,8 @@ void ux_landing_let(iso_transport_t *tp, ux_peer_t *peer);
 void ux_landing_shut(iso_transport_t *tp, ux_peer_t *peer);
 /* In UCX's callback. false: not of this job, or makes no sense. */
 bool ux_land(iso_transport_t *tp, const ux_own_header_t *header, const void *data, size_t len);
+/* Has what the message comes after been dealt with? */
+bool ux_landed_before(iso_transport_t *tp, ux_peer_t *peer, const ux_header_t *header);
 
 /* ux_msg.c */
 iso_status_t ux_inbox_open(iso_transport_t *tp);
@@ -431,6 +448,8 @@ void ux_inbox_close(iso_transport_t *tp);
 iso_status_t ux_send(iso_endpoint_t *ep, const void *data, size_t len);
 /* Calls host->message for what has come. Returns events. */
 unsigned ux_inbox_deliver(iso_transport_t *tp);
+/* A message of the peer waited for puts, and some have come. Returns events. */
+unsigned ux_inbox_go_on(iso_transport_t *tp, ux_peer_t *peer);
 bool ux_inbox_ready(const iso_transport_t *tp);
 /* After something was put into it, with its lock. */
 static inline void ux_inbox_added(ux_inbox_t *inbox)

@@ -72,6 +72,14 @@ static void owe_answer(iso_transport_t *tp, ux_peer_t *peer)
     ux_unlock(&tp->inbox.lock);
 }
 
+static void let_go_on(iso_transport_t *tp, ux_peer_t *peer)
+{
+    ux_lock(&tp->inbox.lock);
+    if (peer->waits)
+        add_news(&tp->inbox, peer);
+    ux_unlock(&tp->inbox.lock);
+}
+
 static void take_answer(iso_transport_t *tp, ux_peer_t *peer, const ux_own_header_t *header)
 {
     ux_lock(&tp->inbox.lock);
@@ -146,17 +154,26 @@ static bool is_due(const ux_landed_t *landed, uint32_t flush)
     return flush > landed->done && flush - landed->done < UX_FLUSHES;
 }
 
-static bool finish_flushes(ux_landed_t *landed)
+/* What all pieces have come of is done: who asked is answered, and what waited for it may go on. */
+static void finish_flushes(iso_transport_t *tp, ux_peer_t *peer)
 {
+    ux_landed_t *landed = &peer->landed;
     const uint32_t before = landed->done;
+    bool asked = false;
 
     for (;;) {
         const uint32_t at = (landed->done + 1) % UX_FLUSHES;
         if (landed->asked[at] == 0 || landed->pieces[at] != landed->asked[at] - 1)
-            return landed->done != before;
+            break;
         landed->asked[at] = landed->pieces[at] = 0;
+        asked |= (landed->questions >> at & 1) != 0;
+        landed->questions &= ~(1u << at);
         landed->done++;
     }
+    if (asked)
+        owe_answer(tp, peer);
+    else if (landed->done != before)
+        let_go_on(tp, peer);
 }
 
 /* With the landing locked. */
@@ -171,8 +188,10 @@ static bool land_at(iso_transport_t *tp, ux_peer_t *peer, const ux_own_header_t 
     }
     if (!is_due(landed, header->flush))
         return false;
-    if (header->kind == UX_OWN_ASK || header->pieces > 0)
+    if (header->kind == UX_OWN_ASK || header->pieces > 0) {
         landed->asked[header->flush % UX_FLUSHES] = (uint64_t)header->pieces + 1;
+        landed->questions |= 1u << header->flush % UX_FLUSHES;
+    }
     if (header->kind == UX_OWN_PIECE) {
         landed->pieces[header->flush % UX_FLUSHES]++;
         if (!landed->open || !copy(&tp->landing, header, data, len)) {
@@ -180,9 +199,26 @@ static bool land_at(iso_transport_t *tp, ux_peer_t *peer, const ux_own_header_t 
             tp->landing.refused++;
         }
     }
-    if (finish_flushes(landed))
-        owe_answer(tp, peer);
+    finish_flushes(tp, peer);
     return true;
+}
+
+bool ux_landed_before(iso_transport_t *tp, ux_peer_t *peer, const ux_header_t *header)
+{
+    ux_landed_t *landed = &peer->landed;
+
+    if (header->flush == 0)
+        return true;
+    ux_lock(&tp->landing.lock);
+    bool ready =
+        !is_current(landed, header->connection); /* of puts of another one nothing is to be known */
+    if (!ready && is_due(landed, header->flush) && header->pieces > 0) {
+        landed->asked[header->flush % UX_FLUSHES] = header->pieces;
+        finish_flushes(tp, peer);
+    }
+    ready |= header->flush <= landed->done;
+    ux_unlock(&tp->landing.lock);
+    return ready;
 }
 
 bool ux_land(iso_transport_t *tp, const ux_own_header_t *header, const void *data, size_t len)

@@ -39,7 +39,9 @@ iso_status_t ux_send(iso_endpoint_t *ep, const void *data, size_t len)
                                  .source = tp->host->rank,
                                  .len = (uint32_t)len,
                                  .number = peer->sent};
+    ux_own_fenced(ep, &send->header);
     memcpy(send->header.cookie, tp->host->cookie, sizeof send->header.cookie);
+    const ux_header_t header = send->header;
     if (len > 0)
         memcpy(send->data, data, len);
     static_assert(offsetof(ux_send_t, data) == offsetof(ux_send_t, header) + sizeof(ux_header_t),
@@ -55,6 +57,7 @@ iso_status_t ux_send(iso_endpoint_t *ep, const void *data, size_t len)
                                                       sizeof send->header + len, &param));
     if (status < 0)
         return status;
+    ux_own_fence_told(ep, &header);
     peer->sent++;
     return ISO_OK;
 }
@@ -205,21 +208,26 @@ static void keep(ux_peer_t *peer, ux_message_t *message)
     *at = message;
 }
 
-static unsigned deliver(iso_transport_t *tp, ux_message_t *message)
+/* Has what it comes after come? If not, ux_inbox_go_on is called when it has. */
+static bool is_ready(iso_transport_t *tp, ux_peer_t *peer, const ux_message_t *message)
 {
-    ux_peer_t *peer = sender_of(tp, message);
+    if (ux_landed_before(tp, peer, &message->header))
+        return true;
+    ux_lock(&tp->inbox.lock);
+    peer->waits = true;
+    ux_unlock(&tp->inbox.lock);
+    return ux_landed_before(tp, peer, &message->header);
+}
+
+/* Those whose turn it is. Returns events. */
+static unsigned go_on(iso_transport_t *tp, ux_peer_t *peer)
+{
     unsigned events = 0;
 
-    if (peer == NULL || peer->state == UX_PEER_DEAD || message->header.number < peer->heard) {
-        give_back(&tp->inbox, message);
-        return 0;
-    }
-    if (message->header.number > peer->heard) {
-        keep(peer, message);
-        return 0;
-    }
-    events += hand_over(tp, peer, message);
-    while ((message = peer->early) != NULL && message->header.number <= peer->heard) {
+    for (ux_message_t *message; (message = peer->early) != NULL;) {
+        if (message->header.number > peer->heard ||
+            (message->header.number == peer->heard && !is_ready(tp, peer, message)))
+            break;
         peer->early = message->next;
         if (message->header.number == peer->heard)
             events += hand_over(tp, peer, message);
@@ -227,6 +235,26 @@ static unsigned deliver(iso_transport_t *tp, ux_message_t *message)
             give_back(&tp->inbox, message); /* twice the same */
     }
     return events;
+}
+
+unsigned ux_inbox_go_on(iso_transport_t *tp, ux_peer_t *peer)
+{
+    return peer->state == UX_PEER_DEAD ? 0 : go_on(tp, peer);
+}
+
+static unsigned deliver(iso_transport_t *tp, ux_message_t *message)
+{
+    ux_peer_t *peer = sender_of(tp, message);
+
+    if (peer == NULL || peer->state == UX_PEER_DEAD || message->header.number < peer->heard) {
+        give_back(&tp->inbox, message);
+        return 0;
+    }
+    if (message->header.number > peer->heard || !is_ready(tp, peer, message)) {
+        keep(peer, message);
+        return 0;
+    }
+    return hand_over(tp, peer, message) + go_on(tp, peer);
 }
 
 unsigned ux_inbox_deliver(iso_transport_t *tp)

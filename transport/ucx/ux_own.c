@@ -202,10 +202,46 @@ iso_status_t ux_own_put(iso_endpoint_t *ep, const void *src, size_t len, uint64_
     return begin(ep, own);
 }
 
+iso_status_t ux_own_fence(iso_endpoint_t *ep)
+{
+    advance(ep, false);
+    if (ep->queue != NULL || ep->flush - ep->answered >= UX_FENCES)
+        return ISO_ERR_AGAIN;
+    ep->fence_due = true;
+    return ISO_OK;
+}
+
+/* The pieces sent so far become those of a flush that nobody asks for: the message tells how many there are. */
+void ux_own_fenced(const iso_endpoint_t *ep, ux_header_t *header)
+{
+    header->connection = ep->connection;
+    header->flush = ep->fenced;
+    header->pieces = ep->fenced_pieces;
+    if (ep->fence_due && ep->flush_pieces > 0) {
+        header->flush = ep->flush;
+        header->pieces = ep->flush_pieces + 1;
+    } else if (ep->fence_due && ep->fenced != ep->flush - 1) {
+        header->flush = ep->flush - 1;
+        header->pieces = 0; /* a question told, or tells */
+    }
+}
+
+void ux_own_fence_told(iso_endpoint_t *ep, const ux_header_t *header)
+{
+    if (header->flush == ep->flush) {
+        ep->flush++;
+        ep->flush_pieces = 0;
+    }
+    ep->fenced = header->flush;
+    ep->fenced_pieces = header->pieces;
+    ep->fence_due = false;
+}
+
 iso_status_t ux_own_flush(iso_endpoint_t *ep, iso_completion_t *completion)
 {
-    /* The peer tells UX_FLUSHES numbers apart: of these, and of the one that pieces after them belong to. */
-    if (ep->flushes >= UX_FLUSHES - 2)
+    /* The peer tells UX_FLUSHES numbers apart: of these, those of fences, and of the one that pieces after them
+     * belong to. */
+    if (ep->flushes >= UX_FLUSHES - UX_FENCES - 2)
         return ISO_ERR_AGAIN;
     ux_own_t *own = (ux_own_t *)(void *)ux_op_get(ep, UX_OP_OWN_FLUSH, completion);
     if (own == NULL)
@@ -274,6 +310,8 @@ static void hear(iso_endpoint_t *ep, uint32_t connection, uint32_t flush, uint64
                "registered there any more",
                ep->peer->rank, refused - ep->refused);
     ep->refused = refused;
+    if (flush > ep->answered)
+        ep->answered = flush;
     while (ep->asked != NULL && ep->asked->flush <= flush)
         ux_op_ended(&take_first(&ep->asked, &ep->asked_last)->op,
                     lost ? UCS_ERR_INVALID_PARAM : UCS_OK);
@@ -291,12 +329,14 @@ unsigned ux_own_news(iso_transport_t *tp)
             ux_unlock(&inbox->lock);
             return events;
         }
-        const bool asked = peer->asked;
+        const bool asked = peer->asked, waits = peer->waits;
         const uint32_t connection = peer->answered_connection, flush = peer->answered;
         const uint64_t refused = peer->answered_refused;
         inbox->news = peer->next_news;
-        peer->in_news = peer->asked = false;
+        peer->in_news = peer->asked = peer->waits = false;
         ux_unlock(&inbox->lock);
+        if (waits)
+            events += ux_inbox_go_on(tp, peer);
         if (peer->ep == NULL || peer->ep->ucp == NULL)
             continue;
         hear(peer->ep, connection, flush, refused);

@@ -87,6 +87,7 @@ unsigned ux_drain(iso_transport_t *tp)
     for (unsigned turn = 0; turn < UX_DRAIN_TURNS && ucp_worker_progress(tp->worker) > 0; turn++)
         ;
     events += ux_eps_failed(tp);
+    events += ux_own_news(tp);
     events += ux_inbox_deliver(tp);
     return events;
 }

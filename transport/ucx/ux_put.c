@@ -4,11 +4,11 @@
  * Where a device writes to the peer's memory a put is ucp_put_nbx, and a flush ucp_ep_flush_nbx, which ends when
  * all earlier puts of the endpoint are complete at the peer, as the device says. Elsewhere both are ours: ux_own.c.
  *
- * There is no fence. ucp_worker_fence (ucp.h) speaks of all operations of a worker, but what it does in
- * UCX 1.13 (src/ucp/rma/flush.c) is uct_iface_fence on each interface, one after the other: it orders
- * what goes by one interface and says nothing about two. Puts and messages go by different lanes as soon
- * as there is an RDMA device, and where there is none a fence would not be cheaper than the flush.
- * Later versions have several ways to fence (UCX_FENCE_MODE), for the same reason.
+ * Own puts have a fence: messages say after which puts they come. A device's have none. ucp_worker_fence (ucp.h)
+ * speaks of all operations of a worker, but what it does in UCX 1.13 (src/ucp/rma/flush.c) is uct_iface_fence on
+ * each interface, one after the other: it orders what goes by one interface and says nothing about two. Puts and
+ * messages go by different lanes as soon as there is an RDMA device. Later versions have several ways to
+ * fence (UCX_FENCE_MODE), for the same reason.
  */
 #include "ucx.h"
 #include <inttypes.h>
@@ -75,8 +75,11 @@ iso_status_t ux_put(iso_endpoint_t *ep, const void *src, size_t len, iso_region_
 
 iso_status_t ux_fence(iso_endpoint_t *ep)
 {
-    (void)ep;
-    return ISO_ERR_INVALID;
+    const iso_status_t status = ux_ep_usable(ep);
+
+    if (status != ISO_OK)
+        return status;
+    return ep->one_sided ? ISO_ERR_INVALID : ux_own_fence(ep);
 }
 
 iso_status_t ux_flush_ucp(iso_endpoint_t *ep, iso_completion_t *completion)
