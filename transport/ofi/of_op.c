@@ -152,40 +152,42 @@ void of_ops_forget(iso_endpoint_t *ep)
 
 /* ---- pieces ------------------------------------------------------------------------------------ */
 
-of_piece_t *of_piece_get(of_op_t *op)
+of_piece_t *of_piece_get(iso_transport_t *tp)
 {
-    iso_transport_t *tp = op->tp;
     of_piece_t *piece = tp->spare_pieces;
 
     if (piece != NULL)
         tp->spare_pieces = piece->next;
     else if ((piece = get(tp, sizeof *piece)) == NULL)
         return NULL;
-    *piece = (of_piece_t){.context = {.kind = OF_WRITE}, .op = op, .region = op->region};
+    *piece = (of_piece_t){.context = {.kind = OF_WRITE}, .tp = tp};
+    return piece;
+}
+
+void of_piece_add(of_piece_t *piece, of_op_t *op, size_t len)
+{
+    piece->parts[piece->count++] = (of_part_t){op, op->region, len};
     op->pieces++;
     op->ep->pieces++;
     op->region->pieces++;
-    return piece;
 }
 
 void of_piece_drop(of_piece_t *piece)
 {
-    of_op_t *op = piece->op;
-
-    of_region_piece_back(piece->region);
-    piece->next = op->tp->spare_pieces;
-    op->tp->spare_pieces = piece;
-    op->pieces--;
-    if (op->ep != NULL)
-        op->ep->pieces--;
+    for (unsigned i = 0; i < piece->count; i++) {
+        of_op_t *op = piece->parts[i].op;
+        of_region_piece_back(piece->parts[i].region);
+        op->pieces--;
+        if (op->ep != NULL)
+            op->ep->pieces--;
+    }
+    piece->next = piece->tp->spare_pieces;
+    piece->tp->spare_pieces = piece;
 }
 
-void of_piece_put(of_piece_t *piece, int error)
+/* One of its pieces is back. */
+static void part_ended(of_op_t *op, int error)
 {
-    of_op_t *op = piece->op;
-
-    of_piece_drop(piece);
-    op->tp->room++;
     if (op->ended) {
         if (op->told && op->pieces == 0)
             put_back(op);
@@ -203,6 +205,14 @@ void of_piece_put(of_piece_t *piece, int error)
     }
     if (op->pieces == 0 && op->left == 0)
         of_op_end(op, op->error);
+}
+
+void of_piece_put(of_piece_t *piece, int error)
+{
+    of_piece_drop(piece); /* and yet unchanged */
+    piece->tp->room++;
+    for (unsigned i = 0; i < piece->count; i++)
+        part_ended(piece->parts[i].op, error);
 }
 
 /* ---- telling ----------------------------------------------------------------------------------- */

@@ -182,6 +182,9 @@ iso_status_t of_provider_choose(iso_transport_t *tp)
         fi_freeinfo(tp->info);
         return ISO_ERR_INVALID;
     }
+    const size_t from = tp->info->tx_attr->iov_limit, to = tp->info->tx_attr->rma_iov_limit;
+    tp->parts = from < to ? from : to;
+    tp->parts = tp->parts < 1 ? 1 : tp->parts < OF_PARTS ? tp->parts : OF_PARTS;
     tp->part = tp->is_shm ? tp->info->tx_attr->inject_size - sizeof(of_header_t) : OF_MAX_SEND;
     describe(tp);
     return ISO_OK;

@@ -8,6 +8,9 @@
  * tcp the answers, but verbs leaves them to the receiving memory system. So nothing is built on them, and
  * there is no fence.
  *
+ * Small puts that follow each other go in one write, where the provider has room for several addresses in one: the last
+ * of them stays until the next call of progress, or a flush, which most likely follows.
+ *
  * Over shm puts are our own, and complete when they return: of_cma.c says why.
  */
 #include "ofi.h"
@@ -47,52 +50,93 @@ static iso_status_t check_put(const iso_endpoint_t *ep, const void *src, size_t 
     return ISO_OK;
 }
 
-static int write_piece(iso_endpoint_t *ep, of_op_t *op, size_t len, of_piece_t *piece)
+/* The write of what the piece has parts in. */
+static int write_piece(iso_endpoint_t *ep, of_piece_t *piece)
 {
-    /* libfabric only reads it */
-    const struct iovec from = {.iov_base = (void *)(uintptr_t)op->src, .iov_len = len};
-    const struct fi_rma_iov to = {.addr = op->remote, .len = len, .key = op->key};
-    const struct fi_msg_rma message = {.msg_iov = &from,
-                                       .desc = &op->region->desc,
-                                       .iov_count = 1,
+    struct iovec from[OF_PARTS];
+    struct fi_rma_iov to[OF_PARTS];
+    void *desc[OF_PARTS];
+
+    for (unsigned i = 0; i < piece->count; i++) {
+        const of_part_t *part = &piece->parts[i];
+        /* libfabric only reads it */
+        from[i] =
+            (struct iovec){.iov_base = (void *)(uintptr_t)part->op->src, .iov_len = part->len};
+        to[i] =
+            (struct fi_rma_iov){.addr = part->op->remote, .len = part->len, .key = part->op->key};
+        desc[i] = part->region->desc;
+    }
+    const struct fi_msg_rma message = {.msg_iov = from,
+                                       .desc = desc,
+                                       .iov_count = piece->count,
                                        .addr = ep->peer->address,
-                                       .rma_iov = &to,
-                                       .rma_iov_count = 1,
+                                       .rma_iov = to,
+                                       .rma_iov_count = piece->count,
                                        .context = &piece->context.fi};
 
     return (int)fi_writemsg(ep->tp->ep, &message, FI_DELIVERY_COMPLETE | FI_COMPLETION);
 }
 
-/* false: no room. */
-static bool advance(iso_endpoint_t *ep, of_op_t *op)
+static void taken(iso_endpoint_t *ep, const of_part_t *part)
 {
-    const size_t len = op->left < ep->tp->piece ? op->left : ep->tp->piece;
-    of_piece_t *piece = of_piece_get(op);
+    of_op_t *op = part->op;
+
+    op->src += part->len;
+    op->left -= part->len;
+    op->remote += part->len;
+    if (op->left == 0 && (ep->unsent = op->next_unsent) == NULL)
+        ep->unsent_last = &ep->unsent;
+}
+
+/* Returns the bytes of the next write: of the first puts, as many as go in one. */
+static size_t fill(const iso_endpoint_t *ep, of_piece_t *piece)
+{
+    const iso_transport_t *tp = ep->tp;
+    size_t total = 0;
+
+    for (of_op_t *op = ep->unsent; op != NULL && piece->count < tp->parts && total < tp->piece;
+         op = op->next_unsent) {
+        const size_t room = tp->piece - total, len = op->left < room ? op->left : room;
+        of_piece_add(piece, op, len);
+        total += len;
+    }
+    return total;
+}
+
+/* false: no room, or (where more puts may come soon) not worth a write yet. */
+static bool advance(iso_endpoint_t *ep, bool may_stay)
+{
+    const iso_transport_t *tp = ep->tp;
+    of_piece_t *piece = of_piece_get(ep->tp);
 
     if (piece == NULL)
         return false; /* later, perhaps */
-    const int error = write_piece(ep, op, len, piece);
-    if (error == 0) {
-        op->src += len;
-        op->left -= len;
-        op->remote += len;
-        if (op->left == 0 && (ep->unsent = op->next_unsent) == NULL)
-            ep->unsent_last = &ep->unsent;
-        return true;
+    if (fill(ep, piece) < tp->piece && piece->count < tp->parts && may_stay) {
+        of_piece_drop(piece);
+        return false;
     }
+    const int error = write_piece(ep, piece);
     if (error == -FI_EAGAIN) {
         of_piece_drop(piece);
         return false;
     }
-    of_piece_put(piece, -error);
+    if (error != 0)
+        of_piece_put(piece, -error);
+    for (unsigned i = 0; error == 0 && i < piece->count; i++)
+        taken(ep, &piece->parts[i]);
     return true;
+}
+
+static void give(iso_endpoint_t *ep, bool may_stay)
+{
+    while (ep->unsent != NULL && ep->pieces < OF_PIECES && !ep->failed)
+        if (!advance(ep, may_stay))
+            return;
 }
 
 void of_puts_advance(iso_endpoint_t *ep)
 {
-    while (ep->unsent != NULL && ep->pieces < OF_PIECES && !ep->failed)
-        if (!advance(ep, ep->unsent))
-            return;
+    give(ep, false);
 }
 
 iso_status_t of_put(iso_endpoint_t *ep, const void *src, size_t len, iso_region_t *region,
@@ -118,7 +162,7 @@ iso_status_t of_put(iso_endpoint_t *ep, const void *src, size_t len, iso_region_
     op->region = region;
     *ep->unsent_last = op;
     ep->unsent_last = &op->next_unsent;
-    of_puts_advance(ep);
+    give(ep, true);
     of_ep_busy(ep);
     return ISO_INPROGRESS;
 }
@@ -143,6 +187,7 @@ iso_status_t of_flush(iso_endpoint_t *ep, iso_completion_t *completion)
 
     if (status != ISO_OK)
         return status;
+    of_puts_advance(ep); /* nothing more is to come for now */
     if (!has_puts(ep)) {
         const bool refused = ep->refused;
         ep->refused = false;

@@ -26,7 +26,8 @@
 #define OF_MAX_PUT ((size_t)1 << 30)
 #define OF_PIECE ((size_t)4 << 20) /* most bytes of one write: no progress call copies for long */
 #define OF_PUTS 64u                /* in flight to one peer, flushes not counted */
-#define OF_PIECES 32u              /* of puts, in libfabric's hands to one peer */
+#define OF_PIECES 32u              /* parts of puts in libfabric's hands to one peer, about */
+#define OF_PARTS 4u                /* puts in one write, at most */
 #define OF_SENDS 32u               /* messages that libfabric has not let go of yet, to one peer */
 #define OF_RECVS 64u               /* buffers that wait for messages, of all peers */
 #define OF_QUEUE 128u              /* operations that libfabric has to have room for, each way */
@@ -96,14 +97,22 @@ typedef struct of_op {
     uint64_t remote; /* as the provider wants it */
     uint64_t key;
     iso_region_t *region;
-    unsigned pieces; /* in libfabric's hands */
+    unsigned pieces; /* that it has a part in, in libfabric's hands */
 } of_op_t;
 
-/* One write of a put. */
-typedef struct of_piece {
-    of_context_t context; /* first */
+/* What a write has of one put. */
+typedef struct of_part {
     of_op_t *op;
     iso_region_t *region; /* counted in region->pieces */
+    size_t len;
+} of_part_t;
+
+/* One write, of one put or of several that follow each other. */
+typedef struct of_piece {
+    of_context_t context; /* first */
+    iso_transport_t *tp;
+    of_part_t parts[OF_PARTS];
+    unsigned count; /* of them */
     struct of_piece *next;
 } of_piece_t;
 
@@ -143,7 +152,8 @@ struct iso_endpoint {
     bool failed;                 /* in tp->failed, or was: libfabric gets nothing more for it */
     int error;                   /* FI_*: why */
     iso_endpoint_t *next_failed; /* in tp->failed */
-    unsigned puts, sends, pieces;
+    unsigned puts, sends;
+    unsigned pieces;                      /* the sum of its ops' */
     of_op_t *ops, *last_op;               /* in the order of the calls, until they are gone */
     of_op_t *unsent, **unsent_last;       /* puts, in order */
     of_buffer_t *waiting, **waiting_last; /* messages that libfabric had no room for, in order */
@@ -200,6 +210,7 @@ struct iso_transport {
     uint64_t keys;        /* given to regions so far, where keys are ours to choose */
     bool warned_of_cache; /* see of_mem.c */
     size_t piece;         /* most bytes of one write */
+    size_t parts;         /* most puts in one */
     size_t part;          /* most bytes of a message that go at once */
 
     of_chunk_t *chunks;
@@ -305,7 +316,8 @@ void of_eps_advance(iso_transport_t *tp);
 /* of_op.c: puts and flushes, and their ends. */
 of_op_t *of_op_get(iso_endpoint_t *ep, bool is_put,
                    iso_completion_t *completion); /* NULL: logged */
-of_piece_t *of_piece_get(of_op_t *op);            /* NULL: logged */
+of_piece_t *of_piece_get(iso_transport_t *tp);    /* NULL: logged */
+void of_piece_add(of_piece_t *piece, of_op_t *op, size_t len);
 /* libfabric did not take it. */
 void of_piece_drop(of_piece_t *piece);
 /* libfabric has given it back, or refuses it for good. */
