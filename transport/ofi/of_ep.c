@@ -105,7 +105,6 @@ iso_status_t of_connect(iso_transport_t *tp, uint32_t rank, const void *address,
     ep->tp = tp;
     ep->peer = peer;
     ep->unsent_last = &ep->unsent;
-    ep->waiting_last = &ep->waiting;
     peer->ep = ep;
     tp->endpoints++;
     *ep_p = ep;
@@ -131,7 +130,7 @@ iso_status_t of_ep_usable(const iso_endpoint_t *ep)
     return ep->failed ? ISO_ERR_AGAIN : ISO_OK;
 }
 
-/* ---- what libfabric had no room for ------------------------------------------------------------ */
+/* ---- what libfabric has not got yet ------------------------------------------------------------ */
 
 void of_ep_busy(iso_endpoint_t *ep)
 {
@@ -201,6 +200,7 @@ void of_disconnect(iso_endpoint_t *ep)
 {
     iso_transport_t *tp = ep->tp;
 
+    of_sends_advance(ep); /* what was said before the end is */
     of_ep_close(ep, FI_ECANCELED);
     of_ops_forget(ep);
     for (iso_endpoint_t **at = &tp->failed; *at != NULL; at = &(*at)->next_failed)

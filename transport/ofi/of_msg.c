@@ -1,15 +1,18 @@
 /*
  * of_msg.c - messages: sending, receiving, delivering.
  *
- * A message is one fi_send with a header of ours, into one of OF_RECVS buffers that always wait at the receiver;
- * a provider keeps back or refuses what finds none (FI_RM_ENABLED), and here a message that libfabric
- * has no room for waits in its buffer, at most OF_SENDS to one peer.
+ * What goes in one piece is one fi_send with a header of ours and any number of messages, into one of OF_RECVS buffers that
+ * always wait at the receiver; a provider keeps back or refuses what finds none (FI_RM_ENABLED), and here what libfabric
+ * has no room for waits in its buffer, at most OF_SENDS to one peer. A piece costs some microseconds over tcp, a message
+ * in one next to nothing. So what is said within progress, in answer to what came, goes together at its end; of what is
+ * said elsewhere the first message after a call of progress goes at once, and others together with the next call
+ * of progress, or arm.
  *
- * Over shm a message goes in parts of at most what shm copies at once (inject_size). Longer ones it would leave where
- * they are, for the receiver to fetch and answer; see of_cma.c for what becomes of answers when a peer dies.
+ * Over shm a piece is at most what shm copies at once (inject_size), and longer messages are cut. Longer pieces it would
+ * leave where they are, for the receiver to fetch and answer; see of_cma.c for what becomes of answers when a peer dies.
  *
  * Messages are asked to stay in order (FI_ORDER_SAS), but completions of receives may not (FI_ORDER_NONE of
- * tcp;ofi_rxm). So each part has a number, and one that comes before its turn waits for it. What does not
+ * tcp;ofi_rxm). So each piece has a number, and one that comes before its turn waits for it. What does not
  * prove that it is of this job is dropped and counted.
  */
 #include "ofi.h"
@@ -47,8 +50,7 @@ void of_sends_advance(iso_endpoint_t *ep)
             of_ep_fail(ep, (int)-error);
             return;
         }
-        if ((ep->waiting = buffer->next) == NULL)
-            ep->waiting_last = &ep->waiting;
+        ep->waiting = buffer->next;
         enter_sent(ep, buffer);
     }
 }
@@ -69,29 +71,56 @@ static bool have_buffers(iso_transport_t *tp, size_t count)
     return count == 0;
 }
 
-static void add_part(iso_endpoint_t *ep, const void *data, size_t len, bool more)
+static void add_buffer(iso_endpoint_t *ep)
 {
     iso_transport_t *tp = ep->tp;
     of_buffer_t *buffer = of_buffer_get(tp);
 
     buffer->context.kind = OF_SEND;
     buffer->ep = ep;
-    buffer->len = sizeof buffer->header + len;
+    buffer->len = sizeof buffer->header;
     buffer->header = (of_header_t){.magic = OF_MAGIC,
                                    .version = OF_VERSION,
                                    .source = tp->host->rank,
-                                   .len = (uint32_t)len,
-                                   .number = ep->peer->sent++,
-                                   .more = more};
+                                   .number = ep->peer->sent++};
     memcpy(buffer->header.cookie, tp->host->cookie, sizeof buffer->header.cookie);
     static_assert(offsetof(of_buffer_t, data) ==
                       offsetof(of_buffer_t, header) + sizeof(of_header_t),
                   "header and data go in one piece");
-    if (len > 0)
-        memcpy(buffer->data, data, len);
+    static_assert(sizeof(of_header_t) % sizeof(of_record_t) == 0, "records are aligned");
     ep->sends++;
-    *ep->waiting_last = buffer;
-    ep->waiting_last = &buffer->next;
+    *(ep->waiting != NULL ? &ep->last_waiting->next : &ep->waiting) = buffer;
+    ep->last_waiting = buffer;
+}
+
+/* Of a record with so many bytes, and what it is filled up with. */
+static size_t record_size(size_t len)
+{
+    const size_t unit = sizeof(of_record_t);
+
+    return unit + (len + unit - 1) / unit * unit;
+}
+
+static void add_record(of_buffer_t *buffer, const void *data, size_t len, bool more)
+{
+    const of_record_t record = {.len = (uint32_t)len, .more = more};
+    unsigned char *at = buffer->data + buffer->header.len;
+    const size_t size = record_size(len);
+
+    memcpy(at, &record, sizeof record);
+    memset(at + size - sizeof record, 0,
+           len > 0 ? sizeof record : 0); /* what it is filled up with */
+    if (len > 0)
+        memcpy(at + sizeof record, data, len);
+    buffer->header.len += (uint32_t)size;
+    buffer->len += size;
+}
+
+/* Is there room in what waits? */
+static bool fits(const iso_endpoint_t *ep, size_t len)
+{
+    return ep->waiting != NULL &&
+           ep->last_waiting->header.len + record_size(len) <= ep->tp->message_room;
 }
 
 iso_status_t of_send(iso_endpoint_t *ep, const void *data, size_t len)
@@ -106,14 +135,23 @@ iso_status_t of_send(iso_endpoint_t *ep, const void *data, size_t len)
     const iso_status_t status = of_ep_usable(ep);
     if (status != ISO_OK)
         return status;
-    const size_t parts = len > 0 ? (len + tp->part - 1) / tp->part : 1;
+    const size_t part = tp->message_room - sizeof(of_record_t);
+    const size_t parts = fits(ep, len) ? 0 : len > 0 ? (len + part - 1) / part : 1;
     if (ep->sends + parts > OF_SENDS)
         return ISO_ERR_AGAIN;
     if (!have_buffers(tp, parts))
         return ISO_ERR_NO_MEMORY;
-    for (size_t i = 0, at = 0; i < parts; i++, at += tp->part)
-        add_part(ep, (const char *)data + at, i + 1 < parts ? tp->part : len - at, i + 1 < parts);
-    of_sends_advance(ep);
+    if (parts == 0)
+        add_record(ep->last_waiting, data, len, false);
+    for (size_t i = 0, at = 0; i < parts; i++, at += part) {
+        const bool more = i + 1 < parts;
+        add_buffer(ep);
+        add_record(ep->last_waiting, (const char *)data + at, more ? part : len - at, more);
+    }
+    if (!tp->in_progress && ep->turn != tp->turn) {
+        ep->turn = tp->turn;
+        of_sends_advance(ep);
+    }
     of_ep_busy(ep);
     return ISO_OK;
 }
@@ -143,7 +181,6 @@ void of_sends_forget(iso_endpoint_t *ep, bool may_arrive)
         ep->waiting = buffer->next;
         of_buffer_put(tp, buffer);
     }
-    ep->waiting_last = &ep->waiting;
     for (of_buffer_t *buffer; (buffer = ep->sent) != NULL;) {
         leave_sent(buffer);
         buffer->ep = NULL;
@@ -164,7 +201,7 @@ iso_status_t of_recvs_post(iso_transport_t *tp)
         if (buffer == NULL)
             return tp->posted > 0 ? ISO_OK : ISO_ERR_NO_MEMORY;
         buffer->context.kind = OF_RECV;
-        const ssize_t error = fi_recv(tp->ep, &buffer->header, sizeof buffer->header + OF_MAX_SEND,
+        const ssize_t error = fi_recv(tp->ep, &buffer->header, sizeof buffer->header + OF_ROOM,
                                       buffer->desc, FI_ADDR_UNSPEC, &buffer->context.fi);
         if (error == 0) {
             tp->posted++;
@@ -199,40 +236,67 @@ static of_peer_t *sender_of(iso_transport_t *tp, const of_buffer_t *buffer)
     return NULL;
 }
 
-/* Adds a part to the message that has begun; NULL: the message makes no sense. */
-static of_buffer_t *join(of_buffer_t *begun, const of_buffer_t *part)
+/* Puts the parts of a message together. NULL: not all have come, or it makes no sense. */
+static of_buffer_t *join(iso_transport_t *tp, of_peer_t *peer, const void *data,
+                         const of_record_t *record)
 {
-    if (begun->header.len + part->header.len > OF_MAX_SEND)
+    of_buffer_t *begun = peer->begun != NULL ? peer->begun : of_buffer_get(tp);
+
+    if (begun == NULL) {
+        of_peer_fail(tp, peer, FI_ENOMEM); /* the message is lost */
         return NULL;
-    memcpy(begun->data + begun->header.len, part->data, part->header.len);
-    begun->header.len += part->header.len;
-    return begun;
+    }
+    if (peer->begun == NULL)
+        begun->header.len = 0;
+    peer->begun = record->more != 0 ? begun : NULL;
+    if (begun->header.len + record->len > OF_MAX_SEND) {
+        of_log(tp, ISO_LOG_ERROR, "a message of rank %u is longer than can be: it is dropped",
+               peer->rank);
+        peer->begun = NULL;
+        of_buffer_put(tp, begun);
+        return NULL;
+    }
+    memcpy(begun->data + begun->header.len, data, record->len);
+    begun->header.len += record->len;
+    return peer->begun == NULL ? begun : NULL;
 }
 
-/* The part whose turn it is. */
+/* Returns events. */
+static unsigned take_record(iso_transport_t *tp, of_peer_t *peer, const void *data,
+                            const of_record_t *record)
+{
+    if (peer->begun == NULL && record->more == 0) {
+        tp->host->message(tp->host->arg, peer->rank, data, record->len);
+        return 1;
+    }
+    of_buffer_t *whole = join(tp, peer, data, record);
+    if (whole == NULL)
+        return 0;
+    tp->host->message(tp->host->arg, peer->rank, whole->data, whole->header.len);
+    of_buffer_put(tp, whole);
+    return 1;
+}
+
+/* The records of the piece whose turn it is. */
 static unsigned hand_over(iso_transport_t *tp, of_peer_t *peer, of_buffer_t *buffer)
 {
-    const bool more = buffer->header.more != 0;
+    const size_t end = buffer->header.len;
+    unsigned events = 0;
 
     peer->heard++;
-    if (peer->begun != NULL) {
-        of_buffer_t *whole = join(peer->begun, buffer);
-        of_buffer_put(tp, buffer);
-        if (whole == NULL) {
-            of_log(tp, ISO_LOG_ERROR, "a message of rank %u is longer than can be: it is dropped",
+    for (size_t at = 0; at + sizeof(of_record_t) <= end;) {
+        of_record_t record;
+        memcpy(&record, buffer->data + at, sizeof record);
+        if (record.len > end - at - sizeof record) {
+            of_log(tp, ISO_LOG_ERROR, "a message of rank %u makes no sense: it is dropped",
                    peer->rank);
-            of_buffer_put(tp, peer->begun);
-            peer->begun = NULL;
-            return 0;
+            break;
         }
-        buffer = whole;
+        events += take_record(tp, peer, buffer->data + at + sizeof record, &record);
+        at += record_size(record.len);
     }
-    peer->begun = more ? buffer : NULL;
-    if (more)
-        return 0;
-    tp->host->message(tp->host->arg, peer->rank, buffer->data, buffer->header.len);
     of_buffer_put(tp, buffer);
-    return 1;
+    return events;
 }
 
 /* Comes before its turn. */

@@ -119,6 +119,7 @@ unsigned of_progress(iso_transport_t *tp)
     if (tp->in_progress)
         return 0; /* from a callback */
     tp->in_progress = true;
+    tp->turn++;
     unsigned turns = 0;
     while (turns < TURNS && of_cq_take(tp) > 0) {
         turns++;

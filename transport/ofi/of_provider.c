@@ -173,19 +173,19 @@ iso_status_t of_provider_choose(iso_transport_t *tp)
     tp->is_shm = of_provider_is(name_of(tp->info), "shm");
     tp->piece =
         tp->info->ep_attr->max_msg_size < OF_PIECE ? tp->info->ep_attr->max_msg_size : OF_PIECE;
-    if (tp->info->ep_attr->max_msg_size < sizeof(of_header_t) + OF_MAX_SEND) {
+    if (tp->info->ep_attr->max_msg_size < sizeof(of_header_t) + OF_ROOM) {
         of_log(tp, ISO_LOG_ERROR,
                "libfabric's provider %s has messages of %zu bytes at most, %zu are needed: name "
                "another in ISO_OFI_PROVIDER",
-               name_of(tp->info), tp->info->ep_attr->max_msg_size,
-               sizeof(of_header_t) + OF_MAX_SEND);
+               name_of(tp->info), tp->info->ep_attr->max_msg_size, sizeof(of_header_t) + OF_ROOM);
         fi_freeinfo(tp->info);
         return ISO_ERR_INVALID;
     }
     const size_t from = tp->info->tx_attr->iov_limit, to = tp->info->tx_attr->rma_iov_limit;
     tp->parts = from < to ? from : to;
     tp->parts = tp->parts < 1 ? 1 : tp->parts < OF_PARTS ? tp->parts : OF_PARTS;
-    tp->part = tp->is_shm ? tp->info->tx_attr->inject_size - sizeof(of_header_t) : OF_MAX_SEND;
+    tp->message_room = tp->is_shm ? tp->info->tx_attr->inject_size - sizeof(of_header_t) : OF_ROOM;
+    tp->message_room -= tp->message_room % sizeof(of_record_t);
     describe(tp);
     return ISO_OK;
 }

@@ -20,7 +20,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
-#define OF_VERSION 1u
+#define OF_VERSION 2u
 #define OF_API FI_VERSION(1, 17) /* what this was written for, and tried with */
 #define OF_MAX_SEND ISO_TRANSPORT_MIN_SEND
 #define OF_MAX_PUT ((size_t)1 << 30)
@@ -40,16 +40,22 @@
 
 #define OF_MAGIC 0x6d69666fu /* "ofim" */
 
-/* Before the bytes of each message, or part of one (of_msg.c); a protocol, versioned by OF_VERSION. */
+/* What goes in one piece begins with this, and goes on with records (of_msg.c); a protocol, versioned by OF_VERSION. */
 typedef struct of_header {
     uint32_t magic, version;
     uint32_t source; /* rank */
     uint32_t len;    /* of what follows */
-    uint64_t number; /* of the part, from 0 in each instance for each peer */
-    uint32_t more;   /* the message goes on in the next part */
-    uint32_t zero;
+    uint64_t number; /* of the piece, from 0 in each instance for each peer */
     uint8_t cookie[16];
 } of_header_t;
+
+/* Before the bytes of each message, or part of one; what it is before ends at a multiple of its size. */
+typedef struct of_record {
+    uint32_t len;
+    uint32_t more; /* the message goes on in the next record, which begins the next piece */
+} of_record_t;
+
+#define OF_ROOM (OF_MAX_SEND + sizeof(of_record_t)) /* for records, at most */
 
 /* ---- what libfabric has in hand --------------------------------------------------------------- */
 
@@ -66,7 +72,7 @@ typedef struct of_context {
     of_kind_t kind;
 } of_context_t;
 
-/* A message, on its way out or in. Lives in registered memory. */
+/* Messages, on their way out or in. Lives in registered memory. */
 typedef struct of_buffer {
     of_context_t context; /* first */
     struct of_buffer *next;
@@ -77,7 +83,7 @@ typedef struct of_buffer {
     void *desc;              /* of the memory */
     size_t len;              /* header included */
     of_header_t header;
-    unsigned char data[OF_MAX_SEND];
+    unsigned char data[OF_ROOM];
 } of_buffer_t;
 
 /* A put or a flush. */
@@ -139,10 +145,11 @@ typedef struct of_peer {
     uint64_t sent;        /* number of the next message to it */
     uint64_t heard;       /* and of the next one from it */
     of_buffer_t *early;   /* came before their turn, by number */
-    of_buffer_t *begun;   /* a message whose last part has not come; its header's len is what has */
-    iso_endpoint_t *ep;   /* NULL: not connected */
-    fi_addr_t address;    /* FI_ADDR_UNSPEC: not in the table of addresses yet */
-    void *name;           /* the address that was put there, name_len bytes */
+    of_buffer_t
+        *begun; /* a message whose last part has not come: header.len bytes, of no records */
+    iso_endpoint_t *ep; /* NULL: not connected */
+    fi_addr_t address;  /* FI_ADDR_UNSPEC: not in the table of addresses yet */
+    void *name;         /* the address that was put there, name_len bytes */
     size_t name_len;
 } of_peer_t;
 
@@ -153,12 +160,13 @@ struct iso_endpoint {
     int error;                   /* FI_*: why */
     iso_endpoint_t *next_failed; /* in tp->failed */
     unsigned puts, sends;
-    unsigned pieces;                      /* the sum of its ops' */
-    of_op_t *ops, *last_op;               /* in the order of the calls, until they are gone */
-    of_op_t *unsent, **unsent_last;       /* puts, in order */
-    of_buffer_t *waiting, **waiting_last; /* messages that libfabric had no room for, in order */
-    of_buffer_t *sent;                    /* messages in its hands */
-    bool refused;                         /* a put was refused, and no flush has said so yet */
+    unsigned pieces;                     /* the sum of its ops' */
+    of_op_t *ops, *last_op;              /* in the order of the calls, until they are gone */
+    of_op_t *unsent, **unsent_last;      /* puts, in order */
+    of_buffer_t *waiting, *last_waiting; /* messages that it has not got yet, in order */
+    unsigned turn;                       /* the last tp->turn in which one went at once */
+    of_buffer_t *sent;                   /* messages in its hands */
+    bool refused;                        /* a put was refused, and no flush has said so yet */
     iso_endpoint_t *next_busy; /* in tp->busy while there is something unsent or waiting */
     bool busy;
 };
@@ -211,7 +219,7 @@ struct iso_transport {
     bool warned_of_cache; /* see of_mem.c */
     size_t piece;         /* most bytes of one write */
     size_t parts;         /* most puts in one */
-    size_t part;          /* most bytes of a message that go at once */
+    size_t message_room;  /* most bytes of records that go in one piece */
 
     of_chunk_t *chunks;
     of_buffer_t *spare_buffers;
@@ -235,6 +243,7 @@ struct iso_transport {
     int cq_fd;    /* libfabric's; -1: the provider has none */
     bool armed;   /* since the last progress */
     bool in_progress;
+    unsigned turn;    /* calls of progress */
     long nap;         /* ns that a sleeper sleeps who is not woken by an event: longer each time */
     uint64_t look_at; /* coarse ms at which watch_fd is asked again */
     uint64_t busy_until; /* coarse ms up to which libfabric is believed that it is busy */
