@@ -245,6 +245,18 @@ ofi() { # libfabric alone, and both together
             ISO_OFI_PROVIDER=$provider prints "^Final:$row" ofi_put $options
         done
     done
+    # two processes that a TCP connection joins, as on two hosts
+    local port=$((20000 + ($$ + 50) % 20000)) pid
+    for provider in tcp shm; do
+        for options in '-t migrate_lat -n 10' '-t migrate_bw -s 1M -n 10' '-t put_bw -s 64K -n 10'; do
+            ISO_OFI_PROVIDER=$provider iso_perftest -x ofi -p $port >"$work/server" 2>&1 &
+            pid=$!
+            # shellcheck disable=SC2086 # a word each
+            ISO_OFI_PROVIDER=$provider prints "^Final:$row" iso_perftest -x ofi 127.0.0.1 -p $port $options
+            wait $pid || { echo "FAILED: the server of $options over $provider"; cat "$work/server"; failed=1; }
+            port=$((port + 1))
+        done
+    done
     prints "^ofi_put_bw,ofi,memfd,4096,16,Final,5,$number" env ISO_OFI_PROVIDER=shm ofi_put -s 4K -n 5 -v -f
     prints '^usage: ofi_put' ofi_put -h
     refused '-s 0: not a number' ofi_put -s 0
