@@ -36,7 +36,8 @@ iso_status_t iso_link_open(iso_job_t *job, const char *module, const iso_transpo
                                         .peer_failed = iso_dispatch_failure,
                                         .log = on_log,
                                         .shared = shared,
-                                        .on_demand = job->params.registration == ISO_REGISTER_ODP};
+                                        .on_demand = job->params.registration == ISO_REGISTER_ODP,
+                                        .provider = job->params.ofi_provider};
     memcpy(link->host.cookie, job->cookie, sizeof job->cookie);
     const char *why = NULL;
     status = link->ops->probe(&why);

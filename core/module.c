@@ -266,7 +266,7 @@ static void host_log(void *arg, iso_log_level_t level, const char *text)
 }
 
 /* Opens an instance of one rank for a moment: what a transport can do, only an instance knows. */
-static bool try_transport(const iso_transport_ops_t *ops, bool on_demand,
+static bool try_transport(const iso_transport_ops_t *ops, const iso_params_t *params,
                           iso_transport_caps_t *caps_p, reason_t *reason)
 {
     iso_transport_host_t host = {.struct_size = sizeof host,
@@ -275,7 +275,8 @@ static bool try_transport(const iso_transport_ops_t *ops, bool on_demand,
                                  .message = host_message,
                                  .peer_failed = host_peer_failed,
                                  .log = host_log,
-                                 .on_demand = on_demand};
+                                 .on_demand = params->registration == ISO_REGISTER_ODP,
+                                 .provider = params->ofi_provider};
     iso_transport_t *transport;
     const char *why = NULL;
     iso_status_t status;
@@ -343,8 +344,7 @@ static void list_file(const listing_t *listing, const char *file, const char *na
             continue;
         }
         if (kind == TRANSPORT) {
-            bool on_demand = listing->params->registration == ISO_REGISTER_ODP;
-            info.usable = try_transport(module.transport, on_demand, &info.caps, &reason);
+            info.usable = try_transport(module.transport, listing->params, &info.caps, &reason);
             if (info.usable) {
                 uint64_t base, size;
                 iso_space_propose(listing->params, &base, &size);

@@ -38,6 +38,9 @@ static const char *const thread_level_names[] = {"single", "serialized", "multip
     ROW(NODE_SIZE, node_size, COUNT, NULL, "0",                                                  \
         "ranks of a pretended node, for tests on one machine; 0: nodes as they are")             \
     ROW(TRANSPORT, transport, NAME, NULL, "auto", "transport between nodes: auto or a module")   \
+    ROW(OFI_PROVIDER, ofi_provider, STRING, NULL, "",                                            \
+        "of transport ofi: libfabric's provider, such as tcp or verbs (`fi_info -l`); empty: "   \
+        "the best that is there")                                                                \
     ROW(BOOTSTRAP, bootstrap, NAME, NULL, "auto",                                                \
         "how ranks find each other: auto (by the launcher), a module, or single (a job of one "  \
         "rank, whatever the launcher says)")                                                     \

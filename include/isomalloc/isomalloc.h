@@ -195,6 +195,7 @@ typedef struct iso_params {
     const struct iso_transport_shared *transport_shared;
     iso_registration_t registration; /* ISO_REGISTER */
     uint64_t pin_limit; /* bytes that may be registered at a time; 0: what the system allows */
+    const char *ofi_provider; /* of transport ofi: libfabric's provider; "": the best that is there */
 } iso_params_t;
 
 /* Fills *params with the defaults and the environment's ISO_* values.

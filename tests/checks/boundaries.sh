@@ -20,6 +20,7 @@ fresh_tree() {
     touch "$tree/transport/ucx/ucx.h"
     printf '#include <isomalloc/isomalloc.h>\n#include <stdio.h>\n' >"$tree/perf/info.c"
     printf '#include <ucp/api/ucp.h>\n' >"$tree/perf/ucx_put.c"
+    printf '#include <rdma/fabric.h>\n' >"$tree/perf/ofi_put.c"
     printf '#include <isomalloc/isomalloc.h>\n' >"$tree/examples/ring.c"
     printf '#include <isomalloc/isomalloc.h>\n#include "ranks.hpp"\n' >"$tree/tests/ranks/t.cpp"
     touch "$tree/tests/ranks/ranks.hpp"
@@ -65,6 +66,7 @@ planted perf/info.c '#include "core/a.h"'
 planted perf/info.c '#include <core/a.h>'
 planted perf/info.c '#include <mpi.h>'
 planted perf/info.c '#include <ucp/api/ucp.h>'
+planted perf/ofi_put.c '#include "core/a.h"'
 planted perf/ucx_put.c '#include "core/a.h"'
 planted examples/ring.c '#include "core/a.h"'
 planted tests/ranks/t.cpp '#include "core/a.h"'

@@ -320,7 +320,8 @@ void pingpong()
     if (retain != nullptr && std::string(retain) == "0")
         EXPECT(stats.grants_used == 0 && stats.retained_bytes == 0);
     else if (stats.handovers_out == 0 && retain != nullptr && std::string(retain) == "512K")
-        EXPECT(stats.grants_used > hops / 20 && stats.grants_revoked > hops / 20);
+        // how often one goes while the other is away is a matter of time: both must happen
+        EXPECT(stats.grants_used > hops / 20 && stats.grants_revoked > hops / 200);
     else if (stats.handovers_out == 0)
         EXPECT(stats.grants_used >= stats.migrations_out / 4);
     EXPECT(stats.messages_dropped == 0);

@@ -81,5 +81,21 @@ iso_rdma_command_test("stages" 900 ENV ISO_TIMEOUT=2
 
 # What one process can test of it: the transport alone, and what Linux 6.1 does not have.
 iso_rdma_command_test("the transport alone" 600 ENV ISO_TEST_UCX_TLS=rc_v,self UCX_TLS=rc_v,self
-    COMMAND ${CMAKE_SOURCE_DIR}/tests/unit/each.sh $<TARGET_FILE:unit_tests> [ucx],[.rdma])
+    COMMAND ${CMAKE_SOURCE_DIR}/tests/unit/each.sh $<TARGET_FILE:unit_tests> [ucx],[network],[.rdma])
 iso_rdma_command_test("an older kernel" 200 ENV ISO_LOG_LEVEL=warn COMMAND unit_tests [guard],[os])
+
+# The same device by libfabric: what it asks for of registration (FI_MR_LOCAL, VIRT_ADDR, ALLOCATED, PROV_KEY) no
+# software provider does.
+if(TARGET isomalloc-ofi)
+    set(verbs ISO_TRANSPORT=ofi ISO_OFI_PROVIDER=verbs FI_UNIVERSE_SIZE=8 ISO_SPACE_SIZE=96M)
+    iso_rdma_test(contents graph 2 ${verbs})
+    iso_rdma_test(protocol one_sided 2 ${verbs})
+    # without the cache of registrations, which unpins nothing
+    iso_rdma_test(windows ten_times 2 ${verbs} ISO_REGISTER=window ISO_PIN_LIMIT=4M ISO_SPACE_SIZE=1G
+        FI_MR_CACHE_MAX_COUNT=0)
+    foreach(test target_dies source_dies)
+        iso_rdma_command_test("deaths ${test}, ofi" 200 ENV ${verbs} ISO_TIMEOUT=20
+            COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/survivors.sh 2
+                $<TARGET_FILE:iso_run> -n 3 --keep-going $<TARGET_FILE:deaths> ${test})
+    endforeach()
+endif()

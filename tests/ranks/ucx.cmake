@@ -1,67 +1,6 @@
-# The tests of several ranks over UCX, each rank a node of its own. What they are and mean is in
-# CMakeLists.txt; what is left out here has nothing to do with what is between nodes.
+# The tests of several ranks over UCX.
 foreach(tls tcp,self posix,cma,self)
-    set(over ", ucx ${tls}")
-    set(ucx ISO_TRANSPORT=ucx UCX_TLS=${tls} ISO_NODE_SIZE=1)
-    set(private ${ucx} ISO_BACKING=private)
-
-    foreach(backing private anon)
-        iso_ranks_test(NAME "graph, ${backing}${over}" RANKS 4 PROGRAM contents ARGS graph LABELS ucx
-            ENV ${ucx} ISO_BACKING=${backing})
-    endforeach()
-    iso_ranks_test(NAME "given up${over}" RANKS 4 PROGRAM protocol ARGS given_up LABELS ucx
-        ENV ${private})
-    foreach(retain 0 512K 256M)
-        iso_ranks_test(NAME "pingpong, retain ${retain}${over}" RANKS 2 PROGRAM contents
-            ARGS pingpong TIMEOUT 300 LABELS ucx ENV ${private} ISO_RETAIN=${retain})
-    endforeach()
-    iso_ranks_test(NAME "slots come home${over}" RANKS 2 PROGRAM contents ARGS come_home TIMEOUT 180
-        LABELS ucx ENV ${private} ISO_SPACE_SIZE=256M)
-    iso_ranks_test(NAME "overlap${over}" RANKS 4 PROGRAM contents ARGS overlap TIMEOUT 120 LABELS ucx
-        ENV ${private} ISO_RETAIN=1M)
-    iso_ranks_test(NAME "shipped within the bound${over}" RANKS 2 PROGRAM contents ARGS shipped
-        TIMEOUT 180 LABELS ucx ENV ${private})
-    foreach(test misuse headers stopped cancel)
-        iso_ranks_test(NAME "${test}${over}" RANKS 2 PROGRAM protocol ARGS ${test} LABELS ucx
-            ENV ${private} ISO_TIMEOUT=2)
-    endforeach()
-    foreach(test parts full_ring)
-        iso_ranks_test(NAME "${test}${over}" RANKS 2 PROGRAM protocol ARGS ${test} LABELS ucx
-            ENV ${private} ISO_POISON=n)
-    endforeach()
-    iso_ranks_test(NAME "refused${over}" RANKS 3 PROGRAM protocol ARGS refused LABELS ucx
-        ENV ${private})
-    iso_ranks_test(NAME "idle${over}" RANKS 2 PROGRAM protocol ARGS idle LABELS ucx ENV ${ucx})
-    iso_ranks_test(NAME "borrow${over}" RANKS 4 PROGRAM protocol ARGS borrow LABELS ucx
-        ENV ${ucx} ISO_SPACE_SIZE=128M)
-    iso_ranks_test(NAME "threads${over}" RANKS 3 PROGRAM threads ARGS crowd TIMEOUT 150 LABELS ucx
-        ENV ${private} ISO_RETAIN=1M ISO_SPACE_SIZE=256M)
-    foreach(test travel inside)
-        iso_ranks_test(NAME "threads of a shared heap: ${test}${over}" RANKS 3 PROGRAM shared_heaps
-            ARGS ${test} LABELS ucx ENV ${private})
-    endforeach()
-    foreach(test again base_taken two_jobs one_fails forked)
-        iso_ranks_test(NAME "${test}${over}" RANKS 3 PROGRAM lifecycle ARGS ${test} TIMEOUT 120
-            LABELS ucx ENV ${private})
-    endforeach()
-    foreach(test progress_thread barrier_waits)
-        iso_ranks_test(NAME "threads of the library: ${test}${over}" RANKS 2 PROGRAM service
-            ARGS ${test} LABELS ucx ENV ${private})
-    endforeach()
-    foreach(test many_heaps many_migrations)
-        iso_ranks_test(NAME "${test}${over}" RANKS 2 PROGRAM scale ARGS ${test} TIMEOUT 180
-            LABELS ucx ENV ${private})
-    endforeach()
-    foreach(test change_hands to_and_fro)
-        iso_ranks_test(NAME "guards: ${test}${over}" RANKS 2 PROGRAM guards ARGS ${test} LABELS ucx
-            ENV ${private} ISO_GUARD=all ISO_SPACE_SIZE=128M)
-    endforeach()
-
-    foreach(test target_dies source_dies)
-        iso_death_test(${test} private 1 ${over} ${ucx})
-    endforeach()
-    iso_stage_test(end private 1 ${iso_stage_rounds} ${over} ${ucx})
-    iso_stage_test(stop private 1 1 ${over} ${ucx})
+    iso_network_tests(ucx ", ucx ${tls}" ISO_TRANSPORT=ucx UCX_TLS=${tls})
 endforeach()
 
 # Two hosts, nearly, and the cable between them is pulled.

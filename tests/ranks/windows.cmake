@@ -88,14 +88,28 @@ add_test(NAME "ranks: windows: policies" COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/pol
 set_tests_properties("ranks: windows: policies" PROPERTIES TIMEOUT 120 LABELS "ranks;windows" PROCESSORS 2
     ENVIRONMENT "${iso_test_environment};${iso_checking}")
 
+set(iso_window_transports "")
 if(TARGET isomalloc-ucx AND NOT ISO_SANITIZE MATCHES thread)
-    set(ucx ISO_TRANSPORT=ucx UCX_TLS=tcp,self ISO_NODE_SIZE=1 ISO_BACKING=private
-        ISO_REGISTER=window)
+    list(APPEND iso_window_transports ucx/tcp,self)
+endif()
+if(TARGET isomalloc-ofi AND NOT ISO_SANITIZE MATCHES thread)
+    list(APPEND iso_window_transports ofi/tcp)
+    if(ISO_SOAK_TESTS)
+        list(APPEND iso_window_transports ofi/shm)
+    endif()
+endif()
+foreach(pair IN LISTS iso_window_transports)
+    string(REGEX MATCH "(.*)/(.*)" pair ${pair})
+    set(transport ${CMAKE_MATCH_1})
+    set(way ${CMAKE_MATCH_2})
+    string(REPLACE ",self" "" name ${way})
+    set(network ISO_TRANSPORT=${transport} UCX_TLS=${way} ISO_OFI_PROVIDER=${way} ISO_NODE_SIZE=1
+        ISO_BACKING=private ISO_REGISTER=window)
     foreach(row fits/2/64M prepared/3/64M large/2/16M straight_back/2/16M ten_times/2/16M crowd/4/16M
             released/3/16M forked/2/16M)
         string(REGEX MATCH "(.*)/(.*)/(.*)" row ${row})
-        iso_ranks_test(NAME "windows: ${CMAKE_MATCH_1}, ucx tcp" RANKS ${CMAKE_MATCH_2} PROGRAM windows
-            ARGS ${CMAKE_MATCH_1} TIMEOUT 300 LABELS "windows;ucx"
-            ENV ${ucx} ISO_PIN_LIMIT=${CMAKE_MATCH_3})
+        iso_ranks_test(NAME "windows: ${CMAKE_MATCH_1}, ${transport} ${name}" RANKS ${CMAKE_MATCH_2}
+            PROGRAM windows ARGS ${CMAKE_MATCH_1} TIMEOUT 300 LABELS "windows;${transport}"
+            ENV ${network} ISO_PIN_LIMIT=${CMAKE_MATCH_3})
     endforeach()
-endif()
+endforeach()

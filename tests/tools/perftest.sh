@@ -238,6 +238,37 @@ batch() { # a sweep, and its picture
         { echo 'FAILED: the SVG has no title'; failed=1; }
 }
 
+ofi() { # libfabric alone, and both together
+    for provider in tcp shm; do
+        for options in '-s 4K -n 5 -O 2' '-L -n 5' '-L -n 5 -s 8K -H 64'; do
+            # shellcheck disable=SC2086 # a word each
+            ISO_OFI_PROVIDER=$provider prints "^Final:$row" ofi_put $options
+        done
+    done
+    # two processes that a TCP connection joins, as on two hosts
+    local port=$((20000 + ($$ + 50) % 20000)) pid
+    for provider in tcp shm; do
+        for options in '-t migrate_lat -n 10' '-t migrate_bw -s 1M -n 10' '-t put_bw -s 64K -n 10'; do
+            ISO_OFI_PROVIDER=$provider iso_perftest -x ofi -p $port >"$work/server" 2>&1 &
+            pid=$!
+            # shellcheck disable=SC2086 # a word each
+            ISO_OFI_PROVIDER=$provider prints "^Final:$row" iso_perftest -x ofi 127.0.0.1 -p $port $options
+            wait $pid || { echo "FAILED: the server of $options over $provider"; cat "$work/server"; failed=1; }
+            port=$((port + 1))
+        done
+    done
+    prints "^ofi_put_bw,ofi,memfd,4096,16,Final,5,$number" env ISO_OFI_PROVIDER=shm ofi_put -s 4K -n 5 -v -f
+    prints '^usage: ofi_put' ofi_put -h
+    refused '-s 0: not a number' ofi_put -s 0
+    refused 'usage: ' ofi_put -e
+    fails 'no such provider' env ISO_OFI_PROVIDER=nonsense ofi_put -n 5
+    prints '^usage: compare-ofi' compare-ofi -h
+    refused 'compare-ofi: -s 0: not a size' compare-ofi -s 0
+    prints '^ratio [0-9.]+ at 4K$' env ISO_OFI_PROVIDER=shm compare-ofi -s 4K -o "$work/pairs"
+    prints '^ratio [0-9.]+ at 16$' env ISO_OFI_PROVIDER=shm compare-ofi -L -o "$work/pairs"
+    prints '^bandwidth +ofi_put_bw' iso_plot -o "$work/picture" "$work/pairs"
+}
+
 ucx() { # UCX alone, and both together
     for tls in posix,cma,self tcp,self; do
         for options in '-s 4K -n 5 -O 2' '-s 64K -n 5 -e' '-L -n 5' '-L -e -n 5 -s 8K -H 64'; do
@@ -303,6 +334,7 @@ settings) settings ;;
 server) server ;;
 batch) batch ;;
 ucx) ucx ;;
+ofi) ofi ;;
 hosts) hosts ;;
 *) echo "no part $part"; exit 2 ;;
 esac

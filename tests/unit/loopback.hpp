@@ -69,6 +69,13 @@ inline unsigned scaled(unsigned count, unsigned least = 1)
     return std::max(count / scale, least);
 }
 
+// host.provider of ranks that are opened from here on.
+inline const char *&provider_in_use()
+{
+    static const char *name = "";
+    return name;
+}
+
 struct Message {
     uint32_t source;
     std::string data;
@@ -87,6 +94,7 @@ class Rank {
         host.size = size;
         memset(host.cookie, cookie, sizeof host.cookie);
         host.arg = this;
+        host.provider = provider_in_use();
         host.message = [](void *arg, uint32_t source, const void *data, size_t len) {
             static_cast<Rank *>(arg)->on_message(source, data, len);
         };

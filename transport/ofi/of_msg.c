@@ -1,0 +1,349 @@
+/*
+ * of_msg.c - messages: sending, receiving, delivering.
+ *
+ * What goes in one piece is one fi_send with a header of ours and any number of messages, into one of OF_RECVS buffers that
+ * always wait at the receiver; a provider keeps back or refuses what finds none (FI_RM_ENABLED), and here what libfabric
+ * has no room for waits in its buffer, at most OF_SENDS to one peer. A piece costs some microseconds over tcp, a message
+ * in one next to nothing. So what is said within progress, in answer to what came, goes together at its end; of what is
+ * said elsewhere the first message after a call of progress goes at once, and others together with the next call
+ * of progress, or arm.
+ *
+ * Over shm a piece is at most what shm copies at once (inject_size), and longer messages are cut. Longer pieces it would
+ * leave where they are, for the receiver to fetch and answer; see of_cma.c for what becomes of answers when a peer dies.
+ *
+ * Messages are asked to stay in order (FI_ORDER_SAS), but completions of receives may not (FI_ORDER_NONE of
+ * tcp;ofi_rxm). So each piece has a number, and one that comes before its turn waits for it. What does not
+ * prove that it is of this job is dropped and counted.
+ */
+#include "ofi.h"
+#include <string.h>
+
+/* ---- sending --------------------------------------------------------------------------------- */
+
+/* libfabric has it. */
+static void enter_sent(iso_endpoint_t *ep, of_buffer_t *buffer)
+{
+    buffer->next = ep->sent;
+    if (buffer->next != NULL)
+        buffer->next->link = &buffer->next;
+    buffer->link = &ep->sent;
+    ep->sent = buffer;
+    buffer->counted = true;
+    ep->tp->sends++;
+}
+
+static void leave_sent(of_buffer_t *buffer)
+{
+    *buffer->link = buffer->next;
+    if (buffer->next != NULL)
+        buffer->next->link = buffer->link;
+}
+
+void of_sends_advance(iso_endpoint_t *ep)
+{
+    for (of_buffer_t *buffer; (buffer = ep->waiting) != NULL && !ep->failed;) {
+        const ssize_t error = fi_send(ep->tp->ep, &buffer->header, buffer->len, buffer->desc,
+                                      ep->peer->address, &buffer->context.fi);
+        if (error == -FI_EAGAIN)
+            return;
+        if (error != 0) {
+            of_ep_fail(ep, (int)-error);
+            return;
+        }
+        ep->waiting = buffer->next;
+        enter_sent(ep, buffer);
+    }
+}
+
+/* All parts of a message are sent, or none. */
+static bool have_buffers(iso_transport_t *tp, size_t count)
+{
+    of_buffer_t *taken = NULL, *buffer;
+
+    for (; count > 0 && (buffer = of_buffer_get(tp)) != NULL; count--) {
+        buffer->next = taken;
+        taken = buffer;
+    }
+    while ((buffer = taken) != NULL) {
+        taken = buffer->next;
+        of_buffer_put(tp, buffer);
+    }
+    return count == 0;
+}
+
+static void add_buffer(iso_endpoint_t *ep)
+{
+    iso_transport_t *tp = ep->tp;
+    of_buffer_t *buffer = of_buffer_get(tp);
+
+    buffer->context.kind = OF_SEND;
+    buffer->ep = ep;
+    buffer->len = sizeof buffer->header;
+    buffer->header = (of_header_t){.magic = OF_MAGIC,
+                                   .version = OF_VERSION,
+                                   .source = tp->host->rank,
+                                   .number = ep->peer->sent++};
+    memcpy(buffer->header.cookie, tp->host->cookie, sizeof buffer->header.cookie);
+    static_assert(offsetof(of_buffer_t, data) ==
+                      offsetof(of_buffer_t, header) + sizeof(of_header_t),
+                  "header and data go in one piece");
+    static_assert(sizeof(of_header_t) % sizeof(of_record_t) == 0, "records are aligned");
+    ep->sends++;
+    *(ep->waiting != NULL ? &ep->last_waiting->next : &ep->waiting) = buffer;
+    ep->last_waiting = buffer;
+}
+
+/* Of a record with so many bytes, and what it is filled up with. */
+static size_t record_size(size_t len)
+{
+    const size_t unit = sizeof(of_record_t);
+
+    return unit + (len + unit - 1) / unit * unit;
+}
+
+static void add_record(of_buffer_t *buffer, const void *data, size_t len, bool more)
+{
+    const of_record_t record = {.len = (uint32_t)len, .more = more};
+    unsigned char *at = buffer->data + buffer->header.len;
+    const size_t size = record_size(len);
+
+    memcpy(at, &record, sizeof record);
+    memset(at + size - sizeof record, 0,
+           len > 0 ? sizeof record : 0); /* what it is filled up with */
+    if (len > 0)
+        memcpy(at + sizeof record, data, len);
+    buffer->header.len += (uint32_t)size;
+    buffer->len += size;
+}
+
+/* Is there room in what waits? */
+static bool fits(const iso_endpoint_t *ep, size_t len)
+{
+    return ep->waiting != NULL &&
+           ep->last_waiting->header.len + record_size(len) <= ep->tp->message_room;
+}
+
+iso_status_t of_send(iso_endpoint_t *ep, const void *data, size_t len)
+{
+    iso_transport_t *tp = ep->tp;
+
+    if (len > OF_MAX_SEND) {
+        of_log(tp, ISO_LOG_ERROR, "a message of %zu bytes to rank %u: at most %u can be sent", len,
+               ep->peer->rank, OF_MAX_SEND);
+        return ISO_ERR_INVALID;
+    }
+    const iso_status_t status = of_ep_usable(ep);
+    if (status != ISO_OK)
+        return status;
+    const size_t part = tp->message_room - sizeof(of_record_t);
+    const size_t parts = fits(ep, len) ? 0 : len > 0 ? (len + part - 1) / part : 1;
+    if (ep->sends + parts > OF_SENDS)
+        return ISO_ERR_AGAIN;
+    if (!have_buffers(tp, parts))
+        return ISO_ERR_NO_MEMORY;
+    if (parts == 0)
+        add_record(ep->last_waiting, data, len, false);
+    for (size_t i = 0, at = 0; i < parts; i++, at += part) {
+        const bool more = i + 1 < parts;
+        add_buffer(ep);
+        add_record(ep->last_waiting, (const char *)data + at, more ? part : len - at, more);
+    }
+    if (!tp->in_progress && ep->turn != tp->turn) {
+        ep->turn = tp->turn;
+        of_sends_advance(ep);
+    }
+    of_ep_busy(ep);
+    return ISO_OK;
+}
+
+void of_sent(of_buffer_t *buffer, int error)
+{
+    iso_transport_t *tp = buffer->tp;
+    iso_endpoint_t *ep = buffer->ep;
+
+    tp->sends -= buffer->counted;
+    buffer->counted = false;
+    if (ep != NULL) {
+        leave_sent(buffer);
+        ep->sends--;
+        tp->room++;
+        if (error != 0)
+            of_ep_fail(ep, error);
+    }
+    of_buffer_put(tp, buffer);
+}
+
+void of_sends_forget(iso_endpoint_t *ep, bool may_arrive)
+{
+    iso_transport_t *tp = ep->tp;
+
+    for (of_buffer_t *buffer; (buffer = ep->waiting) != NULL;) {
+        ep->waiting = buffer->next;
+        of_buffer_put(tp, buffer);
+    }
+    for (of_buffer_t *buffer; (buffer = ep->sent) != NULL;) {
+        leave_sent(buffer);
+        buffer->ep = NULL;
+        if (!may_arrive) {
+            buffer->counted = false;
+            tp->sends--;
+        }
+    }
+    ep->sends = 0;
+}
+
+/* ---- receiving ------------------------------------------------------------------------------- */
+
+iso_status_t of_recvs_post(iso_transport_t *tp)
+{
+    while (tp->posted < OF_RECVS) {
+        of_buffer_t *buffer = of_buffer_get(tp);
+        if (buffer == NULL)
+            return tp->posted > 0 ? ISO_OK : ISO_ERR_NO_MEMORY;
+        buffer->context.kind = OF_RECV;
+        const ssize_t error = fi_recv(tp->ep, &buffer->header, sizeof buffer->header + OF_ROOM,
+                                      buffer->desc, FI_ADDR_UNSPEC, &buffer->context.fi);
+        if (error == 0) {
+            tp->posted++;
+            continue;
+        }
+        of_buffer_put(tp, buffer);
+        if (error == -FI_EAGAIN && tp->posted > 0)
+            return ISO_OK; /* the next progress tries again */
+        of_log(tp, ISO_LOG_ERROR, "libfabric does not take a buffer for messages: %s",
+               fi_strerror((int)-error));
+        return ISO_ERR_SYSTEM;
+    }
+    return ISO_OK;
+}
+
+/* ---- delivering ------------------------------------------------------------------------------ */
+
+/* NULL: not of this job. */
+static of_peer_t *sender_of(iso_transport_t *tp, const of_buffer_t *buffer)
+{
+    const of_header_t *header = &buffer->header;
+
+    if (buffer->len >= sizeof *header && header->magic == OF_MAGIC &&
+        header->version == OF_VERSION && header->source < tp->host->size &&
+        header->len == buffer->len - sizeof *header &&
+        memcmp(header->cookie, tp->host->cookie, sizeof header->cookie) == 0)
+        return of_peer_get(tp, header->source);
+    if (tp->dropped++ == 0)
+        of_log(tp, ISO_LOG_WARN,
+               "a message that is not of this job, or says what cannot be, was dropped (the first; "
+               "all are counted)");
+    return NULL;
+}
+
+/* Puts the parts of a message together. NULL: not all have come, or it makes no sense. */
+static of_buffer_t *join(iso_transport_t *tp, of_peer_t *peer, const void *data,
+                         const of_record_t *record)
+{
+    of_buffer_t *begun = peer->begun != NULL ? peer->begun : of_buffer_get(tp);
+
+    if (begun == NULL) {
+        of_peer_fail(tp, peer, FI_ENOMEM); /* the message is lost */
+        return NULL;
+    }
+    if (peer->begun == NULL)
+        begun->header.len = 0;
+    peer->begun = record->more != 0 ? begun : NULL;
+    if (begun->header.len + record->len > OF_MAX_SEND) {
+        of_log(tp, ISO_LOG_ERROR, "a message of rank %u is longer than can be: it is dropped",
+               peer->rank);
+        peer->begun = NULL;
+        of_buffer_put(tp, begun);
+        return NULL;
+    }
+    memcpy(begun->data + begun->header.len, data, record->len);
+    begun->header.len += record->len;
+    return peer->begun == NULL ? begun : NULL;
+}
+
+/* Returns events. */
+static unsigned take_record(iso_transport_t *tp, of_peer_t *peer, const void *data,
+                            const of_record_t *record)
+{
+    if (peer->begun == NULL && record->more == 0) {
+        tp->host->message(tp->host->arg, peer->rank, data, record->len);
+        return 1;
+    }
+    of_buffer_t *whole = join(tp, peer, data, record);
+    if (whole == NULL)
+        return 0;
+    tp->host->message(tp->host->arg, peer->rank, whole->data, whole->header.len);
+    of_buffer_put(tp, whole);
+    return 1;
+}
+
+/* The records of the piece whose turn it is. */
+static unsigned hand_over(iso_transport_t *tp, of_peer_t *peer, of_buffer_t *buffer)
+{
+    const size_t end = buffer->header.len;
+    unsigned events = 0;
+
+    peer->heard++;
+    for (size_t at = 0; at + sizeof(of_record_t) <= end;) {
+        of_record_t record;
+        memcpy(&record, buffer->data + at, sizeof record);
+        if (record.len > end - at - sizeof record) {
+            of_log(tp, ISO_LOG_ERROR, "a message of rank %u makes no sense: it is dropped",
+                   peer->rank);
+            break;
+        }
+        events += take_record(tp, peer, buffer->data + at + sizeof record, &record);
+        at += record_size(record.len);
+    }
+    of_buffer_put(tp, buffer);
+    return events;
+}
+
+/* Comes before its turn. */
+static void keep(of_peer_t *peer, of_buffer_t *buffer)
+{
+    of_buffer_t **at = &peer->early;
+
+    while (*at != NULL && (*at)->header.number < buffer->header.number)
+        at = &(*at)->next;
+    buffer->next = *at;
+    *at = buffer;
+}
+
+static unsigned deliver(iso_transport_t *tp, of_buffer_t *buffer)
+{
+    of_peer_t *peer = sender_of(tp, buffer);
+    unsigned events = 0;
+
+    if (peer == NULL || peer->state == OF_PEER_DEAD || buffer->header.number < peer->heard) {
+        of_buffer_put(tp, buffer);
+        return 0;
+    }
+    if (buffer->header.number > peer->heard) {
+        keep(peer, buffer);
+        return 0;
+    }
+    events += hand_over(tp, peer, buffer);
+    while ((buffer = peer->early) != NULL && buffer->header.number <= peer->heard) {
+        peer->early = buffer->next;
+        if (buffer->header.number == peer->heard)
+            events += hand_over(tp, peer, buffer);
+        else
+            of_buffer_put(tp, buffer); /* twice the same */
+    }
+    return events;
+}
+
+unsigned of_msgs_deliver(iso_transport_t *tp)
+{
+    of_buffer_t *buffer = tp->arrived;
+    unsigned events = 0;
+
+    tp->arrived = NULL;
+    tp->arrived_last = &tp->arrived;
+    for (of_buffer_t *next; buffer != NULL; buffer = next) {
+        next = buffer->next;
+        events += deliver(tp, buffer);
+    }
+    return events;
+}

@@ -1,0 +1,197 @@
+/*
+ * of_put.c - puts, and when they are complete at the peer.
+ *
+ * A put is one or more fi_writemsg, each with FI_DELIVERY_COMPLETE: its completion says that the bytes are in
+ * the peer's memory, so that a flush is to wait for those of the puts before it. What the providers make of that
+ * (1.17): tcp answers such a write when its last byte has been copied to its place; over verbs it is the
+ * acknowledgement of the write. Orders among writes and sends (FI_ORDER_RMA_WAW, FI_ORDER_SAW) would save
+ * tcp the answers, but verbs leaves them to the receiving memory system. So nothing is built on them, and
+ * there is no fence.
+ *
+ * Small puts that follow each other go in one write, where the provider has room for several addresses in one: the last
+ * of them stays until the next call of progress, or a flush, which most likely follows.
+ *
+ * Over shm puts are our own, and complete when they return: of_cma.c says why.
+ */
+#include "ofi.h"
+#include <inttypes.h>
+
+static bool inside(uint64_t start, uint64_t length, uint64_t address, size_t len)
+{
+    return address >= start && address - start <= length && len <= length - (address - start);
+}
+
+static iso_status_t check_put(const iso_endpoint_t *ep, const void *src, size_t len,
+                              const iso_region_t *region, uint64_t remote, const iso_rkey_t *rkey)
+{
+    if (len > OF_MAX_PUT) {
+        of_log(ep->tp, ISO_LOG_ERROR, "a put of %zu bytes: at most %zu (caps.max_put) go at once",
+               len, OF_MAX_PUT);
+        return ISO_ERR_INVALID;
+    }
+    if (rkey->rank != ep->peer->rank) {
+        of_log(ep->tp, ISO_LOG_ERROR, "a put to rank %u with an rkey of rank %u", ep->peer->rank,
+               rkey->rank);
+        return ISO_ERR_INVALID;
+    }
+    if (!inside(rkey->address, rkey->length, remote, len)) {
+        of_log(ep->tp, ISO_LOG_ERROR,
+               "a put of %zu bytes to %#" PRIx64
+               " of rank %u is outside the region of its rkey, %#" PRIx64 " + %" PRIu64 " bytes",
+               len, remote, ep->peer->rank, rkey->address, rkey->length);
+        return ISO_ERR_INVALID;
+    }
+    if (region == NULL ||
+        !inside((uintptr_t)region->memory.address, region->memory.length, (uintptr_t)src, len)) {
+        of_log(ep->tp, ISO_LOG_ERROR, "a put of %zu bytes from %p, which is outside its region",
+               len, src);
+        return ISO_ERR_INVALID;
+    }
+    return ISO_OK;
+}
+
+/* The write of what the piece has parts in. */
+static int write_piece(iso_endpoint_t *ep, of_piece_t *piece)
+{
+    struct iovec from[OF_PARTS];
+    struct fi_rma_iov to[OF_PARTS];
+    void *desc[OF_PARTS];
+
+    for (unsigned i = 0; i < piece->count; i++) {
+        const of_part_t *part = &piece->parts[i];
+        /* libfabric only reads it */
+        from[i] =
+            (struct iovec){.iov_base = (void *)(uintptr_t)part->op->src, .iov_len = part->len};
+        to[i] =
+            (struct fi_rma_iov){.addr = part->op->remote, .len = part->len, .key = part->op->key};
+        desc[i] = part->region->desc;
+    }
+    const struct fi_msg_rma message = {.msg_iov = from,
+                                       .desc = desc,
+                                       .iov_count = piece->count,
+                                       .addr = ep->peer->address,
+                                       .rma_iov = to,
+                                       .rma_iov_count = piece->count,
+                                       .context = &piece->context.fi};
+
+    return (int)fi_writemsg(ep->tp->ep, &message, FI_DELIVERY_COMPLETE | FI_COMPLETION);
+}
+
+static void taken(iso_endpoint_t *ep, const of_part_t *part)
+{
+    of_op_t *op = part->op;
+
+    op->src += part->len;
+    op->left -= part->len;
+    op->remote += part->len;
+    if (op->left == 0 && (ep->unsent = op->next_unsent) == NULL)
+        ep->unsent_last = &ep->unsent;
+}
+
+/* Returns the bytes of the next write: of the first puts, as many as go in one. */
+static size_t fill(const iso_endpoint_t *ep, of_piece_t *piece)
+{
+    const iso_transport_t *tp = ep->tp;
+    size_t total = 0;
+
+    for (of_op_t *op = ep->unsent; op != NULL && piece->count < tp->parts && total < tp->piece;
+         op = op->next_unsent) {
+        const size_t room = tp->piece - total, len = op->left < room ? op->left : room;
+        of_piece_add(piece, op, len);
+        total += len;
+    }
+    return total;
+}
+
+/* false: no room, or (where more puts may come soon) not worth a write yet. */
+static bool advance(iso_endpoint_t *ep, bool may_stay)
+{
+    const iso_transport_t *tp = ep->tp;
+    of_piece_t *piece = of_piece_get(ep->tp);
+
+    if (piece == NULL)
+        return false; /* later, perhaps */
+    if (fill(ep, piece) < tp->piece && piece->count < tp->parts && may_stay) {
+        of_piece_drop(piece);
+        return false;
+    }
+    const int error = write_piece(ep, piece);
+    if (error == -FI_EAGAIN) {
+        of_piece_drop(piece);
+        return false;
+    }
+    if (error != 0)
+        of_piece_put(piece, -error);
+    for (unsigned i = 0; error == 0 && i < piece->count; i++)
+        taken(ep, &piece->parts[i]);
+    return true;
+}
+
+static void give(iso_endpoint_t *ep, bool may_stay)
+{
+    while (ep->unsent != NULL && ep->pieces < OF_PIECES && !ep->failed)
+        if (!advance(ep, may_stay))
+            return;
+}
+
+void of_puts_advance(iso_endpoint_t *ep)
+{
+    give(ep, false);
+}
+
+iso_status_t of_put(iso_endpoint_t *ep, const void *src, size_t len, iso_region_t *region,
+                    uint64_t remote, iso_rkey_t *rkey, iso_completion_t *completion)
+{
+    iso_status_t status = check_put(ep, src, len, region, remote, rkey);
+
+    if (status == ISO_OK)
+        status = of_ep_usable(ep);
+    if (status != ISO_OK || len == 0)
+        return status;
+    if (ep->tp->is_shm)
+        return of_cma_put(ep, src, len, remote);
+    if (ep->puts >= OF_PUTS)
+        return ISO_ERR_AGAIN;
+    of_op_t *op = of_op_get(ep, true, completion);
+    if (op == NULL)
+        return ISO_ERR_NO_MEMORY;
+    op->src = src;
+    op->left = len;
+    op->remote = remote - rkey->base;
+    op->key = rkey->key;
+    op->region = region;
+    *ep->unsent_last = op;
+    ep->unsent_last = &op->next_unsent;
+    give(ep, true);
+    of_ep_busy(ep);
+    return ISO_INPROGRESS;
+}
+
+iso_status_t of_fence(iso_endpoint_t *ep)
+{
+    (void)ep;
+    return ISO_ERR_INVALID;
+}
+
+static bool has_puts(const iso_endpoint_t *ep)
+{
+    for (const of_op_t *op = ep->ops; op != NULL; op = op->next)
+        if (op->is_put && !op->ended)
+            return true;
+    return false;
+}
+
+iso_status_t of_flush(iso_endpoint_t *ep, iso_completion_t *completion)
+{
+    const iso_status_t status = of_ep_usable(ep);
+
+    if (status != ISO_OK)
+        return status;
+    of_puts_advance(ep); /* nothing more is to come for now */
+    if (!has_puts(ep)) {
+        const bool refused = ep->refused;
+        ep->refused = false;
+        return refused ? ISO_ERR_INVALID : ISO_OK;
+    }
+    return of_op_get(ep, false, completion) != NULL ? ISO_INPROGRESS : ISO_ERR_NO_MEMORY;
+}
