@@ -221,21 +221,30 @@ static const iso_pup_kind_t freer = {.struct_size = sizeof freer,
 
 /* ---- heaps, of all three -------------------------------------------------------------------------- */
 
+/* A routine may label what it packs. */
+static const iso_pup_t *bottom(const pup_er p)
+{
+    const iso_pup_t *pup = p;
+    for (const iso_pup_t *below; (below = iso_pup_below(pup)) != NULL;)
+        pup = below;
+    return pup;
+}
+
 bool iso_object_is_gone(const pup_er p)
 {
-    return ((const iso_pup_t *)p)->kind == &freer;
+    return bottom(p)->kind == &freer;
 }
 
 bool iso_object_is_by(const pup_er p)
 {
-    const iso_pup_kind_t *kind = ((const iso_pup_t *)p)->kind;
+    const iso_pup_kind_t *kind = bottom(p)->kind;
     return kind == &packer || kind == &unpacker || kind == &freer;
 }
 
 void iso_object_heap(pup_er p, iso_job_t *job, iso_heap_t **heap_p)
 {
-    const iso_pup_kind_t *kind = ((const iso_pup_t *)p)->kind;
-    pass_t *pass = ((const iso_pup_t *)p)->context;
+    const iso_pup_kind_t *kind = bottom(p)->kind;
+    pass_t *pass = bottom(p)->context;
     uint64_t mark[2] = {HEAP_MARK, (uintptr_t)*heap_p};
     if (kind == &freer) {
         *heap_p = NULL;

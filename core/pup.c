@@ -146,14 +146,16 @@ iso_status_t iso_pup_flush(pup_er p)
 {
     iso_pup_t *pup = of(p);
     if (pup->status == ISO_OK && pup->kind->flush)
-        pup->status = pup->kind->flush(pup->context);
+        iso_pup_fail(p, pup->kind->flush(pup->context));
     return pup->status;
 }
 
+/* What labels are put on by pup_new_fmt is not whole either: who made that one looks at it. */
 void iso_pup_fail(pup_er p, iso_status_t status)
 {
-    if (of(p)->status == ISO_OK)
-        of(p)->status = status;
+    for (iso_pup_t *pup = p; pup && status != ISO_OK; pup = iso_pup_below(pup))
+        if (pup->status == ISO_OK)
+            pup->status = status;
 }
 
 /* ---- items ------------------------------------------------------------------------------------- */
@@ -164,7 +166,7 @@ static void items(pup_er p, void *data, size_t count, size_t size, iso_pup_type_
     if (count == 0)
         return;
     if (pup->status == ISO_OK) {
-        pup->status = pup->kind->items(pup->context, data, count, size, type);
+        iso_pup_fail(p, pup->kind->items(pup->context, data, count, size, type));
         if (pup->status == ISO_OK) {
             pup->size += count * size;
             return;
@@ -210,7 +212,7 @@ void pup_syncComment(const pup_er p, unsigned sync, const char *message)
 {
     iso_pup_t *pup = of(p);
     if (pup->status == ISO_OK && pup->kind->mark)
-        pup->status = pup->kind->mark(pup->context, sync, message ? message : "");
+        iso_pup_fail(p, pup->kind->mark(pup->context, sync, message ? message : ""));
 }
 
 /* Numbers of ours, out of the way of a program's. */

@@ -20,6 +20,8 @@ typedef struct iso_pup {
  * was no memory for it. */
 pup_er iso_pup_new_own(const iso_pup_kind_t *kind, void *context);
 
+/* The pup_er below, of one that labels what it passes on (pup_new_fmt); else NULL. */
+iso_pup_t *iso_pup_below(const iso_pup_t *pup);
 /* It packs, and keeps nothing. */
 bool iso_pup_is_checksum(const iso_pup_t *pup);
 

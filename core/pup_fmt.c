@@ -114,3 +114,8 @@ pup_er pup_new_fmt(pup_er p)
         ((iso_pup_t *)fmt)->use = below->use;
     return fmt;
 }
+
+iso_pup_t *iso_pup_below(const iso_pup_t *pup)
+{
+    return pup->kind->items == pass_items ? pup->context : NULL;
+}

@@ -66,8 +66,8 @@ ISO_API pup_er iso_pup_new_checksum(void);
 ISO_API uint64_t iso_pup_digest(const pup_er p); /* 0: not a checksum */
 
 /* Passes everything on to p with its type and count before it, and comments and syncs as well; when it unpacks,
- * it compares: a routine that unpacks other than it packed ends in ISO_ERR_INVALID at the item that differs. p
- * stays the caller's, must outlive it, and is not used on its own meanwhile. */
+ * it compares: a routine that unpacks other than it packed ends in ISO_ERR_INVALID at the item that differs. Errors are
+ * p's, too, which stays the caller's, must outlive it, and is not used on its own meanwhile. */
 ISO_API pup_er pup_new_fmt(pup_er p);
 
 /* NULL is ignored. Ends the pup_er; the memory or file that it was made with stays. */

@@ -24,16 +24,26 @@ constexpr uint64_t peak_bytes = (64u << 20);
 constexpr size_t block_sizes[3] = {100, 70000, 5000000};
 int deleted = 0;
 
+// One that labels what it packs.
+void pup_labelled(pup_er p, Mesh *mesh)
+{
+    pup_er labels = pup_new_fmt(p);
+    pup_fmt_sync_begin_object(labels);
+    pup_uint(labels, &mesh->blocks);
+    iso_pup_heap(labels, the_job, &mesh->nodes);
+    pup_fmt_sync_end_object(labels);
+    pup_destroy(labels);
+}
+
 void pup_mesh(pup_er p, void *object)
 {
     auto *mesh = static_cast<Mesh *>(object);
     pup_uint(p, &mesh->hops);
     pup_uint(p, &mesh->points);
-    pup_uint(p, &mesh->blocks);
     if (pup_isUnpacking(p))
         mesh->weights = static_cast<double *>(malloc(mesh->points * sizeof(double) + 1));
     pup_doubles(p, mesh->weights, mesh->points);
-    iso_pup_heap(p, the_job, &mesh->nodes);
+    pup_labelled(p, mesh);
     for (uint32_t i = 0; i < mesh->blocks; i++)
         iso_pup_block(p, the_job, &mesh->block[i]);
     bool has_shared = mesh->shared != nullptr;

@@ -76,7 +76,7 @@ TEST_CASE("the list of settings has a row for every field, with help", "[params]
 {
     size_t count;
     const iso_setting_t *rows = iso_settings(&count);
-    CHECK(count == 22);
+    CHECK(count == 23);
     for (size_t i = 0; i < count; i++) {
         INFO(rows[i].name);
         CHECK(strlen(rows[i].help) > 10);
