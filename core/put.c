@@ -47,8 +47,10 @@ static void op_started(iso_put_op_t *op, iso_status_t status)
 
 bool iso_puts_fence(iso_request_t *request)
 {
-    request->fenced = !iso_way_has_windows(request) &&
-                      request->peer->link->ops->fence(request->peer->ep) == ISO_OK;
+    /* where puts are one-sided a flush waits for nobody's processor, and says more */
+    const iso_link_t *link = request->peer->link;
+    request->fenced = !link->caps.one_sided && !iso_way_has_windows(request) &&
+                      link->ops->fence(request->peer->ep) == ISO_OK;
     return request->fenced;
 }
 
