@@ -15,7 +15,7 @@ extern "C" {
 
 /* As many as have room now, up to a turn's bytes. 0: none had. */
 unsigned iso_puts_issue(iso_request_t *request);
-/* Orders what was put before messages that are sent from now on, where that costs no answer. Then COMMIT may go
+/* Orders what was put before messages that are sent from now on, where that saves a wait for the peer. Then COMMIT may go
  * as soon as no put is in the transport's hands any more. */
 bool iso_puts_fence(iso_request_t *request);
 /* Asks for the remote completion of what was put. ISO_ERR_AGAIN: no room now. */
