@@ -296,6 +296,9 @@ static bool try_transport(const iso_transport_ops_t *ops, const iso_params_t *pa
     }
     *caps_p = (iso_transport_caps_t){.struct_size = sizeof *caps_p};
     ops->query(transport, caps_p);
+    /* what it says of itself may be the instance's */
+    explain(reason, "%s", caps_p->description ? caps_p->description : "");
+    caps_p->description = reason->text;
     ops->close(transport);
     return true;
 }
@@ -358,7 +361,7 @@ static void list_file(const listing_t *listing, const char *file, const char *na
         }
         info.why = info.usable ? NULL : reason.text;
         listing->fn(&info, listing->arg);
-        iso_module_close(&module); /* after fn: the caps' description lies in the module */
+        iso_module_close(&module);
     }
 }
 

@@ -69,7 +69,8 @@ typedef struct iso_transport_host {
     bool
         on_demand; /* register so that nothing is pinned: a device fetches pages when it needs them. Where
                        there is no such device caps do not say on_demand, and nothing will be registered */
-    const char *provider; /* ISO_OFI_PROVIDER, for the transport that knows providers; NULL or "": any */
+    const char
+        *provider; /* ISO_OFI_PROVIDER, for the transport that knows providers; NULL or "": any */
 } iso_transport_host_t;
 
 typedef struct iso_transport_caps {
@@ -83,7 +84,7 @@ typedef struct iso_transport_caps {
     bool sees_death;  /* reports ISO_FAILURE_DEAD of every connected peer that dies, by itself */
     size_t max_send;  /* longest message, >= ISO_TRANSPORT_MIN_SEND */
     size_t max_put;   /* longest single put */
-    const char *description; /* one line for people */
+    const char *description; /* one line for people, as long as the instance is open */
     bool on_demand; /* the host has asked for it, and a device does it (tried, not hoped) */
 } iso_transport_caps_t;
 

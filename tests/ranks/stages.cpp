@@ -69,7 +69,8 @@ const iso_object_type_t thing_type = {sizeof thing_type, "thing",  sizeof(Thing)
 
 iso_heap_t *make_thing(Job &job, iso_heap_t *heap)
 {
-    auto *thing = new Thing{heap, iso_movable_alloc(job.job, block_size), check_value};
+    auto *thing = static_cast<Thing *>(malloc(sizeof(Thing))); // as objects that arrive are
+    *thing = {heap, iso_movable_alloc(job.job, block_size), check_value};
     std::memset(thing->block, mark, block_size);
     things[heap] = thing;
     return heap;
@@ -245,6 +246,8 @@ void run(const Path &path, bool stop, uint32_t victim, const std::string &stage,
     }
     EXPECT(job.stats().migrations_in_doubt == 0);
     job.finish();
+    for (const auto &thing : things)
+        free(thing.second);
     std::printf("survivor %u\n", self);
 }
 
