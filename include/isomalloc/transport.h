@@ -69,7 +69,8 @@ typedef struct iso_transport_host {
     bool
         on_demand; /* register so that nothing is pinned: a device fetches pages when it needs them. Where
                        there is no such device caps do not say on_demand, and nothing will be registered */
-    const char *provider; /* ISO_OFI_PROVIDER, for the transport that knows providers; NULL or "": any */
+    const char
+        *provider; /* ISO_OFI_PROVIDER, for the transport that knows providers; NULL or "": any */
 } iso_transport_host_t;
 
 typedef struct iso_transport_caps {
