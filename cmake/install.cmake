@@ -7,7 +7,8 @@ install(DIRECTORY include/isomalloc DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 file(RELATIVE_PATH iso_pc_prefix ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
 string(REGEX REPLACE "/$" "" iso_pc_prefix ${iso_pc_prefix})
 configure_file(cmake/isomalloc.pc.in isomalloc.pc @ONLY)
-install(FILES ${PROJECT_BINARY_DIR}/isomalloc.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+configure_file(cmake/isomalloc-converse.pc.in isomalloc-converse.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/isomalloc.pc ${PROJECT_BINARY_DIR}/isomalloc-converse.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 
 set(iso_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/isomalloc)
 configure_package_config_file(cmake/isomalloc-config.cmake.in isomalloc-config.cmake

@@ -300,10 +300,12 @@ void *iso_realloc(iso_heap_t *heap, void *ptr, size_t size)
                   (void *)block.heap, (void *)heap);
     bool done = size <= PTRDIFF_MAX && resize(&block, size);
     iso_shared_leave(shared);
+    const bool movable = iso_movable_is(block.heap, ptr);
+    if (done && movable)
+        iso_movable_set(block.heap, ptr, size);
     if (done)
         return ptr;
     size_t keep = size < block.size ? size : block.size;
-    const bool movable = iso_movable_is(block.heap, ptr);
     /* a block that grows gets room to grow into: addresses, not memory */
     void *moved =
         size > ISO_CLASS_MAX && size > block.size && !iso_poison_active && !movable
@@ -318,7 +320,7 @@ void *iso_realloc(iso_heap_t *heap, void *ptr, size_t size)
     iso_poison_block_open(ptr, keep);
     memcpy(moved, ptr, keep);
     if (movable)
-        iso_heap_set_root(block.heap, moved); /* so that the heap stays */
+        iso_movable_set(block.heap, moved, size); /* so that the heap stays */
     iso_free(ptr);
     return moved;
 }

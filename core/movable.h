@@ -16,8 +16,9 @@ extern "C" {
 /* Is it the block of such a heap, which is here? */
 bool iso_movable_is(const iso_heap_t *heap, const void *block);
 
-/* Another block for the heap: it becomes the one when it is the root. NULL: no room. */
+/* Another block for the heap; NULL: no room. set: it is the one, and what was asked for. */
 void *iso_movable_more(iso_heap_t *heap, size_t size);
+void iso_movable_set(iso_heap_t *heap, void *block, size_t size);
 
 #ifdef __cplusplus
 }

@@ -195,7 +195,8 @@ typedef struct iso_params {
     const struct iso_transport_shared *transport_shared;
     iso_registration_t registration; /* ISO_REGISTER */
     uint64_t pin_limit; /* bytes that may be registered at a time; 0: what the system allows */
-    const char *ofi_provider; /* of transport ofi: libfabric's provider; "": the best that is there */
+    const char
+        *ofi_provider; /* of transport ofi: libfabric's provider; "": the best that is there */
 } iso_params_t;
 
 /* Fills *params with the defaults and the environment's ISO_* values.
@@ -326,6 +327,8 @@ ISO_API size_t iso_usable_size(const void *ptr);
  * again. NULL with errno ENOMEM. */
 ISO_API void *iso_movable_alloc(iso_job_t *job, size_t size)
     __attribute__((malloc, warn_unused_result, alloc_size(2)));
+/* Bytes that were asked for of such a block (iso_usable_size may be more); 0: it is none that is here. */
+ISO_API size_t iso_movable_length(const void *block);
 
 /* The heap at this rank that ptr points into (any address in its slots), or NULL. O(1). */
 ISO_API iso_heap_t *iso_heap_of(const void *ptr);

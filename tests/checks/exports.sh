@@ -9,9 +9,10 @@ cc=$1 include=$2 shared=$3 static=$4
 failures=0
 
 # Preprocessed, a public declaration starts with the attribute that ISO_API stands for; its name is
-# the word before the first parenthesis. iso_mpi.h wants MPI, and nothing of it is in the library.
+# the word before the first parenthesis. iso_mpi.h wants MPI, and nothing of it is in the library;
+# converse.h is of a library of its own.
 declared=$(for header in "$include"/isomalloc/*.h; do
-    [[ $header == */iso_mpi.h ]] || echo "#include \"$header\""
+    [[ $header == */iso_mpi.h || $header == */converse.h ]] || echo "#include \"$header\""
 done |
     "$cc" -E -P -I "$include" -x c - | tr '\n' ' ' |
     grep -oE '__attribute__\(\(visibility\("default"\)\)\)[^;{]*' |
@@ -38,6 +39,14 @@ if nm -g --defined-only "$static" | awk 'NF == 3 { print $3 }' | grep -vE '^(iso
 fi
 if nm -D "$shared" | grep -E '@@?ISOMALLOC' | grep -vE ' [TAi] '; then
     echo "FAIL: the exports above are not functions"
+    failures=1
+fi
+converse=$(dirname "$shared")/libisomalloc-converse.so
+declared=$("$cc" -E -P -I "$include" "$include/isomalloc/converse.h" | grep -oE '\bCmiIsomalloc[A-Za-z]*\(' | tr -d '(' | sort -u)
+exported=$(nm -D --defined-only "$converse" | awk '$2 == "T" { print $3 }' | sort -u)
+if [[ $(wc -w <<<"$declared") -lt 20 || $declared != "$exported" ]]; then
+    echo "FAIL: what converse.h declares (<) and $converse exports (>) differ:"
+    diff <(echo "$declared") <(echo "$exported") | grep '^[<>]'
     failures=1
 fi
 needed=$(readelf -d "$shared" | sed -nE 's/.*\(NEEDED\).*\[(.*)\]$/\1/p')

@@ -24,7 +24,7 @@ mv "$work/first" "$prefix"
 
 # what is there
 for file in libisomalloc.so.0 libisomalloc.a isomalloc.pc isomalloc-config.cmake isomalloc.h \
-    pup.h iso_mpi.h iso_info iso_run iso_demo iso_perftest iso_mallocbench iso_bounds iso_info.1 iso_bounds.1 \
+    pup.h converse.h pup_c.h libisomalloc-converse.so.0 isomalloc-converse.pc iso_mpi.h iso_info iso_run iso_demo iso_perftest iso_mallocbench iso_bounds iso_info.1 iso_bounds.1 \
     compare-ucx compare-ofi iso_plot sweep.batch iso_perftest.1 compare-ucx.1 compare-ofi.1 iso_plot.1; do
     [[ -n $(find "$prefix" -name "$file") ]] || fail "$file is not installed: $(find "$prefix")"
 done
@@ -35,7 +35,7 @@ if grep -rlE "$work/first|$build" "$lib/pkgconfig" "$lib/cmake" "$prefix/include
 fi
 for binary in "$prefix"/bin/* "$lib"/*.so "$lib"/isomalloc/*.so; do
     # shellcheck disable=SC2016 # $ORIGIN is the loader's
-    if readelf -d "$binary" | grep -E 'RPATH|RUNPATH' | grep -v '\[\$ORIGIN/\.\./[^:]*\]'; then
+    if readelf -d "$binary" | grep -E 'RPATH|RUNPATH' | grep -vE '\[\$ORIGIN(/\.\./[^:]*)?\]'; then
         fail "$binary has that run path"
     fi
 done
@@ -60,6 +60,12 @@ read -ra static_libs < <(pkg-config --static --libs isomalloc)
 expect_hello "$work/shared"
 readelf -d "$work/shared" | grep -q 'NEEDED.*libisomalloc\.so\.0' || fail "the program is not linked with libisomalloc.so.0"
 "$work/shared" | grep -q "^module [a-z]* $lib/isomalloc/" || fail "a program with the shared library finds no module"
+
+# one of Converse's manner: <converse.h> and <pup_c.h> by one include path more
+read -ra converse < <(pkg-config --cflags --libs isomalloc-converse)
+"$cc" -std=c11 -Wall -Wextra -Wpedantic -Werror "$here/outside/converse.c" -o "$work/converse" \
+    "${converse[@]}" "-Wl,-rpath,$lib"
+"$work/converse" | grep -q '^moved and back: 100 bytes$' || fail "a program of Converse's manner: $("$work/converse" 2>&1)"
 
 "$cc" -std=c11 "${cflags[@]}" "$here/outside/outside.c" -o "$prefix/bin/static" \
     "${static_libs[@]/#-lisomalloc/-l:libisomalloc.a}"

@@ -41,6 +41,7 @@ TEST_CASE("movable: a block of any size is all of its heap, and ends it", "[mova
         REQUIRE(block != nullptr);
         REQUIRE(reinterpret_cast<uintptr_t>(block) % 4096 == 0);
         REQUIRE(iso_usable_size(block) >= size);
+        REQUIRE(iso_movable_length(block) == size);
         iso_heap_t *heap = iso_heap_of(block);
         REQUIRE(iso_heap_root(heap) == block);
         iso_heap_stats_t stats;
@@ -71,6 +72,7 @@ TEST_CASE("movable: it grows and shrinks, and stays the one of its heap", "[mova
         REQUIRE(other != nullptr);
         REQUIRE(iso_heap_of(other) == heap);
         REQUIRE(iso_heap_root(heap) == other);
+        REQUIRE(iso_movable_length(other) == size);
         REQUIRE(holds(other, std::min<size_t>(kept, 1), 1));
         iso_heap_stats_t stats;
         REQUIRE(iso_heap_stats(heap, &stats) == ISO_OK);

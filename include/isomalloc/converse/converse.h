@@ -1,0 +1,2 @@
+/* converse.h - for programs that include Converse's header by its name. */
+#include <isomalloc/converse.h>

@@ -1,0 +1,2 @@
+/* pup_c.h - for programs that include Converse's header by its name. */
+#include <isomalloc/pup.h>
