@@ -336,7 +336,7 @@ static void list_file(const listing_t *listing, const char *file, const char *na
     for (module_kind_t kind = TRANSPORT; kind <= BOOTSTRAP; kind++) {
         iso_module_info_t info = {.kind = kinds[kind].name, .name = name, .path = file};
         iso_module_t module;
-        reason_t reason;
+        reason_t reason = {""};
         char registration[192];
 
         if (!file_contains(file, kinds[kind].symbol))

@@ -282,7 +282,7 @@ static bool holds(void *block, size_t size, void *arg)
 }
 
 /* What the new range covers of the old ones is its: parts that stick out stay. false: no memory. */
-static bool cut(iso_heap_t *heap, context_t *context, char *start, char *end)
+static bool cut(iso_heap_t *heap, context_t *context, const char *start, char *end)
 {
     for (range_t **at = &context->ranges, *range; (range = *at) != NULL;) {
         char *range_end = range->start + range->length;
