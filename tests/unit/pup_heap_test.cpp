@@ -1,0 +1,229 @@
+// Heaps in the stream of a pup_er, of every kind: copied and moved, cut short and damaged.
+#include "tests/unit/allocator.hpp"
+#include "tests/unit/pup.hpp"
+
+namespace {
+
+size_t size_of(iso_job_t *job, iso_heap_t *heap)
+{
+    pup_er p = pup_new_sizer();
+    iso_pup_heap(p, job, &heap);
+    REQUIRE(iso_pup_status(p) == ISO_OK);
+    const size_t size = pup_size(p);
+    pup_destroy(p);
+    return size;
+}
+
+void pack(Place &place, iso_job_t *job, iso_heap_t **heap_p, unsigned use = 0)
+{
+    pup_er p = place.to();
+    REQUIRE(iso_pup_set_use(p, use) == ISO_OK);
+    iso_pup_heap(p, job, heap_p);
+    REQUIRE(iso_pup_flush(p) == ISO_OK);
+    place.end(p);
+}
+
+iso_heap_t *unpack(Place &place, iso_job_t *job)
+{
+    iso_heap_t *heap = nullptr;
+    pup_er p = place.from();
+    iso_pup_heap(p, job, &heap);
+    REQUIRE(iso_pup_status(p) == ISO_OK);
+    place.end(p);
+    return heap;
+}
+
+iso_status_t refused(Place &place, iso_job_t *job)
+{
+    iso_heap_t *heap = nullptr;
+    pup_er p = place.from();
+    iso_pup_heap(p, job, &heap);
+    const iso_status_t status = iso_pup_status(p);
+    place.end(p);
+    REQUIRE(heap == nullptr);
+    return status;
+}
+
+// Uses the addresses for something else in between, and gives them back.
+void soil(const Job &job)
+{
+    iso_heap_t *other = job.heap();
+    for (const size_t size : {100, 5000, 100000, 3000000, 6000000})
+        std::memset(iso_malloc(other, size), 0xff, size);
+    REQUIRE(iso_heap_destroy(other) == ISO_OK);
+}
+
+uint64_t slots_free(const Job &job)
+{
+    iso_stats_t stats;
+    iso_stats(job.job, &stats);
+    return stats.slots_free;
+}
+
+struct ListNode {
+    ListNode *next;
+    long value;
+};
+
+} // namespace
+
+TEST_CASE("pup: a heap of any blocks, half of them freed, comes out of every kind as it was",
+          "[pup]")
+{
+    for (const uint32_t flags : {0u, static_cast<uint32_t>(ISO_HEAP_SHARED)}) {
+        Job job(256u << 20, flags);
+        const uint64_t before = slots_free(job);
+        iso_heap_t *heap = job.heap(), *const address = heap;
+        Model model(heap, 11);
+        for (int i = 0; i < 2000 / scale; i++)
+            model.step(64u << 10);
+        model.allocate(3000000);
+        model.allocate(5000000);
+        const size_t room = 2 * size_of(job.job, heap) + (64u << 20); // it grows below
+        for (auto &[name, place] : every_place(room)) {
+            INFO(name);
+            pack(*place, job.job, &heap);
+            model.check_all();                                 // packing has not changed it
+            REQUIRE(refused(*place, job.job) == ISO_ERR_BUSY); // it is here
+            REQUIRE(iso_heap_destroy(heap) == ISO_OK);
+            REQUIRE(slots_free(job) == before);
+            soil(job);
+            heap = unpack(*place, job.job);
+            REQUIRE(heap == address);
+            model.check_all();
+            for (int i = 0; i < 200 / scale; i++)
+                model.step(64u << 10);
+            pack(*place, job.job, &heap, ISO_PUP_DELETING); // now it moves
+            REQUIRE(heap == nullptr);
+            REQUIRE(iso_heap_of(address) == nullptr);
+            REQUIRE(slots_free(job) < before); // nobody may have them meanwhile
+            soil(job);
+            heap = unpack(*place, job.job);
+            REQUIRE(heap == address);
+            REQUIRE(refused(*place, job.job) == ISO_ERR_BUSY);
+            model.check_all();
+        }
+        model.free_all();
+        REQUIRE(iso_heap_destroy(heap) == ISO_OK);
+        REQUIRE(slots_free(job) == before);
+    }
+}
+
+TEST_CASE("pup: a linked list and a large block are at their addresses again", "[pup]")
+{
+    Job job;
+    const size_t nodes = 1000000 / scale, large = (256u << 20) / scale;
+    iso_heap_t *list = job.heap(), *block = job.heap();
+    ListNode *first = nullptr;
+    for (size_t i = 0; i < nodes; i++) {
+        auto *node = static_cast<ListNode *>(iso_malloc(list, sizeof(ListNode)));
+        *node = {first, static_cast<long>(i)};
+        first = node;
+    }
+    iso_heap_set_root(list, first);
+    auto *bytes = static_cast<unsigned char *>(iso_malloc(block, large));
+    for (size_t i = 0; i < large; i += 4096)
+        bytes[i] = static_cast<unsigned char>(i >> 12);
+    ByDescriptor place;
+    pup_er p = place.to();
+    iso_pup_heap(p, job.job, &list);
+    iso_pup_heap(p, job.job, &block);
+    REQUIRE(iso_pup_flush(p) == ISO_OK);
+    pup_destroy(p);
+    REQUIRE(iso_heap_destroy(list) == ISO_OK);
+    REQUIRE(iso_heap_destroy(block) == ISO_OK);
+    p = place.from();
+    list = block = nullptr;
+    iso_pup_heap(p, job.job, &list);
+    iso_pup_heap(p, job.job, &block);
+    REQUIRE(iso_pup_status(p) == ISO_OK);
+    pup_destroy(p);
+    size_t seen = 0;
+    for (auto *node = static_cast<ListNode *>(iso_heap_root(list)); node != nullptr;
+         node = node->next, seen++)
+        if (node->value != static_cast<long>(nodes - 1 - seen))
+            FAIL("node " << seen << " has " << node->value);
+    REQUIRE(seen == nodes);
+    for (size_t i = 0; i < large; i += 4096)
+        if (bytes[i] != static_cast<unsigned char>(i >> 12))
+            FAIL("byte " << i);
+}
+
+TEST_CASE("pup: heap data that end anywhere are refused, and nothing has changed", "[pup]")
+{
+    Job job;
+    iso_heap_t *heap = job.heap();
+    Model model(heap, 3);
+    for (int i = 0; i < 40; i++)
+        model.allocate(1000);
+    model.allocate(3000000);
+    const size_t size = size_of(job.job, heap);
+    InMemory place(size);
+    for (const unsigned use : {0u, static_cast<unsigned>(ISO_PUP_DELETING)}) {
+        pack(place, job.job, &heap, use);
+        if (heap != nullptr)
+            REQUIRE(iso_heap_destroy(heap) == ISO_OK);
+        const uint64_t before = slots_free(job);
+        const std::vector<char> whole = place.bytes;
+        for (size_t end = 0; end < size; end += end < 512 ? 5 : 200000) {
+            place.bytes.resize(end);
+            REQUIRE(refused(place, job.job) == ISO_ERR_INVALID);
+            REQUIRE(slots_free(job) == before);
+            place.bytes = whole;
+        }
+        soil(job);
+        heap = unpack(place, job.job);
+        model.check_all();
+    }
+}
+
+TEST_CASE("pup: a record that says what cannot be is refused", "[pup]")
+{
+    Job job;
+    iso_heap_t *heap = job.heap();
+    Model model(heap, 3);
+    for (int i = 0; i < 40; i++)
+        model.allocate(1000);
+    InMemory place(size_of(job.job, heap));
+    pack(place, job.job, &heap);
+    REQUIRE(iso_heap_destroy(heap) == ISO_OK);
+    const uint64_t before = slots_free(job);
+    const size_t record = 64; // without its lists
+    for (size_t byte = 0; byte < record; byte++)
+        for (const int bit : {static_cast<int>(byte % 8)}) {
+            INFO("byte " << byte << " bit " << bit);
+            place.bytes[byte] = static_cast<char>(place.bytes[byte] ^ 1 << bit);
+            const iso_status_t status = refused(place, job.job);
+            REQUIRE(status != ISO_OK);
+            REQUIRE(slots_free(job) == before);
+            place.bytes[byte] = static_cast<char>(place.bytes[byte] ^ 1 << bit);
+        }
+    heap = unpack(place, job.job);
+    model.check_all();
+}
+
+TEST_CASE("pup: what is no heap here is refused: destroyed, in a job elsewhere, after a failure",
+          "[pup]")
+{
+    Job job;
+    iso_heap_t *heap = job.heap(), *gone = heap;
+    InMemory place(size_of(job.job, heap));
+    pack(place, job.job, &heap);
+    REQUIRE(iso_heap_destroy(heap) == ISO_OK);
+    pup_er p = place.to();
+    iso_pup_heap(p, job.job, &gone);
+    REQUIRE(iso_pup_status(p) == ISO_ERR_NOT_OWNER);
+    REQUIRE(pup_size(p) == 0);
+    place.end(p);
+    p = place.from();
+    iso_pup_fail(p, ISO_ERR_CANCELED);
+    heap = nullptr;
+    iso_pup_heap(p, job.job, &heap);
+    REQUIRE(heap == nullptr);
+    place.end(p);
+    iso_heap_t *in_the_way = job.heap(); // takes the lowest slot, which was the heap's
+    REQUIRE(in_the_way == gone);
+    REQUIRE(refused(place, job.job) == ISO_ERR_BUSY);
+    REQUIRE(iso_heap_destroy(in_the_way) == ISO_OK);
+    REQUIRE(unpack(place, job.job) == gone);
+}
