@@ -280,6 +280,10 @@ iso_status_t iso_hold_grow(iso_hold_t *hold, uint32_t count, char **address_p, u
     if (status == ISO_OK) {
         iso_extent_t extent = {first, count > 1 ? count | ISO_EXTENT_RUN : count};
         extent_add(hold, extent.first, extent.count);
+        if (hold->epoch < job->epoch_high) { /* the slots bring it along */
+            hold->epoch = job->epoch_high;
+            iso_heap_set_epoch(hold->heap, hold->epoch);
+        }
         iso_slots_enter(&job->slots, &extent, heap_slot_address(hold));
         iso_guard_lift(job, first, count);
         *address_p = iso_space_slot_address(&job->space, first);

@@ -117,9 +117,12 @@ iso_status_t iso_pup_set_use(pup_er p, unsigned use)
 {
     iso_logger_t logger = iso_logger_default();
     const char *why = NULL;
+    const iso_pup_t *bottom = p;
+    for (const iso_pup_t *below; (below = iso_pup_below(bottom)) != NULL;)
+        bottom = below;
     if (use & ~(unsigned)USES)
         why = "has unknown bits";
-    else if ((use & ISO_PUP_DELETING) && (!is(p, ISO_PUP_PACKING) || iso_pup_is_checksum(p)))
+    else if ((use & ISO_PUP_DELETING) && (!is(p, ISO_PUP_PACKING) || iso_pup_is_checksum(bottom)))
         why = "says DELETING, and nothing is kept of what is packed";
     else if (of(p)->size > 0)
         why = "comes after the first item";
@@ -163,17 +166,23 @@ void iso_pup_fail(pup_er p, iso_status_t status)
 static void items(pup_er p, void *data, size_t count, size_t size, iso_pup_type_t type)
 {
     iso_pup_t *pup = of(p);
+    size_t bytes;
     if (count == 0)
         return;
+    if (__builtin_mul_overflow(count, size,
+                               &bytes)) { /* a count that was damaged: no memory has that */
+        iso_pup_fail(p, ISO_ERR_INVALID);
+        return;
+    }
     if (pup->status == ISO_OK) {
         iso_pup_fail(p, pup->kind->items(pup->context, data, count, size, type));
         if (pup->status == ISO_OK) {
-            pup->size += count * size;
+            pup->size += bytes;
             return;
         }
     }
     if (pup->kind->direction == ISO_PUP_UNPACKING)
-        memset(data, 0, count * size);
+        memset(data, 0, bytes);
 }
 
 /* NOLINTBEGIN(bugprone-macro-parentheses): a type */

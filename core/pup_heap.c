@@ -15,6 +15,7 @@
 #include "core/heap.h"
 #include "core/job.h"
 #include "core/left.h"
+#include "core/migrate.h"
 #include "core/movable.h"
 #include "core/object.h"
 #include "core/poison.h"
@@ -26,7 +27,7 @@
 #include <string.h>
 
 #define RECORD_MAGIC 0x50485349u /* "ISHP" */
-#define RECORD_VERSION 1u
+#define RECORD_VERSION 2u
 #define RECORD_MOVES 1u /* in flags */
 
 typedef struct record {
@@ -36,6 +37,7 @@ typedef struct record {
     uint64_t heap, epoch;
     uint32_t flags, extent_count;
     uint64_t run_count, run_bytes;
+    uint8_t cookie[16]; /* of the job, if it moves: it is nobody's but there. Else 0 */
 } record_t;
 
 typedef struct contents {
@@ -123,6 +125,8 @@ static iso_status_t take(iso_job_t *job, const iso_heap_t *heap, bool moves, iso
                                   .epoch = hold->epoch,
                                   .flags = moves ? RECORD_MOVES : 0,
                                   .extent_count = hold->extent_count};
+    if (moves)
+        memcpy(contents->record.cookie, job->cookie, sizeof job->cookie);
     contents->extents = malloc(hold->extent_count * sizeof *contents->extents);
     if (contents->extents)
         memcpy(contents->extents, hold->extents, hold->extent_count * sizeof *contents->extents);
@@ -185,6 +189,12 @@ static iso_status_t check_record(const iso_job_t *job, const record_t *record)
     if (record->version != RECORD_VERSION || record->layout != iso_heap_layout_digest())
         return refuse(job, ISO_ERR_VERSION, record->heap,
                       "it was packed by another version of the library");
+    static const uint8_t of_none[16];
+    const uint8_t *cookie = record->flags & RECORD_MOVES ? job->cookie : of_none;
+    if (memcmp(record->cookie, cookie, sizeof record->cookie) != 0)
+        return refuse(
+            job, ISO_ERR_INVALID, record->heap,
+            "it was packed to move (ISO_PUP_DELETING), in another job, or the data are damaged");
     if (record->base != (uintptr_t)job->space.base) {
         iso_log(&job->logger, ISO_LOG_ERROR,
                 "iso_pup_heap of heap %#" PRIx64 ": it is of an iso space at %#" PRIx64
@@ -197,7 +207,8 @@ static iso_status_t check_record(const iso_job_t *job, const record_t *record)
             record->heap ||
         (record->flags & ~RECORD_MOVES) || record->extent_count == 0 ||
         record->extent_count > job->slots.total || record->run_count == 0 ||
-        record->run_count > runs_most || record->run_bytes > job->space.size)
+        record->run_count > runs_most || record->run_bytes > job->space.size ||
+        record->run_count > record->run_bytes / 4096)
         return refuse(job, ISO_ERR_INVALID, record->heap,
                       "it is no heap that this iso space has room for: it needs one as large as "
                       "where it was packed (ISO_SPACE_SIZE), or the data are damaged");
@@ -282,6 +293,7 @@ static iso_status_t enter(iso_job_t *job, const contents_t *contents, iso_hold_t
     iso_heap_t *heap = (iso_heap_t *)(uintptr_t)contents->record.heap;
     static const char busy[] = "its slots are in use here, or are not this rank's";
     iso_hold_t *hold;
+    iso_migrate_settle(job); /* it may be back before this rank has seen that it was taken */
     if (iso_hold_find(job, heap))
         return refuse(job, ISO_ERR_BUSY, contents->record.heap, "it is at this rank already");
     if (!moves(contents) && !take_free(job, contents))
