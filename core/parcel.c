@@ -89,7 +89,7 @@ iso_status_t iso_parcel_send(iso_parcel_t *parcel, uint64_t type, uint32_t dest,
     freeze(parcel); /* first: it gives up what is empty of their slots */
     iso_parcel_list_t *list =
         iso_parcel_write(carrier->heap, type, parcel->members, parcel->member_count);
-    iso_status_t status = list ? iso_hold_room(carrier, list->extent_count) : ISO_ERR_NO_MEMORY;
+    iso_status_t status = list ? iso_hold_room(carrier, list->extent_count) : ISO_ERR_NO_SPACE;
     if (status == ISO_OK)
         status = iso_request_open(carrier, dest, NULL, 0, &request);
     if (status != ISO_OK) {

@@ -70,7 +70,7 @@ typedef struct iso_parcel {
 /* Is the heap a carrier? */
 bool iso_parcel_is(const iso_heap_t *heap);
 
-/* The list of these heaps, all at this rank, in a block of the carrier's, as its root; NULL: no memory. Under the
+/* The list of these heaps, all at this rank, in a block of the carrier's, as its root; NULL: no room in the iso space. Under the
  * lock, as all below. */
 iso_parcel_list_t *iso_parcel_write(iso_heap_t *carrier, uint64_t type, iso_hold_t *const *members,
                                     uint32_t count);

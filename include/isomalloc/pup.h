@@ -216,7 +216,8 @@ typedef struct iso_object_type {
     const char *name;
     size_t size;    /* of an object: where one arrives it is made, zeroed, by calloc */
     iso_pup_fn pup; /* of everything in it */
-    /* An object has come, unpacked; it is the program's, to be freed by free(). Runs as an iso_arrival_fn does. */
+    /* An object has come; it is the program's, to be freed by free(). Runs as an iso_arrival_fn does. If its
+     * routine did not unpack what it packed a line of the log says so, and what was not unpacked is zero. */
     void (*arrived)(iso_job_t *job, void *object, uint32_t source, void *arg);
     void *arg;
 } iso_object_type_t;
@@ -231,7 +232,7 @@ ISO_API iso_status_t iso_pup_register(iso_job_t *job, const iso_object_type_t *t
  * migrates as one, whoever dies: it is there, or it is here. Until the request ends the object and its heaps are
  * not touched, as with iso_migrate, whose rules, ends and errors hold:
  *   - ISO_OK: the routine runs once more, packing nothing, with ISO_PUP_DELETING, in iso_test or iso_wait (or in
- *     progress, if a doubt was settled), and frees what the object has allocated; pointers to its heaps are NULL
+ *     progress, if a doubt was settled; not after iso_finalize), and frees what the object has allocated; pointers to its heaps are NULL
  *     then. The object's own `size` bytes stay the caller's. At dest the routine unpacks a new one, in progress there.
  *   - ISO_ERR_IN_DOUBT: the object is not touched before the state of a heap of it, or its arrival elsewhere, says more.
  *   - else the object is here and whole, as it was.

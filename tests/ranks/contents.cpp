@@ -316,12 +316,13 @@ void pingpong()
         EXPECT_STATUS(ISO_OK, iso_wait(request));
     EXPECT(lines_of("/proc/self/maps") <= maps + 8);
     const iso_stats_t stats = job.stats();
-    const char *retain = std::getenv("ISO_RETAIN");
+    const char *retain = std::getenv("ISO_RETAIN"), *transport = std::getenv("ISO_TRANSPORT");
+    // over libfabric heaps move so much in step that fewer grants are in the way of others
+    const bool in_step = transport != nullptr && std::string(transport) == "ofi";
     if (retain != nullptr && std::string(retain) == "0")
         EXPECT(stats.grants_used == 0 && stats.retained_bytes == 0);
     else if (stats.handovers_out == 0 && retain != nullptr && std::string(retain) == "512K")
-        // how often one goes while the other is away is a matter of time: both must happen
-        EXPECT(stats.grants_used > hops / 20 && stats.grants_revoked > hops / 200);
+        EXPECT(stats.grants_used > hops / 20 && stats.grants_revoked > hops / (in_step ? 200 : 20));
     else if (stats.handovers_out == 0)
         EXPECT(stats.grants_used >= stats.migrations_out / 4);
     EXPECT(stats.messages_dropped == 0);
