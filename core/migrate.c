@@ -91,9 +91,13 @@ static void end_here(iso_request_t *request, iso_status_t status)
                 "heap %p stays here: its migration to rank %" PRIu32 " ended at step %s: %s",
                 (void *)request->heap, request->dest, iso_step_name(request->step),
                 iso_status_string(status));
-    if (request->parcel)
+    if (request->parcel) {
         iso_heap_destroy(request->heap);
-    iso_parcel_free(request->parcel);
+        if (request->in_doubt)
+            iso_object_doubt_ended(request->job, request->parcel, true);
+        else
+            iso_parcel_free(request->parcel);
+    }
     request->parcel = NULL;
     end(request, status);
 }
@@ -119,7 +123,7 @@ static void end_gone(iso_request_t *request)
     if (request->parcel)
         iso_parcel_gone(request->parcel);
     if (request->parcel && request->in_doubt) { /* nobody waits for it any more */
-        iso_object_went(job, request->parcel);
+        iso_object_doubt_ended(job, request->parcel, false);
         request->parcel = NULL;
     }
     reach(request, ISO_STAGE_DONE_SENT);

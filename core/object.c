@@ -46,19 +46,20 @@ static const iso_object_kind_t *kind_of(const iso_job_t *job, uint64_t id)
     return kind;
 }
 
+static iso_status_t refuse_type(const iso_job_t *job, const char *name, const char *why)
+{
+    iso_log(&job->logger, ISO_LOG_ERROR, "iso_pup_register of %s: %s",
+            name ? name : "a type without a name", why);
+    return ISO_ERR_INVALID;
+}
+
 iso_status_t iso_pup_register(iso_job_t *job, const iso_object_type_t *type)
 {
-    const char *wrong = NULL;
     if (type->struct_size != sizeof *type || !type->name || !*type->name || !type->pup ||
         !type->arrived || type->size == 0)
-        wrong = "a name, a size, a routine and an arrival callback are needed, and struct_size";
-    else if (kind_of(job, hash_of(type->name)))
-        wrong = "the name is taken";
-    if (wrong) {
-        iso_log(&job->logger, ISO_LOG_ERROR, "iso_pup_register of %s: %s",
-                type->name ? type->name : "a type without a name", wrong);
-        return ISO_ERR_INVALID;
-    }
+        return refuse_type(job, type->struct_size == sizeof *type ? type->name : NULL,
+                           "a name, a size, a routine and an arrival callback are needed, and "
+                           "struct_size");
     iso_object_kind_t *kind = malloc(sizeof *kind);
     char *name = strdup(type->name);
     if (!kind || !name) {
@@ -69,11 +70,18 @@ iso_status_t iso_pup_register(iso_job_t *job, const iso_object_type_t *type)
     *kind = (iso_object_kind_t){.id = hash_of(name), .type = *type};
     kind->type.name = name;
     iso_job_lock(job);
-    kind->next = job->object_kinds;
-    job->object_kinds = kind;
-    iso_wait_note(job, 1); /* what has waited for it can be delivered */
+    const bool taken = kind_of(job, kind->id);
+    if (!taken) {
+        kind->next = job->object_kinds;
+        job->object_kinds = kind;
+        iso_wait_note(job, 1); /* what has waited for it can be delivered */
+    }
     iso_job_unlock(job);
-    return ISO_OK;
+    if (!taken)
+        return ISO_OK;
+    free(name);
+    free(kind);
+    return refuse_type(job, type->name, "the name is taken");
 }
 
 void iso_object_kinds_close(iso_job_t *job)
@@ -250,10 +258,17 @@ void iso_object_heap(pup_er p, iso_job_t *job, iso_heap_t **heap_p)
         *heap_p = NULL;
         return;
     }
+    if (job != pass->job) {
+        iso_log(&job->logger, ISO_LOG_ERROR,
+                "iso_pup_heap of heap %p: the object that it is part of migrates in another job",
+                (void *)*heap_p);
+        iso_pup_fail(p, ISO_ERR_INVALID);
+        return;
+    }
     if (kind == &packer) {
-        iso_job_lock(job);
-        iso_pup_fail(p, job == pass->job ? pick(pass, *heap_p) : ISO_ERR_INVALID);
-        iso_job_unlock(job);
+        iso_job_lock(pass->job);
+        iso_pup_fail(p, pick(pass, *heap_p));
+        iso_job_unlock(pass->job);
     }
     pup_bytes(p, mark, sizeof mark);
     if (kind == &packer || iso_pup_status(p) != ISO_OK)
@@ -306,10 +321,12 @@ void iso_object_arrived(iso_job_t *job, const iso_delivery_t *delivery)
     iso_job_unlock(job);
     void *object = calloc(1, type.size);
     pup_er p = iso_pup_new(&unpacker, &pass);
+    iso_status_t status = ISO_ERR_NO_MEMORY;
     if (object && p) {
         iso_pup_set_use(p, ISO_PUP_MIGRATION);
         type.pup(p, object);
-        if (iso_pup_status(p) != ISO_OK)
+        status = iso_pup_status(p);
+        if (status != ISO_OK)
             iso_log(&job->logger, ISO_LOG_ERROR,
                     "an object of type %s from rank %" PRIu32
                     " is not whole: its routine does not unpack what it packed",
@@ -324,7 +341,7 @@ void iso_object_arrived(iso_job_t *job, const iso_delivery_t *delivery)
     deliver_rest(job, delivery->heap, delivery);
     iso_heap_destroy(delivery->heap);
     if (object && p)
-        type.arrived(job, object, delivery->source, type.arg);
+        type.arrived(job, object, delivery->source, status, type.arg);
     else
         free(object);
 }
@@ -345,12 +362,25 @@ void iso_object_gone(iso_job_t *job, iso_parcel_t *parcel)
     iso_parcel_free(parcel);
 }
 
-void iso_object_went(iso_job_t *job, iso_parcel_t *parcel)
+void iso_object_doubt_ended(iso_job_t *job, iso_parcel_t *parcel, bool stayed)
 {
     iso_delivery_t *delivery = parcel->delivery;
     parcel->delivery = NULL;
-    delivery->gone = parcel;
+    parcel->stayed = stayed;
+    delivery->settled = parcel;
     iso_job_deliver(job, delivery);
+}
+
+void iso_object_settled(iso_job_t *job, iso_parcel_t *parcel)
+{
+    if (!parcel->stayed) {
+        iso_object_gone(job, parcel);
+        return;
+    }
+    const iso_object_type_t *type = &parcel->kind->type;
+    if (type->stayed)
+        type->stayed(job, parcel->object, type->arg);
+    iso_parcel_free(parcel);
 }
 
 static int by_address(const void *a, const void *b)
@@ -360,14 +390,11 @@ static int by_address(const void *a, const void *b)
 }
 
 /* To the rank itself: the object is unpacked anew, its heaps are where they are. */
-static iso_status_t send_to_self(iso_parcel_t *parcel, uint64_t type, iso_request_t **request_p)
+static iso_status_t send_to_self(iso_parcel_t *parcel, iso_request_t **request_p)
 {
     iso_job_t *job = parcel->carrier->job;
     iso_request_t *request = NULL;
-    iso_status_t status =
-        iso_parcel_write(parcel->carrier->heap, type, parcel->members, parcel->member_count)
-            ? iso_request_open(parcel->carrier, job->rank, NULL, 0, &request)
-            : ISO_ERR_NO_SPACE;
+    iso_status_t status = iso_request_open(parcel->carrier, job->rank, NULL, 0, &request);
     if (status != ISO_OK)
         return status;
     parcel->delivery->is_object = true;
@@ -396,9 +423,20 @@ static iso_status_t send(iso_job_t *job, iso_parcel_t *parcel, uint32_t dest,
         qsort(parcel->members, count, sizeof *parcel->members, by_address);
     for (uint32_t i = 0; i < count; i++) /* waits for those who are inside */
         locks[i] = iso_shared_lock(parcel->members[i]->heap);
+    if (dest != job->rank) {
+        iso_job_lock(job);
+        iso_parcel_freeze(parcel);
+        iso_job_unlock(job);
+    }
+    iso_heap_t *carrier = parcel->carrier->heap;
+    const bool written = iso_parcel_write(carrier, type, parcel->members, count);
+    iso_status_t status = written ? ISO_OK : ISO_ERR_NO_SPACE;
     iso_job_lock(job);
-    iso_status_t status = dest == job->rank ? send_to_self(parcel, type, request_p)
-                                            : iso_parcel_send(parcel, type, dest, request_p);
+    if (written)
+        status = dest == job->rank ? send_to_self(parcel, request_p)
+                                   : iso_parcel_send(parcel, dest, request_p);
+    if (status != ISO_OK && dest != job->rank)
+        iso_parcel_thaw(parcel);
     iso_job_unlock(job);
     for (uint32_t i = 0; i < count; i++)
         iso_shared_leave(locks[i]);

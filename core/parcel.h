@@ -29,7 +29,7 @@ struct iso_delivery;
 typedef struct iso_parcel_piece {
     struct iso_parcel_piece *next;
     uint64_t length, room;
-    unsigned char bytes[];
+    __extension__ unsigned char bytes[];
 } iso_parcel_piece_t;
 
 typedef struct iso_parcel_member {
@@ -64,21 +64,26 @@ typedef struct iso_parcel {
     /* at the source: the object, and the routine that frees what is in it when it has gone */
     const struct iso_object_kind *kind;
     void *object;
-    struct iso_delivery *delivery; /* for who frees it, if it goes after a doubt */
+    struct iso_delivery *delivery; /* for who is told how a doubt ended */
+    bool stayed;                   /* so it ended */
 } iso_parcel_t;
 
 /* Is the heap a carrier? */
 bool iso_parcel_is(const iso_heap_t *heap);
 
-/* The list of these heaps, all at this rank, in a block of the carrier's, as its root; NULL: no room in the iso space. Under the
- * lock, as all below. */
+/* The list of these heaps, all at this rank, in a block of the carrier's, as its root; NULL: no room in the iso space. Without
+ * the job's lock, since it may borrow slots. */
 iso_parcel_list_t *iso_parcel_write(iso_heap_t *carrier, uint64_t type, iso_hold_t *const *members,
                                     uint32_t count);
 
-/* At the source. Starts the migration of the parcel, which becomes the request's when it is ISO_OK. All heaps are
- * owned here, and their shared locks are taken. Else the heaps are as before. */
-iso_status_t iso_parcel_send(iso_parcel_t *parcel, uint64_t type, uint32_t dest,
-                             struct iso_request **request_p);
+/* All below are called under the job's lock. */
+
+/* At the source, in this order, with the members' shared locks taken: they are frozen, which gives up what is empty of their
+ * slots; their list is written; and the migration starts of the parcel, which is the request's from then on. What
+ * is frozen and does not migrate is thawed. */
+void iso_parcel_freeze(iso_parcel_t *parcel);
+void iso_parcel_thaw(iso_parcel_t *parcel);
+iso_status_t iso_parcel_send(iso_parcel_t *parcel, uint32_t dest, struct iso_request **request_p);
 
 /* At the target, when the carrier's own pages have been checked: what it carries, with holds that wait for their
  * slots. ISO_ERR_INVALID: it cannot be; ISO_ERR_VERSION, ISO_ERR_NO_MEMORY. Nothing is changed then. */

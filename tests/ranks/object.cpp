@@ -120,16 +120,19 @@ void end_mesh(Mesh &mesh)
 
 std::deque<std::pair<Mesh *, uint32_t>> meshes;
 
-void on_mesh(iso_job_t * /*job*/, void *object, uint32_t source, void *arg)
+iso_status_t last_status = ISO_OK;
+
+void on_mesh(iso_job_t * /*job*/, void *object, uint32_t source, iso_status_t status, void *arg)
 {
+    last_status = status;
     EXPECT(arg == &meshes);
     meshes.emplace_back(static_cast<Mesh *>(object), source);
 }
 
-const iso_object_type_t mesh_type = {sizeof mesh_type, "mesh",  sizeof(Mesh),
-                                     pup_mesh,         on_mesh, &meshes};
+const iso_object_type_t mesh_type = {sizeof mesh_type, "mesh",  sizeof(Mesh), pup_mesh,
+                                     on_mesh,          nullptr, &meshes};
 
-Mesh *receive(Job &job, uint32_t source)
+Mesh *receive(Job &job, uint32_t source, iso_status_t expected = ISO_OK)
 {
     const double until = now() + 60;
     while (meshes.empty()) {
@@ -139,6 +142,7 @@ Mesh *receive(Job &job, uint32_t source)
     const auto [mesh, from] = meshes.front();
     meshes.pop_front();
     EXPECT(from == source);
+    EXPECT_STATUS(expected, last_status);
     return mesh;
 }
 
@@ -296,7 +300,10 @@ void peak(Job &job)
         "large",
         sizeof(Large),
         pup_large,
-        [](iso_job_t *, void *object, uint32_t, void *) { large = static_cast<Large *>(object); },
+        [](iso_job_t *, void *object, uint32_t, iso_status_t, void *) {
+            large = static_cast<Large *>(object);
+        },
+        nullptr,
         nullptr};
     EXPECT_STATUS(ISO_OK, iso_pup_register(job.job, &type));
     const uint64_t before = status_of("VmHWM");

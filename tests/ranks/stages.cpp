@@ -40,12 +40,15 @@ bool of_object = false;
 Job *the_job = nullptr;
 std::map<iso_heap_t *, Thing *> things;
 
+int freed = 0, stayed = 0;
+
 void pup_thing(pup_er p, void *object)
 {
     auto *thing = static_cast<Thing *>(object);
     pup_ulong(p, &thing->check);
     iso_pup_heap(p, the_job->job, &thing->heap);
     iso_pup_block(p, the_job->job, &thing->block);
+    freed += pup_isDeleting(p);
 }
 
 void check_thing(const Thing &thing)
@@ -56,16 +59,24 @@ void check_thing(const Thing &thing)
     EXPECT(bytes[0] == mark && std::memcmp(bytes, bytes + 1, block_size - 1) == 0);
 }
 
-void on_thing(iso_job_t * /*job*/, void *object, uint32_t source, void * /*arg*/)
+void on_thing(iso_job_t * /*job*/, void *object, uint32_t source, iso_status_t status,
+              void * /*arg*/)
 {
+    EXPECT_STATUS(ISO_OK, status);
     auto *thing = static_cast<Thing *>(object);
     check_thing(*thing);
     things[thing->heap] = thing;
     the_job->arrivals.push_back({thing->heap, source, 0, {}});
 }
 
-const iso_object_type_t thing_type = {sizeof thing_type, "thing",  sizeof(Thing),
-                                      pup_thing,         on_thing, nullptr};
+void on_stay(iso_job_t * /*job*/, void *object, void * /*arg*/)
+{
+    check_thing(*static_cast<Thing *>(object));
+    stayed++;
+}
+
+const iso_object_type_t thing_type = {sizeof thing_type, "thing",  sizeof(Thing), pup_thing,
+                                      on_thing,          on_stay,  nullptr};
 
 iso_heap_t *make_thing(Job &job, iso_heap_t *heap)
 {
@@ -157,7 +168,11 @@ void source(Job &job, iso_heap_t *heap, bool stopped)
             EXPECT(now() - start < patience);
             iso_progress_wait(job.job, 0.05);
         }
+        iso_progress(job.job);
+        EXPECT(stayed == (of_object && iso_heap_state(heap) == ISO_HEAP_OWNED ? 1 : 0));
     }
+    if (of_object) // freed here if, and only if, it is elsewhere
+        EXPECT(freed == (iso_heap_state(heap) == ISO_HEAP_OWNED ? 0 : 1));
     if (iso_heap_state(heap) == ISO_HEAP_OWNED)
         pass_on(job, heap);
     else
