@@ -61,8 +61,9 @@ typedef struct iso_delivery {
     iso_heap_t *heap;
     uint32_t source;
     uint64_t bytes;
-    bool is_object;          /* the heap is a carrier (parcel.h): object.c takes it */
-    struct iso_parcel *settled; /* no arrival: of this object there was a doubt, and is none any more */
+    bool is_object; /* the heap is a carrier (parcel.h): object.c takes it */
+    struct iso_parcel
+        *settled; /* no arrival: of this object there was a doubt, and is none any more */
     size_t header_len;
     __extension__ char header[];
 } iso_delivery_t;

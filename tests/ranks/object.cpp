@@ -295,16 +295,15 @@ void pup_large(pup_er p, void *object)
 void peak(Job &job)
 {
     const uint64_t size = peak_bytes;
-    const iso_object_type_t type = {
-        sizeof type,
-        "large",
-        sizeof(Large),
-        pup_large,
-        [](iso_job_t *, void *object, uint32_t, iso_status_t, void *) {
-            large = static_cast<Large *>(object);
-        },
-        nullptr,
-        nullptr};
+    const iso_object_type_t type = {sizeof type,
+                                    "large",
+                                    sizeof(Large),
+                                    pup_large,
+                                    [](iso_job_t *, void *object, uint32_t, iso_status_t, void *) {
+                                        large = static_cast<Large *>(object);
+                                    },
+                                    nullptr,
+                                    nullptr};
     EXPECT_STATUS(ISO_OK, iso_pup_register(job.job, &type));
     const uint64_t before = status_of("VmHWM");
     Large mine = {};

@@ -75,8 +75,8 @@ void on_stay(iso_job_t * /*job*/, void *object, void * /*arg*/)
     stayed++;
 }
 
-const iso_object_type_t thing_type = {sizeof thing_type, "thing",  sizeof(Thing), pup_thing,
-                                      on_thing,          on_stay,  nullptr};
+const iso_object_type_t thing_type = {sizeof thing_type, "thing", sizeof(Thing), pup_thing,
+                                      on_thing,          on_stay, nullptr};
 
 iso_heap_t *make_thing(Job &job, iso_heap_t *heap)
 {
