@@ -20,7 +20,7 @@ struct Mesh {
     void *block[3];     // that move on their own
 };
 
-constexpr uint64_t peak_bytes = (64u << 20);
+uint64_t peak_bytes = 0; // of the large object, in `peak`
 constexpr size_t block_sizes[3] = {100, 70000, 5000000};
 int deleted = 0;
 
@@ -345,7 +345,8 @@ void peak(Job &job)
 
 int main(int argc, char **argv)
 {
-    EXPECT(argc == 2);
+    EXPECT(argc == 2 || argc == 3);
+    peak_bytes = argc == 3 ? std::strtoull(argv[2], nullptr, 10) << 20 : 64u << 20;
     const std::string test = argv[1];
     Job job(test == "stays" ? admit_none : nullptr);
     the_job = job.job;
