@@ -92,7 +92,8 @@ static void end_here(iso_request_t *request, iso_status_t status)
                 (void *)request->heap, request->dest, iso_step_name(request->step),
                 iso_status_string(status));
     if (request->parcel) {
-        iso_heap_destroy(request->heap);
+        if (request->parcel->carrier)
+            iso_heap_destroy(request->heap);
         if (request->in_doubt)
             iso_object_doubt_ended(request->job, request->parcel, true);
         else
@@ -215,6 +216,7 @@ static void send_commit(iso_request_t *request)
                      .epoch = request->epoch,
                      .generation = request->grant,
                      .promise = request->promise,
+                     .flags = iso_parcel_is_header(request->parcel) ? ISO_COMMIT_OBJECT : 0,
                      .bytes = request->live_bytes,
                      .data = request->header,
                      .data_len = (uint32_t)request->header_len};

@@ -34,12 +34,6 @@ void iso_object_gone(iso_job_t *job, iso_parcel_t *parcel);
 void iso_object_doubt_ended(iso_job_t *job, iso_parcel_t *parcel, bool stayed);
 void iso_object_settled(iso_job_t *job, iso_parcel_t *parcel);
 
-/* Is the pup_er one of an object's on its way? Then heaps do not go through its bytes. */
-bool iso_object_is_by(const pup_er p);
-/* One of an object's that has gone. */
-bool iso_object_is_gone(const pup_er p);
-void iso_object_heap(pup_er p, iso_job_t *job, iso_heap_t **heap_p);
-
 #ifdef __cplusplus
 }
 #endif

@@ -254,6 +254,8 @@ iso_status_t iso_parcel_open(iso_job_t *job, iso_hold_t *carrier, void *arrival,
 
 void iso_parcel_split(iso_parcel_t *parcel)
 {
+    if (!parcel->carrier)
+        return;
     iso_job_t *job = parcel->carrier->job;
     iso_parcel_list_t *list = iso_heap_root(parcel->carrier->heap);
     for (uint32_t i = 0; i < parcel->member_count; i++) {

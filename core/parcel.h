@@ -1,7 +1,8 @@
 /*
  * parcel.h - an object that iso_migrate_pup moves: bytes and heaps that migrate as one.
  *
- * The bytes that the routine packed are in blocks of a heap that is made for it, the carrier; it is what the
+ * An object of one heap, and of few bytes beside it, is that heap with a header. Of any other the bytes that the routine
+ * packed are in blocks of a heap that is made for it, the carrier; it is what the
  * protocol knows, and a migration like any other: one COMMIT decides for all of it, whoever dies. From the
  * freezing on the slots of the heaps that come along, the members, are the carrier's (iso_hold_merge), and what
  * slots are whose is written in it. Where the migration ends, at the target or back here, they are the members' again.
@@ -55,10 +56,14 @@ static inline iso_extent_t *iso_parcel_extents(iso_parcel_list_t *list)
     return (iso_extent_t *)(iso_parcel_members(list) + list->member_count);
 }
 
+/* An object that is one heap and few bytes needs no carrier: the heap migrates with them in the header of its COMMIT,
+ * behind its type's hash, which has so many bytes. */
+#define ISO_OBJECT_HEADER sizeof(uint64_t)
+
 /* ---- one under way, at either end ---- */
 
 typedef struct iso_parcel {
-    iso_hold_t *carrier;
+    iso_hold_t *carrier; /* NULL: the object is one heap and what fits into the COMMIT's header */
     uint32_t member_count;
     iso_hold_t **members; /* from malloc */
     /* at the source: the object, and the routine that frees what is in it when it has gone */
@@ -70,6 +75,11 @@ typedef struct iso_parcel {
 
 /* Is the heap a carrier? */
 bool iso_parcel_is(const iso_heap_t *heap);
+/* Is it one (NULL is none) without a carrier? */
+static inline bool iso_parcel_is_header(const iso_parcel_t *parcel)
+{
+    return parcel && !parcel->carrier;
+}
 
 /* The list of these heaps, all at this rank, in a block of the carrier's, as its root; NULL: no room in the iso space. Without
  * the job's lock, since it may borrow slots. */

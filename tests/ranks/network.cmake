@@ -61,7 +61,7 @@ function(iso_network_tests label over)
     endforeach()
 
     iso_ranks_test(NAME "object: round_trip${over}" RANKS 3 PROGRAM object ARGS round_trip LABELS ${label} ENV ${private})
-    foreach(test stays late)
+    foreach(test stays late alone)
         iso_ranks_test(NAME "object: ${test}${over}" RANKS 2 PROGRAM object ARGS ${test} LABELS ${label} ENV ${private})
     endforeach()
 

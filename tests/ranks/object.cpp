@@ -238,6 +238,35 @@ void stays(Job &job)
     EXPECT(meshes.empty());
 }
 
+// An object of one heap, and little beside it, goes as a heap does: by grants, from the second time on.
+void alone(Job &job)
+{
+    Mesh first = {}, *mesh = nullptr;
+    if (self == 0) {
+        first = make_mesh(job, 100, 100, 0, false);
+        mesh = &first;
+    }
+    for (uint32_t hop = 0; hop < 20; hop++) {
+        const iso_stats_t before = job.stats();
+        if (hop % 2 == self) {
+            send(job, 1 - self, mesh);
+            if (mesh != &first)
+                free(mesh);
+            EXPECT(hop < 4 || job.stats().reservations == before.reservations);
+            EXPECT(job.stats().migrations_out == before.migrations_out + 1);
+        } else {
+            mesh = receive(job, 1 - self);
+            check_mesh(*mesh, 0, 100);
+        }
+        EXPECT(job.stats().heaps <= 1); // no carrier
+        job.barrier();
+    }
+    if (self == 0) {
+        end_mesh(*mesh);
+        free(mesh);
+    }
+}
+
 // An object waits for its type to be registered; what its routine does not unpack arrives as heaps do.
 void late(Job &job)
 {
@@ -356,6 +385,8 @@ int main(int argc, char **argv)
         round_trip(job);
     else if (test == "stays")
         stays(job);
+    else if (test == "alone")
+        alone(job);
     else if (test == "late")
         late(job);
     else if (test == "peak")
