@@ -28,8 +28,9 @@
 #define UX_SENDS 32u               /* messages that UCX has not let go of yet, to one peer */
 #define UX_LEAF_RANKS 512u         /* of the table of peers */
 #define UX_GRACE_MS 1000u          /* see ux_ep.c */
-#define UX_OWN_PINNED (64u << 20)  /* what UCX's worker pins with an RDMA device, about */
-#define UX_DRAIN_TURNS 1000u       /* of progress, to hear what a dead process had sent */
+#define UX_OWN_PINNED \
+    (64u << 20)              /* what UCX pins with RDMA devices, about, when it has connected */
+#define UX_DRAIN_TURNS 1000u /* of progress, to hear what a dead process had sent */
 
 /* ---- messages -------------------------------------------------------------------------------- */
 
@@ -311,6 +312,7 @@ struct iso_transport {
     uint32_t leaf_count;
 
     uint32_t endpoints, regions, rkeys; /* open */
+    uint64_t registered;                /* bytes of the regions */
 };
 
 /* ux_module.c */

@@ -151,6 +151,7 @@ static void ux_query(iso_transport_t *tp, iso_transport_caps_t *caps_p)
                            : "UCX inside a host: puts are active messages of our own, which the "
                              "target's CPU copies",
         .on_demand = tp->devices.on_demand,
+        .own_pinned = tp->devices.pins ? UX_OWN_PINNED : 0,
     };
 }
 
