@@ -28,9 +28,8 @@
 #define UX_SENDS 32u               /* messages that UCX has not let go of yet, to one peer */
 #define UX_LEAF_RANKS 512u         /* of the table of peers */
 #define UX_GRACE_MS 1000u          /* see ux_ep.c */
-#define UX_OWN_PINNED \
-    (64u << 20)              /* what UCX pins with RDMA devices, about, when it has connected */
-#define UX_DRAIN_TURNS 1000u /* of progress, to hear what a dead process had sent */
+#define UX_OWN_PINNED (96u << 20)  /* see ux_mem.c */
+#define UX_DRAIN_TURNS 1000u       /* of progress, to hear what a dead process had sent */
 
 /* ---- messages -------------------------------------------------------------------------------- */
 
