@@ -9,6 +9,7 @@
 #ifndef LOOPBACK_H
 #define LOOPBACK_H
 
+#include "transport/common/caller.h"
 #include "transport/common/process.h"
 #include <assert.h>
 #include <isomalloc/transport.h>
@@ -208,8 +209,7 @@ struct iso_transport {
 };
 
 /* lo_module.c */
-void lo_log(const iso_transport_t *tp, iso_log_level_t level, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+#define lo_log(tp, ...) caller_log((tp)->host, __VA_ARGS__)
 
 /* lo_address.c: the address blob, and peers' descriptors. */
 iso_status_t lo_address(iso_transport_t *tp, void *buf, size_t *len_p);

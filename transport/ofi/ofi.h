@@ -9,6 +9,7 @@
 #ifndef ISO_TRANSPORT_OFI_H
 #define ISO_TRANSPORT_OFI_H
 
+#include "transport/common/caller.h"
 #include "transport/common/process.h"
 #include <assert.h>
 #include <isomalloc/transport.h>
@@ -258,8 +259,7 @@ struct iso_transport {
 };
 
 /* of_module.c */
-void of_log(const iso_transport_t *tp, iso_log_level_t level, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+#define of_log(tp, ...) caller_log((tp)->host, __VA_ARGS__)
 iso_status_t of_status(int error); /* of an FI_* number */
 
 /* of_provider.c: which provider, and what it is like. */

@@ -10,6 +10,7 @@
 #ifndef ISO_TRANSPORT_UCX_H
 #define ISO_TRANSPORT_UCX_H
 
+#include "transport/common/caller.h"
 #include "transport/common/process.h"
 #include <assert.h>
 #include <isomalloc/iso_ucx.h>
@@ -317,8 +318,7 @@ struct iso_transport {
 /* ux_module.c */
 iso_status_t ux_lock_open(const iso_transport_t *tp, ux_lock_t *lock); /* once there is a worker */
 void ux_lock_close(ux_lock_t *lock);
-void ux_log(const iso_transport_t *tp, iso_log_level_t level, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+#define ux_log(tp, ...) caller_log((tp)->host, __VA_ARGS__)
 
 /* ux_context.c: UCX's settings, context, worker and devices. */
 iso_status_t ux_context_open(iso_transport_t *tp);
@@ -402,7 +402,6 @@ void ux_rkey_destroy(iso_rkey_t *rkey);
 void ux_fork_allow(const iso_transport_t *tp, const iso_memory_t *memory);
 
 /* ux_put.c */
-bool ux_inside(uint64_t start, uint64_t length, uint64_t address, size_t len);
 iso_status_t ux_put(iso_endpoint_t *ep, const void *src, size_t len, iso_region_t *region,
                     uint64_t remote, iso_rkey_t *rkey, iso_completion_t *completion);
 iso_status_t ux_fence(iso_endpoint_t *ep);
