@@ -66,9 +66,12 @@ static iso_status_t lo_open(const iso_transport_host_t *host, iso_transport_t **
         lo_log(tp, ISO_LOG_ERROR, "%s", why);
         goto free_tp;
     }
-    status = lo_windows_create(tp);
+    status = lo_peers_create(tp);
     if (status != ISO_OK)
         goto free_tp;
+    status = lo_windows_create(tp);
+    if (status != ISO_OK)
+        goto free_peers;
     status = lo_doorbell_create(tp);
     if (status != ISO_OK)
         goto free_windows;
@@ -82,6 +85,8 @@ close_doorbell:
     lo_doorbell_close(tp);
 free_windows:
     lo_windows_free(tp);
+free_peers:
+    lo_peers_free(tp);
 free_tp:
     free(tp);
     return status;

@@ -20,9 +20,7 @@
 
 iso_status_t of_peers_open(iso_transport_t *tp)
 {
-    tp->leaf_count = tp->host->size / OF_LEAF_RANKS + 1;
-    tp->leaves = calloc(tp->leaf_count, sizeof *tp->leaves);
-    if (tp->leaves != NULL)
+    if (by_rank_open(&tp->by_rank, tp->host->size))
         return ISO_OK;
     of_log(tp, ISO_LOG_ERROR, "no memory for the table of %u ranks", tp->host->size);
     return ISO_ERR_NO_MEMORY;
@@ -48,38 +46,33 @@ void of_peers_close(iso_transport_t *tp)
         free(peer->name);
         free(peer);
     }
-    for (uint32_t i = 0; i < tp->leaf_count; i++)
-        free(tp->leaves[i]);
-    free(tp->leaves);
+    by_rank_close(&tp->by_rank);
 }
 
 of_peer_t *of_peer_find(const iso_transport_t *tp, uint32_t rank)
 {
-    of_peer_t **leaf = tp->leaves[rank / OF_LEAF_RANKS];
-
-    return leaf != NULL ? leaf[rank % OF_LEAF_RANKS] : NULL;
+    return by_rank_get(&tp->by_rank, rank);
 }
 
 of_peer_t *of_peer_get(iso_transport_t *tp, uint32_t rank)
 {
-    of_peer_t *peer = of_peer_find(tp, rank), ***leaf = &tp->leaves[rank / OF_LEAF_RANKS];
+    of_peer_t *peer = of_peer_find(tp, rank);
 
     if (peer != NULL)
         return peer;
-    if (*leaf == NULL)
-        *leaf = calloc(OF_LEAF_RANKS, sizeof **leaf);
-    if (*leaf != NULL)
-        peer = calloc(1, sizeof *peer);
-    if (peer == NULL) {
+    peer = calloc(1, sizeof *peer);
+    if (peer != NULL) {
+        peer->rank = rank;
+        peer->pidfd = -1;
+        peer->address = FI_ADDR_UNSPEC;
+    }
+    if (peer == NULL || !by_rank_set(&tp->by_rank, rank, peer)) {
+        free(peer);
         of_log(tp, ISO_LOG_ERROR, "no memory to keep track of rank %u", rank);
         return NULL;
     }
-    peer->rank = rank;
-    peer->pidfd = -1;
-    peer->address = FI_ADDR_UNSPEC;
     peer->next = tp->peers;
     tp->peers = peer;
-    (*leaf)[rank % OF_LEAF_RANKS] = peer;
     return peer;
 }
 

@@ -9,6 +9,7 @@
 #ifndef ISO_TRANSPORT_OFI_H
 #define ISO_TRANSPORT_OFI_H
 
+#include "transport/common/by_rank.h"
 #include "transport/common/caller.h"
 #include "transport/common/process.h"
 #include <assert.h>
@@ -32,7 +33,6 @@
 #define OF_SENDS 32u               /* messages that libfabric has not let go of yet, to one peer */
 #define OF_RECVS 64u               /* buffers that wait for messages, of all peers */
 #define OF_QUEUE 128u              /* operations that libfabric has to have room for, each way */
-#define OF_LEAF_RANKS 512u         /* of the table of peers */
 #define OF_GRACE_MS 1000u          /* see of_ep.c */
 #define OF_DRAIN_TURNS 256u  /* of completions asked for, to hear what a dead process had sent */
 #define OF_PROVIDER_NAME 64u /* room for a provider's name, as "tcp;ofi_rxm" */
@@ -252,8 +252,7 @@ struct iso_transport {
     uint64_t dropped;    /* messages that were none of this job's */
 
     of_peer_t *peers;
-    of_peer_t ***leaves; /* by rank; leaves are made when needed */
-    uint32_t leaf_count;
+    by_rank_t by_rank; /* the same, to be found */
 
     uint32_t endpoints, regions, rkeys; /* open */
 };

@@ -10,6 +10,7 @@
 #ifndef ISO_TRANSPORT_UCX_H
 #define ISO_TRANSPORT_UCX_H
 
+#include "transport/common/by_rank.h"
 #include "transport/common/caller.h"
 #include "transport/common/process.h"
 #include <assert.h>
@@ -27,7 +28,6 @@
 #define UX_FLUSHES 32u             /* of own puts to one peer: numbers that the peer tells apart */
 #define UX_FENCES (UX_FLUSHES / 2) /* of them, that were used since the peer's last answer */
 #define UX_SENDS 32u               /* messages that UCX has not let go of yet, to one peer */
-#define UX_LEAF_RANKS 512u         /* of the table of peers */
 #define UX_GRACE_MS 1000u          /* see ux_ep.c */
 #define UX_OWN_PINNED (96u << 20)  /* see ux_mem.c */
 #define UX_DRAIN_TURNS 1000u       /* of progress, to hear what a dead process had sent */
@@ -308,8 +308,7 @@ struct iso_transport {
     uint64_t dropped;    /* messages that were none of this job's */
 
     ux_peer_t *peers;
-    ux_peer_t ***leaves; /* by rank; leaves are made when needed */
-    uint32_t leaf_count;
+    by_rank_t by_rank; /* the same, to be found */
 
     uint32_t endpoints, regions, rkeys; /* open */
     uint64_t registered;                /* bytes of the regions */

@@ -23,9 +23,7 @@
 
 iso_status_t ux_peers_open(iso_transport_t *tp)
 {
-    tp->leaf_count = tp->host->size / UX_LEAF_RANKS + 1;
-    tp->leaves = calloc(tp->leaf_count, sizeof *tp->leaves);
-    if (tp->leaves != NULL)
+    if (by_rank_open(&tp->by_rank, tp->host->size))
         return ISO_OK;
     ux_log(tp, ISO_LOG_ERROR, "no memory for the table of %u ranks", tp->host->size);
     return ISO_ERR_NO_MEMORY;
@@ -50,52 +48,41 @@ void ux_peers_close(iso_transport_t *tp)
             close(peer->pidfd);
         free(peer);
     }
-    for (uint32_t i = 0; i < tp->leaf_count; i++)
-        free(tp->leaves[i]);
-    free(tp->leaves);
+    by_rank_close(&tp->by_rank);
 }
 
 ux_peer_t *ux_peer_find(const iso_transport_t *tp, uint32_t rank)
 {
-    ux_peer_t **leaf = tp->leaves[rank / UX_LEAF_RANKS];
-
-    return leaf != NULL ? leaf[rank % UX_LEAF_RANKS] : NULL;
+    return by_rank_get(&tp->by_rank, rank);
 }
 
-/* A leaf once made stays; ux_land looks into the table in UCX's callbacks. */
-static ux_peer_t **get_leaf(iso_transport_t *tp, uint32_t rank)
+/* ux_land looks into the table in UCX's callbacks. */
+static bool enter(iso_transport_t *tp, uint32_t rank, ux_peer_t *peer)
 {
-    ux_peer_t ***leaf = &tp->leaves[rank / UX_LEAF_RANKS];
-
-    if (*leaf != NULL)
-        return *leaf;
-    ux_peer_t **made = calloc(UX_LEAF_RANKS, sizeof *made);
     ux_lock(&tp->landing.lock);
-    *leaf = made;
+    const bool entered = by_rank_set(&tp->by_rank, rank, peer);
     ux_unlock(&tp->landing.lock);
-    return made;
+    return entered;
 }
 
 ux_peer_t *ux_peer_get(iso_transport_t *tp, uint32_t rank)
 {
-    ux_peer_t *peer = ux_peer_find(tp, rank), **leaf;
+    ux_peer_t *peer = ux_peer_find(tp, rank);
 
     if (peer != NULL)
         return peer;
-    leaf = get_leaf(tp, rank);
-    if (leaf != NULL)
-        peer = calloc(1, sizeof *peer);
-    if (peer == NULL) {
+    peer = calloc(1, sizeof *peer);
+    if (peer != NULL) {
+        peer->rank = rank;
+        peer->pidfd = -1;
+    }
+    if (peer == NULL || !enter(tp, rank, peer)) {
+        free(peer);
         ux_log(tp, ISO_LOG_ERROR, "no memory to keep track of rank %u", rank);
         return NULL;
     }
-    peer->rank = rank;
-    peer->pidfd = -1;
     peer->next = tp->peers;
     tp->peers = peer;
-    ux_lock(&tp->landing.lock);
-    leaf[rank % UX_LEAF_RANKS] = peer;
-    ux_unlock(&tp->landing.lock);
     return peer;
 }
 
