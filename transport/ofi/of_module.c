@@ -48,6 +48,7 @@ static iso_status_t of_open(const iso_transport_host_t *host, iso_transport_t **
     if (tp == NULL)
         return ISO_ERR_NO_MEMORY;
     tp->host = host;
+    tp->lives.host = host;
     tp->arrived_last = &tp->arrived;
     tp->ended_last = &tp->ended;
     status = caller_check_host(host);

@@ -301,7 +301,7 @@ iso_status_t ux_rkey_unpack(iso_endpoint_t *ep, const void *buf, size_t len, iso
         return ISO_ERR_INVALID;
     }
     if (ep->ucp == NULL)
-        return ep->peer->state == UX_PEER_DEAD ? ISO_ERR_PEER_DEAD : ISO_ERR_UNREACHABLE;
+        return ep->peer->life.state == LIFE_DEAD ? ISO_ERR_PEER_DEAD : ISO_ERR_UNREACHABLE;
     iso_rkey_t *rkey = calloc(1, sizeof *rkey);
     if (rkey == NULL) {
         ux_log(tp, ISO_LOG_ERROR, "no memory for an rkey of rank %u", blob.rank);

@@ -41,6 +41,7 @@ static iso_status_t ux_open(const iso_transport_host_t *host, iso_transport_t **
     if (tp == NULL)
         return ISO_ERR_NO_MEMORY;
     tp->host = host;
+    tp->lives.host = host;
     status = caller_check_host(host);
     if (status != ISO_OK)
         goto free_tp;
