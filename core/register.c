@@ -26,21 +26,38 @@ static double mib(uint64_t bytes)
     return (double)bytes / (1 << 20);
 }
 
-/* A quarter of what the system allows is left to what the transport pins for itself, later on, and half of the
- * memory to everything else. */
-static budget_t find_budget(const iso_params_t *params, bool pins)
+/* What the transport pins for itself, it pins when it connects: later than this is asked. */
+static uint64_t taken(const iso_transport_caps_t *caps)
 {
-    uint64_t limit = iso_os_lock_limit(), pinned = iso_os_pinned();
+    uint64_t pinned = iso_os_pinned();
+    return pinned > caps->own_pinned ? pinned : caps->own_pinned;
+}
+
+/* Of a limit of the system's, what is not the transport's own, now or later; of the memory, half. */
+static budget_t find_budget(const iso_params_t *params, const iso_transport_caps_t *caps)
+{
+    uint64_t limit = iso_os_lock_limit(), others = taken(caps);
+    uint64_t left = limit > others ? limit - others : 0;
+    bool pins = caps->pins_memory;
     budget_t budget = {iso_os_memory() / 2, "half of the memory"};
-    if (pins && limit != UINT64_MAX && (limit < pinned || (limit - pinned) / 4 * 3 < budget.bytes))
-        budget = (budget_t){limit > pinned ? (limit - pinned) / 4 * 3 : 0, "ulimit -l"};
+    if (!caps->own_pinned)
+        left = left / 4 * 3;
+    if (pins && limit != UINT64_MAX && left < budget.bytes)
+        budget = (budget_t){left, "ulimit -l"};
     if (params->pin_limit && (params->pin_limit <= budget.bytes || !pins))
         budget = (budget_t){params->pin_limit, "ISO_PIN_LIMIT"};
     return budget;
 }
 
-static void choose_window(choice_t *choice, const char *why)
+/* The smallest `ulimit -l`, in KiB, that leaves room for windows. */
+static uint64_t least_limit(const iso_transport_caps_t *caps)
 {
+    return (taken(caps) + (caps->own_pinned ? LEAST : (LEAST + 2) / 3 * 4) + 1023) / 1024;
+}
+
+static void choose_window(choice_t *choice, const iso_transport_caps_t *caps, const char *why)
+{
+    char least[48] = "";
     choice->policy = ISO_REGISTER_WINDOW;
     if (choice->budget.bytes >= LEAST) {
         snprintf(choice->text, sizeof choice->text, "window: at most %.0f MiB at a time (%s)%s%s",
@@ -48,10 +65,11 @@ static void choose_window(choice_t *choice, const char *why)
         return;
     }
     choice->status = ISO_ERR_LIMIT;
+    if (choice->budget.by[0] == 'u')
+        snprintf(least, sizeof least, " to %" PRIu64 " (KiB) or more", least_limit(caps));
     snprintf(choice->text, sizeof choice->text,
              "%s allows %.1f MiB to be registered, and %.0f MiB are the least: raise it%s",
-             choice->budget.by, mib(choice->budget.bytes), mib(LEAST),
-             choice->budget.by[0] == 'u' ? " to 131072 (KiB) or more" : "");
+             choice->budget.by, mib(choice->budget.bytes), mib(LEAST), least);
 }
 
 static choice_t choose(const iso_params_t *params, const iso_transport_caps_t *caps,
@@ -60,12 +78,12 @@ static choice_t choose(const iso_params_t *params, const iso_transport_caps_t *c
     bool pins = caps->pins_memory;
     char why[96];
     choice_t choice = {
-        .policy = params->registration, .budget = find_budget(params, pins), .status = ISO_OK};
+        .policy = params->registration, .budget = find_budget(params, caps), .status = ISO_OK};
     snprintf(why, sizeof why, "all of the space, %.0f MiB, would be pinned", mib(space_size));
     switch (params->registration) {
     case ISO_REGISTER_AUTO:
         if (pins && space_size > choice.budget.bytes) {
-            choose_window(&choice, why);
+            choose_window(&choice, caps, why);
             break;
         }
         choice.policy = ISO_REGISTER_SPACE;
@@ -97,7 +115,7 @@ static choice_t choose(const iso_params_t *params, const iso_transport_caps_t *c
                       : "nothing here pins memory, so that nothing need be fetched on demand");
         break;
     case ISO_REGISTER_WINDOW:
-        choose_window(&choice, "as ISO_REGISTER says");
+        choose_window(&choice, caps, "as ISO_REGISTER says");
         break;
     }
     return choice;

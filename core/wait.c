@@ -17,6 +17,10 @@
 /* How often in a row a waiting rank only yields before it sleeps: long enough to catch an answer
  * that is on its way, short enough not to take a core from the rank that is to give it. */
 #define IDLE_YIELDS 64
+/* A yield that lasts so long went to a program that computes, which keeps the core for its slice, however soon the answer
+ * comes; a sleeper it would have made room for. So for a while waiting ranks sleep at once. Seconds. */
+#define LONG_YIELD 0.001
+#define CROWDED_FOR 0.1
 #define POLL_EVERY 0.001 /* seconds: what gives no event is looked at this often */
 
 static iso_status_t watch(const iso_wait_t *wait, int fd)
@@ -187,11 +191,17 @@ void iso_wait_note(iso_job_t *job, unsigned events)
 
 void iso_waiter_sleep(iso_job_t *job, double until, const iso_waiter_t *waiter)
 {
-    if (waiter->idle < IDLE_YIELDS) {
+    double now = iso_os_now();
+    if (waiter->idle < IDLE_YIELDS &&
+        now >= atomic_load_explicit(&job->wait.crowded_until, memory_order_relaxed)) {
         sched_yield();
+        double then = iso_os_now();
+        if (then - now >= LONG_YIELD)
+            atomic_store_explicit(&job->wait.crowded_until, then + CROWDED_FOR,
+                                  memory_order_relaxed);
         return;
     }
-    double seconds = until - iso_os_now();
+    double seconds = until - now;
     if (seconds <= 0)
         return;
     iso_sleeper_t *sleeper = NULL;

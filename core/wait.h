@@ -2,7 +2,7 @@
  * wait.h - sleeping until something has happened, and waking those who sleep.
  *
  * A thread that waits makes progress until its condition holds, yields a few times when nothing
- * happens, then sleeps on the job's event descriptor. At ISO_THREAD_MULTIPLE another thread's
+ * happens (unless other programs want its core), then sleeps on the job's event descriptor. At ISO_THREAD_MULTIPLE another thread's
  * progress may handle what the sleeper waits for, or may disarm the transports' wake-ups and go
  * away: so every progress that made something happen wakes the sleepers, and every other one arms
  * the transports again for them. `activity` counts what happened: who saw an older number than it has
@@ -11,6 +11,7 @@
 #ifndef ISO_CORE_WAIT_H
 #define ISO_CORE_WAIT_H
 
+#include "core/atomic.h"
 #include <isomalloc/isomalloc.h>
 
 #ifdef __cplusplus
@@ -34,8 +35,9 @@ typedef struct iso_wait {
     int timer_fd; /* deadlines */
     int loop_fd;  /* eventfd: wakes the caller's event loop */
     bool armed;   /* since the last look for deaths */
-    bool loop_armed;   /* the caller's event loop may be asleep */
-    uint64_t activity; /* times that progress made something happen */
+    bool loop_armed;                  /* the caller's event loop may be asleep */
+    uint64_t activity;                /* times that progress made something happen */
+    ISO_ATOMIC(double) crowded_until; /* nobody yields before that: see wait.c */
     iso_sleeper_t *sleepers, *spares;
 } iso_wait_t;
 

@@ -86,6 +86,9 @@ typedef struct iso_transport_caps {
     size_t max_put;   /* longest single put */
     const char *description; /* one line for people, as long as the instance is open */
     bool on_demand; /* the host has asked for it, and a device does it (tried, not hoped) */
+    /* Bytes that it pins, sooner or later, for its own use, whatever is registered. 0: it cannot say, and a
+     * quarter of what may be pinned is left to it. */
+    uint64_t own_pinned;
 } iso_transport_caps_t;
 
 /* Memory to register: a range, and where it comes from. */

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* ---- what the library counted meanwhile ---- */
@@ -31,6 +32,22 @@ static void note_traffic(const pair_t *pair, const table_t *table, const iso_sta
                out, handed, out - handed, (double)(now.bytes_put - before->bytes_put) / (double)out,
                (double)(now.puts - before->puts) / (double)out,
                now.reservations - before->reservations);
+}
+
+static uint64_t page_faults(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)(usage.ru_minflt + usage.ru_majflt) : 0;
+}
+
+/* Both ranks call it, at the end of what is measured. */
+static void note_faults(pair_t *pair, const table_t *table, uint64_t mine)
+{
+    uint64_t theirs = 0;
+    pair_exchange(pair, &mine, &theirs, sizeof mine, NULL, NULL);
+    if (pair->first)
+        table_note(table, "page faults meanwhile: %" PRIu64 " at rank 0, %" PRIu64 " at rank 1",
+                   mine, theirs);
 }
 
 /* The bytes that a migration moves, for bandwidth, when one has been: none where heaps are handed over. */
@@ -180,8 +197,13 @@ void test_migrate_lat(pair_t *pair, const plan_t *plan, table_t *table)
     iso_heap_t *heap = pair->first ? load_new(pair, plan->size, plan->node_size) : NULL, *theirs;
     pair_exchange(pair, &heap, &theirs, sizeof(iso_heap_t *), NULL, NULL);
     if (!pair->first) {
-        for (size_t i = 0; i < 1 + plan->warm_up + plan->iterations; i++)
+        uint64_t faults = 0;
+        for (size_t i = 0; i < 1 + plan->warm_up + plan->iterations; i++) {
+            if (i == 1 + plan->warm_up)
+                faults = page_faults();
             reflect(pair, theirs);
+        }
+        note_faults(pair, table, page_faults() - faults);
         return;
     }
     steps_open(&cold, table, 1 + plan->warm_up, 0);
@@ -192,9 +214,12 @@ void test_migrate_lat(pair_t *pair, const plan_t *plan, table_t *table)
     for (size_t i = 0; i < plan->warm_up; i++)
         send_and_watch(pair, heap, &cold, false);
     iso_stats(pair->job, &before);
+    uint64_t faults = page_faults();
     for (size_t i = 0; i < plan->iterations; i++)
         send_and_watch(pair, heap, &steps, true);
+    faults = page_faults() - faults;
     note_traffic(pair, table, &before);
+    note_faults(pair, table, faults);
     if (steps.reserved == cold.reserved && plan->warm_up > 0) {
         series_row(&steps.attached, "Attached", false);
         series_row(&steps.ack, "ACK", false);

@@ -83,6 +83,8 @@ void series_open(series_t *series, table_t *table, size_t room, size_t bytes)
         fprintf(stderr, "no memory for %zu samples: take fewer iterations (-n)\n", room);
         exit(1);
     }
+    for (size_t i = 0; i < room; i++) /* so that no page of it faults while something is measured */
+        series->samples[i] = -1;
 }
 
 void series_close(series_t *series)

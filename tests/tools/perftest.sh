@@ -129,6 +129,7 @@ ranks_part() {
     prints "^Attached: +5 +$number" "${one[@]}" -t migrate_lat -n 5
     prints '^ACK: +5 ' "${one[@]}" -t migrate_lat -n 5
     prints '^DONE: +5 ' "${one[@]}" -t migrate_lat -n 5
+    prints '^page faults meanwhile: [0-9]+ at rank 0, [0-9]+ at rank 1$' "${one[@]}" -t migrate_lat -n 5
     for backing in private shared; do # inside a node there is no such step, and handing over moves no bytes
         if ISO_BACKING=$backing ranks -t migrate_lat -n 5 | grep -E '^DONE|inf|nan'; then
             echo "FAILED: DONE inside a node, backing $backing"
@@ -153,7 +154,7 @@ settings() { # what the general options change
     prints '^\+-+\+-+\+' ranks -n 2
     prints '50\.0%ile' ranks -n 2
     prints ' 99\.5%ile' ranks -n 2 -R 99.5
-    if ranks -n 2 -f | grep -E '^(Cold|Attached|ACK|DONE):|migrations from'; then
+    if ranks -n 2 -f | grep -E '^(Cold|Attached|ACK|DONE):|migrations from|page faults'; then
         echo 'FAILED: -f prints more than what is final'
         failed=1
     fi

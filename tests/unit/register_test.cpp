@@ -9,9 +9,12 @@
 
 namespace {
 
+uint64_t own_pinned = 0; // of the transport
+
 std::string describe(const iso_params_t &params, bool pins, uint64_t space, bool on_demand = false)
 {
     iso_transport_caps_t caps{};
+    caps.own_pinned = own_pinned;
     char text[192];
     caps.pins_memory = pins;
     caps.on_demand = on_demand;
@@ -78,7 +81,25 @@ TEST_CASE("the limit on locked memory bounds what is registered", "[register]")
     params.pin_limit = 0;
     const std::string none = described_with(1 * mib, params, huge);
     CHECK(contains(none, "none: ulimit -l allows 0.8 MiB"));
-    CHECK(contains(none, "4 MiB are the least: raise it to 131072 (KiB) or more"));
+    CHECK(contains(none, "4 MiB are the least: raise it to 5462 (KiB) or more"));
+    CHECK(contains(described_with(5462 << 10, params, huge), "window: at most 4 MiB at a time"));
+}
+
+TEST_CASE("what a transport pins for itself, later on, is not registered", "[register]")
+{
+    iso_params_t params{};
+    own_pinned = 3 * mib;
+    CHECK(contains(described_with(8 * mib, params, huge),
+                   "window: at most 5 MiB at a time (ulimit -l)"));
+    CHECK(contains(described_with(8 * mib, params, 5 * mib), "space: all of it"));
+    CHECK(contains(described_with(7 * mib, params, huge),
+                   "window: at most 4 MiB at a time (ulimit -l)"));
+    const std::string none = described_with(6 * mib, params, huge);
+    CHECK(contains(none, "none: ulimit -l allows 3.0 MiB"));
+    CHECK(contains(none, "4 MiB are the least: raise it to 7168 (KiB) or more"));
+    own_pinned = 9 * mib; // all of the limit, and more
+    CHECK(contains(described_with(8 * mib, params, huge), "none: ulimit -l allows 0.0 MiB"));
+    own_pinned = 0;
 }
 
 TEST_CASE("a policy that cannot be is refused with what to set", "[register]")

@@ -15,33 +15,37 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+iso_status_t lo_peers_create(iso_transport_t *tp)
+{
+    if (by_rank_open(&tp->by_rank, tp->host->size))
+        return ISO_OK;
+    lo_log(tp, ISO_LOG_ERROR, "no memory for the table of %u ranks", tp->host->size);
+    return ISO_ERR_NO_MEMORY;
+}
+
 lo_peer_t *lo_peer_find(const iso_transport_t *tp, uint32_t rank)
 {
-    lo_peer_t **leaf = tp->leaves[rank / LO_LEAF_RANKS];
-
-    return leaf != NULL ? leaf[rank % LO_LEAF_RANKS] : NULL;
+    return by_rank_get(&tp->by_rank, rank);
 }
 
 lo_peer_t *lo_peer_get(iso_transport_t *tp, uint32_t rank)
 {
-    lo_peer_t ***leaf = &tp->leaves[rank / LO_LEAF_RANKS];
     lo_peer_t *peer = lo_peer_find(tp, rank);
 
     if (peer != NULL)
         return peer;
-    if (*leaf == NULL)
-        *leaf = calloc(LO_LEAF_RANKS, sizeof **leaf);
-    if (*leaf != NULL)
-        peer = calloc(1, sizeof *peer);
-    if (peer == NULL) {
+    peer = calloc(1, sizeof *peer);
+    if (peer != NULL) {
+        peer->rank = rank;
+        peer->pidfd = -1;
+    }
+    if (peer == NULL || !by_rank_set(&tp->by_rank, rank, peer)) {
+        free(peer);
         lo_log(tp, ISO_LOG_ERROR, "no memory to keep track of rank %u", rank);
         return NULL;
     }
-    peer->rank = rank;
-    peer->pidfd = -1;
     peer->next = tp->peers;
     tp->peers = peer;
-    (*leaf)[rank % LO_LEAF_RANKS] = peer;
     return peer;
 }
 
@@ -53,8 +57,7 @@ void lo_peers_free(iso_transport_t *tp)
         lo_peer_unwatch(tp, peer);
         free(peer);
     }
-    for (size_t i = 0; i < sizeof tp->leaves / sizeof *tp->leaves; i++)
-        free(tp->leaves[i]);
+    by_rank_close(&tp->by_rank);
 }
 
 /* Is it the inbox of that rank of this job, whole, and never to shrink (a mapping of it cannot

@@ -6,24 +6,10 @@
  */
 #include "loopback.h"
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-void lo_log(const iso_transport_t *tp, iso_log_level_t level, const char *format, ...)
-{
-    char text[512];
-    va_list args;
-
-    if (tp->host->log == NULL)
-        return;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    tp->host->log(tp->host->arg, level, text);
-}
 
 static iso_status_t lo_probe(const char **why_p)
 {
@@ -49,18 +35,10 @@ static iso_status_t lo_probe(const char **why_p)
 static iso_status_t check_host(const iso_transport_t *tp)
 {
     const iso_transport_host_t *host = tp->host;
+    const iso_status_t status = caller_check_host(host);
 
-    if (host->struct_size < sizeof *host || host->message == NULL || host->peer_failed == NULL) {
-        lo_log(tp, ISO_LOG_ERROR,
-               "the library's host structure has %u bytes, %zu and both callbacks are needed: "
-               "module and library are of different versions",
-               host->struct_size, sizeof *host);
-        return ISO_ERR_VERSION;
-    }
-    if (host->rank >= host->size) {
-        lo_log(tp, ISO_LOG_ERROR, "rank %u is not in a job of %u ranks", host->rank, host->size);
-        return ISO_ERR_RANK;
-    }
+    if (status != ISO_OK)
+        return status;
     if (host->size > LO_MAX_RANKS) {
         lo_log(tp, ISO_LOG_ERROR, "the job has %u ranks, loopback can number %u", host->size,
                LO_MAX_RANKS);
@@ -88,9 +66,12 @@ static iso_status_t lo_open(const iso_transport_host_t *host, iso_transport_t **
         lo_log(tp, ISO_LOG_ERROR, "%s", why);
         goto free_tp;
     }
-    status = lo_windows_create(tp);
+    status = lo_peers_create(tp);
     if (status != ISO_OK)
         goto free_tp;
+    status = lo_windows_create(tp);
+    if (status != ISO_OK)
+        goto free_peers;
     status = lo_doorbell_create(tp);
     if (status != ISO_OK)
         goto free_windows;
@@ -104,6 +85,8 @@ close_doorbell:
     lo_doorbell_close(tp);
 free_windows:
     lo_windows_free(tp);
+free_peers:
+    lo_peers_free(tp);
 free_tp:
     free(tp);
     return status;
@@ -111,11 +94,7 @@ free_tp:
 
 static void lo_close(iso_transport_t *tp)
 {
-    if (tp->endpoints != 0 || tp->regions != 0 || tp->rkeys != 0)
-        lo_log(tp, ISO_LOG_ERROR,
-               "closed with %u endpoints, %u regions and %u rkeys still in use: give them back "
-               "first",
-               tp->endpoints, tp->regions, tp->rkeys);
+    caller_check_close(tp->host, tp->endpoints, tp->regions, tp->rkeys);
     lo_inbox_close(tp);
     lo_peers_free(tp);
     lo_doorbell_close(tp);

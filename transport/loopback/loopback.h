@@ -9,6 +9,8 @@
 #ifndef LOOPBACK_H
 #define LOOPBACK_H
 
+#include "transport/common/by_rank.h"
+#include "transport/common/caller.h"
 #include "transport/common/process.h"
 #include <assert.h>
 #include <isomalloc/transport.h>
@@ -170,8 +172,6 @@ typedef struct lo_window {
 
 /* ---- private: the instance ------------------------------------------------------------------- */
 
-#define LO_LEAF_RANKS 512u
-
 struct iso_transport {
     const iso_transport_host_t *host;
     size_t page_size;
@@ -194,7 +194,7 @@ struct iso_transport {
     uint32_t reports_due; /* peers with unreachable_due */
 
     lo_peer_t *peers;
-    lo_peer_t **leaves[LO_MAX_RANKS / LO_LEAF_RANKS]; /* by rank; leaves are made when needed */
+    by_rank_t by_rank; /* the same, to be found */
     iso_endpoint_t *blocked;
 
     uint32_t endpoints, regions, rkeys; /* open */
@@ -208,8 +208,7 @@ struct iso_transport {
 };
 
 /* lo_module.c */
-void lo_log(const iso_transport_t *tp, iso_log_level_t level, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+#define lo_log(tp, ...) caller_log((tp)->host, __VA_ARGS__)
 
 /* lo_address.c: the address blob, and peers' descriptors. */
 iso_status_t lo_address(iso_transport_t *tp, void *buf, size_t *len_p);
@@ -223,6 +222,7 @@ iso_status_t lo_process_open(const iso_transport_t *tp, uint32_t rank, const pro
 iso_status_t lo_file_limit(const iso_transport_t *tp, uint64_t length);
 
 /* lo_ep.c */
+iso_status_t lo_peers_create(iso_transport_t *tp);
 lo_peer_t *lo_peer_find(const iso_transport_t *tp, uint32_t rank);
 lo_peer_t *lo_peer_get(iso_transport_t *tp, uint32_t rank); /* NULL: no memory, logged */
 void lo_peers_free(iso_transport_t *tp);

@@ -60,7 +60,7 @@ static iso_status_t complain(iso_endpoint_t *ep, uint64_t remote, int error)
 
 iso_status_t of_cma_put(iso_endpoint_t *ep, const void *src, size_t len, uint64_t remote)
 {
-    const pid_t pid = ep->peer->process.pid;
+    const pid_t pid = ep->peer->life.process.pid;
 
     for (size_t done = 0; done < len;) {
         const ssize_t copied = copy(pid, (const char *)src + done, len - done, remote + done);

@@ -9,7 +9,6 @@
  * name it, and a rank that is connected to again has the same.
  */
 #include "ofi.h"
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,19 +19,7 @@ static iso_status_t check_peer(const iso_transport_t *tp, const of_peer_t *peer,
         of_log(tp, ISO_LOG_ERROR, "rank %u is connected already: disconnect it first", peer->rank);
         return ISO_ERR_INVALID;
     }
-    if (peer->state != OF_PEER_ALIVE || peer->death_due) {
-        of_log(tp, ISO_LOG_ERROR, "rank %u cannot be reached: it %s", peer->rank,
-               peer->state == OF_PEER_DEAD || peer->death_due ? "has ended"
-                                                              : "could not be reached before");
-        return ISO_ERR_UNREACHABLE;
-    }
-    if (peer->process.pid != 0 && process->pid != 0 && !process_same(&peer->process, process)) {
-        of_log(tp, ISO_LOG_ERROR,
-               "process %" PRId32 " says that it is rank %u, but process %" PRId32 " is",
-               process->pid, peer->rank, peer->process.pid);
-        return ISO_ERR_UNREACHABLE;
-    }
-    return ISO_OK;
+    return life_check(&tp->lives, &peer->life, process);
 }
 
 /* Puts the peer's address into libfabric's table, unless it is there. */
@@ -89,8 +76,8 @@ iso_status_t of_connect(iso_transport_t *tp, uint32_t rank, const void *address,
                rank);
         return ISO_ERR_UNREACHABLE;
     }
-    peer->process = to.process;
-    status = of_peer_watch(tp, peer);
+    peer->life.process = to.process;
+    status = life_watch(&tp->lives, &peer->life);
     if (status != ISO_OK)
         return status;
     status = insert(tp, peer, &to);
@@ -111,22 +98,16 @@ iso_status_t of_connect(iso_transport_t *tp, uint32_t rank, const void *address,
     return ISO_OK;
 
 unwatch:
-    of_peer_unwatch(tp, peer);
+    life_unwatch(&tp->lives, &peer->life);
     return status;
 }
 
 iso_status_t of_ep_usable(const iso_endpoint_t *ep)
 {
-    switch (ep->peer->state) {
-    case OF_PEER_DEAD:
-        return ISO_ERR_PEER_DEAD;
-    case OF_PEER_UNREACHABLE:
-        return ISO_ERR_UNREACHABLE;
-    case OF_PEER_FAILED:
-        return ISO_ERR_AGAIN;
-    case OF_PEER_ALIVE:
-        break;
-    }
+    const iso_status_t status = life_usable(&ep->peer->life);
+
+    if (status != ISO_OK)
+        return status;
     return ep->failed ? ISO_ERR_AGAIN : ISO_OK;
 }
 
@@ -169,7 +150,7 @@ static void leave_busy(iso_endpoint_t *ep)
 
 void of_ep_fail(iso_endpoint_t *ep, int error)
 {
-    if (ep->failed || ep->peer->state != OF_PEER_ALIVE)
+    if (ep->failed || ep->peer->life.state != LIFE_ALIVE)
         return;
     ep->failed = true;
     ep->error = error;

@@ -255,9 +255,9 @@ iso_status_t of_rkey_unpack(iso_endpoint_t *ep, const void *buf, size_t len, iso
         of_log(tp, ISO_LOG_ERROR, "%zu bytes are not an rkey of rank %u", len, ep->peer->rank);
         return ISO_ERR_INVALID;
     }
-    if (ep->peer->state == OF_PEER_DEAD)
+    if (ep->peer->life.state == LIFE_DEAD)
         return ISO_ERR_PEER_DEAD;
-    if (ep->peer->state != OF_PEER_ALIVE)
+    if (ep->peer->life.state != LIFE_ALIVE)
         return ISO_ERR_UNREACHABLE;
     iso_rkey_t *rkey = calloc(1, sizeof *rkey);
     if (rkey == NULL) {

@@ -4,23 +4,9 @@
  * An instance is made here from the parts of the other files, and taken apart in reverse.
  */
 #include "ofi.h"
-#include <stdarg.h>
 #include <stdlib.h>
 
 #define QUIET_MS 500 /* that the last messages may take */
-
-void of_log(const iso_transport_t *tp, iso_log_level_t level, const char *format, ...)
-{
-    char text[512];
-    va_list args;
-
-    if (tp->host->log == NULL)
-        return;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    tp->host->log(tp->host->arg, level, text);
-}
 
 iso_status_t of_status(int error)
 {
@@ -53,24 +39,6 @@ static iso_status_t of_probe(const char **why_p)
     return ISO_ERR_VERSION;
 }
 
-static iso_status_t check_host(const iso_transport_t *tp)
-{
-    const iso_transport_host_t *host = tp->host;
-
-    if (host->struct_size < sizeof *host || host->message == NULL || host->peer_failed == NULL) {
-        of_log(tp, ISO_LOG_ERROR,
-               "the library's host structure has %u bytes, %zu and both callbacks are needed: "
-               "module and library are of different versions",
-               host->struct_size, sizeof *host);
-        return ISO_ERR_VERSION;
-    }
-    if (host->rank >= host->size) {
-        of_log(tp, ISO_LOG_ERROR, "rank %u is not in a job of %u ranks", host->rank, host->size);
-        return ISO_ERR_RANK;
-    }
-    return ISO_OK;
-}
-
 static iso_status_t of_open(const iso_transport_host_t *host, iso_transport_t **tp_p)
 {
     const char *why;
@@ -80,9 +48,10 @@ static iso_status_t of_open(const iso_transport_host_t *host, iso_transport_t **
     if (tp == NULL)
         return ISO_ERR_NO_MEMORY;
     tp->host = host;
+    tp->lives.host = host;
     tp->arrived_last = &tp->arrived;
     tp->ended_last = &tp->ended;
-    status = check_host(tp);
+    status = caller_check_host(host);
     if (status != ISO_OK)
         goto free_tp;
     if (process_find_self(&tp->place, &tp->process, &why) != ISO_OK)
@@ -129,11 +98,7 @@ static void let_messages_go(iso_transport_t *tp)
 
 static void of_close(iso_transport_t *tp)
 {
-    if (tp->endpoints != 0 || tp->regions != 0 || tp->rkeys != 0)
-        of_log(tp, ISO_LOG_ERROR,
-               "closed with %u endpoints, %u regions and %u rkeys still in use: give them back "
-               "first",
-               tp->endpoints, tp->regions, tp->rkeys);
+    caller_check_close(tp->host, tp->endpoints, tp->regions, tp->rkeys);
     let_messages_go(tp);
     of_events_close(tp);
     of_fabric_close(tp); /* libfabric writes nowhere from here on */

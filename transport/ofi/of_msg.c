@@ -315,7 +315,7 @@ static unsigned deliver(iso_transport_t *tp, of_buffer_t *buffer)
     of_peer_t *peer = sender_of(tp, buffer);
     unsigned events = 0;
 
-    if (peer == NULL || peer->state == OF_PEER_DEAD || buffer->header.number < peer->heard) {
+    if (peer == NULL || peer->life.state == LIFE_DEAD || buffer->header.number < peer->heard) {
         of_buffer_put(tp, buffer);
         return 0;
     }

@@ -220,9 +220,9 @@ void of_piece_put(of_piece_t *piece, int error)
 /* What its caller is told. */
 static iso_status_t status_of(const of_op_t *op)
 {
-    if (op->ep->peer->state == OF_PEER_DEAD)
+    if (op->ep->peer->life.state == LIFE_DEAD)
         return ISO_ERR_PEER_DEAD;
-    if (op->ep->peer->state == OF_PEER_UNREACHABLE)
+    if (op->ep->peer->life.state == LIFE_UNREACHABLE)
         return ISO_ERR_UNREACHABLE;
     return of_status(op->error);
 }
@@ -233,7 +233,7 @@ static unsigned tell(of_op_t *op)
     iso_transport_t *tp = op->tp;
     iso_completion_t *completion = op->completion;
 
-    if (op->ep != NULL && op->ep->peer->state == OF_PEER_FAILED) {
+    if (op->ep != NULL && op->ep->peer->life.state == LIFE_FAILED) {
         op->queue = tp->held;
         tp->held = op;
         return 0;

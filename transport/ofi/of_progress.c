@@ -51,11 +51,12 @@ iso_status_t of_events_open(iso_transport_t *tp)
 {
     tp->nap = NAP_LEAST_NS;
     tp->event_fd = epoll_create1(EPOLL_CLOEXEC);
-    tp->watch_fd = epoll_create1(EPOLL_CLOEXEC);
+    tp->lives.watch_fd = epoll_create1(EPOLL_CLOEXEC);
     tp->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (tp->event_fd >= 0 && tp->watch_fd >= 0 && tp->timer_fd >= 0 &&
-        (tp->cq_fd < 0 || add(tp->event_fd, tp->cq_fd, 0)) && add(tp->event_fd, tp->watch_fd, 1) &&
-        add(tp->watch_fd, tp->timer_fd, TIMER_TAG))
+    if (tp->event_fd >= 0 && tp->lives.watch_fd >= 0 && tp->timer_fd >= 0 &&
+        (tp->cq_fd < 0 || add(tp->event_fd, tp->cq_fd, 0)) &&
+        add(tp->event_fd, tp->lives.watch_fd, 1) &&
+        add(tp->lives.watch_fd, tp->timer_fd, TIMER_TAG))
         return ISO_OK;
     const bool too_many = errno == EMFILE || errno == ENFILE;
     of_log(tp, ISO_LOG_ERROR, "cannot set up the event descriptors: %s%s", strerror(errno),
@@ -67,7 +68,7 @@ iso_status_t of_events_open(iso_transport_t *tp)
 void of_events_close(iso_transport_t *tp)
 {
     close_if_open(tp->timer_fd);
-    close_if_open(tp->watch_fd);
+    close_if_open(tp->lives.watch_fd);
     close_if_open(tp->event_fd);
 }
 
@@ -89,7 +90,7 @@ static unsigned look(iso_transport_t *tp)
     struct epoll_event found[LOOK_EVENTS];
     unsigned events = 0;
     uint64_t expirations;
-    const int count = epoll_wait(tp->watch_fd, found, LOOK_EVENTS, 0);
+    const int count = epoll_wait(tp->lives.watch_fd, found, LOOK_EVENTS, 0);
 
     for (int i = 0; i < count; i++) {
         if (found[i].data.u64 == TIMER_TAG) {
@@ -97,7 +98,7 @@ static unsigned look(iso_transport_t *tp)
             continue;
         }
         of_peer_t *peer = of_peer_find(tp, (uint32_t)found[i].data.u64);
-        if (peer != NULL && peer->pidfd >= 0) { /* no callback has settled it meanwhile */
+        if (peer != NULL && peer->life.pidfd >= 0) { /* no callback has settled it meanwhile */
             events += of_drain(tp) + 1;
             of_peer_died(tp, peer);
         }
@@ -140,7 +141,7 @@ unsigned of_progress(iso_transport_t *tp)
         tp->look_at = now + LOOK_EVERY_MS;
         events += look(tp);
     }
-    if (tp->undecided > 0)
+    if (tp->lives.undecided > 0)
         events += of_peers_decide(tp);
     if (tp->arrived != NULL)
         events += of_msgs_deliver(tp);
@@ -182,7 +183,7 @@ iso_status_t of_arm(iso_transport_t *tp)
     const int error = tp->cq_fd >= 0 ? fi_trywait(tp->fabric, fids, 1) : 0;
     const bool stuck = error == -FI_EAGAIN && of_now_ms() > tp->busy_until;
     if (error == 0 || stuck) {
-        set_timer(tp, tp->cq_fd < 0 || stuck || tp->undecided > 0 || tp->busy != NULL);
+        set_timer(tp, tp->cq_fd < 0 || stuck || tp->lives.undecided > 0 || tp->busy != NULL);
         tp->nap = tp->nap * 2 < NAP_MOST_NS ? tp->nap * 2 : NAP_MOST_NS;
         return ISO_OK;
     }

@@ -16,38 +16,12 @@
 #include "ofi.h"
 #include <inttypes.h>
 
-static bool inside(uint64_t start, uint64_t length, uint64_t address, size_t len)
-{
-    return address >= start && address - start <= length && len <= length - (address - start);
-}
-
 static iso_status_t check_put(const iso_endpoint_t *ep, const void *src, size_t len,
                               const iso_region_t *region, uint64_t remote, const iso_rkey_t *rkey)
 {
-    if (len > OF_MAX_PUT) {
-        of_log(ep->tp, ISO_LOG_ERROR, "a put of %zu bytes: at most %zu (caps.max_put) go at once",
-               len, OF_MAX_PUT);
-        return ISO_ERR_INVALID;
-    }
-    if (rkey->rank != ep->peer->rank) {
-        of_log(ep->tp, ISO_LOG_ERROR, "a put to rank %u with an rkey of rank %u", ep->peer->rank,
-               rkey->rank);
-        return ISO_ERR_INVALID;
-    }
-    if (!inside(rkey->address, rkey->length, remote, len)) {
-        of_log(ep->tp, ISO_LOG_ERROR,
-               "a put of %zu bytes to %#" PRIx64
-               " of rank %u is outside the region of its rkey, %#" PRIx64 " + %" PRIu64 " bytes",
-               len, remote, ep->peer->rank, rkey->address, rkey->length);
-        return ISO_ERR_INVALID;
-    }
-    if (region == NULL ||
-        !inside((uintptr_t)region->memory.address, region->memory.length, (uintptr_t)src, len)) {
-        of_log(ep->tp, ISO_LOG_ERROR, "a put of %zu bytes from %p, which is outside its region",
-               len, src);
-        return ISO_ERR_INVALID;
-    }
-    return ISO_OK;
+    return caller_check_put(ep->tp->host, OF_MAX_PUT, region != NULL ? &region->memory : NULL, src,
+                            len, ep->peer->rank,
+                            (caller_target_t){rkey->rank, rkey->address, rkey->length}, remote);
 }
 
 /* The write of what the piece has parts in. */

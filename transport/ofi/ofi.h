@@ -9,6 +9,9 @@
 #ifndef ISO_TRANSPORT_OFI_H
 #define ISO_TRANSPORT_OFI_H
 
+#include "transport/common/by_rank.h"
+#include "transport/common/caller.h"
+#include "transport/common/life.h"
 #include "transport/common/process.h"
 #include <assert.h>
 #include <isomalloc/transport.h>
@@ -31,8 +34,6 @@
 #define OF_SENDS 32u               /* messages that libfabric has not let go of yet, to one peer */
 #define OF_RECVS 64u               /* buffers that wait for messages, of all peers */
 #define OF_QUEUE 128u              /* operations that libfabric has to have room for, each way */
-#define OF_LEAF_RANKS 512u         /* of the table of peers */
-#define OF_GRACE_MS 1000u          /* see of_ep.c */
 #define OF_DRAIN_TURNS 256u  /* of completions asked for, to hear what a dead process had sent */
 #define OF_PROVIDER_NAME 64u /* room for a provider's name, as "tcp;ofi_rxm" */
 
@@ -124,27 +125,15 @@ typedef struct of_piece {
 
 /* ---- peers ----------------------------------------------------------------------------------- */
 
-typedef enum of_peer_state {
-    OF_PEER_ALIVE = 0,
-    OF_PEER_FAILED =
-        1, /* libfabric gave up on it; whether it is dead is looked at until `decide_at` */
-    OF_PEER_UNREACHABLE = 2,
-    OF_PEER_DEAD = 3
-} of_peer_state_t;
-
 /* A rank that this one has connected to or heard of; lives as long as the instance. */
 typedef struct of_peer {
     struct of_peer *next; /* in tp->peers */
     uint32_t rank;
-    of_peer_state_t state;
-    uint64_t decide_at;   /* ms, in state OF_PEER_FAILED */
-    int error;            /* FI_*: what libfabric said */
-    bool death_due;       /* had ended before it could be watched: progress has to report it */
-    process_id_t process; /* pid 0: not of this host, or not connected */
-    int pidfd;            /* in tp->watch_fd; -1: none */
-    uint64_t sent;        /* number of the next message to it */
-    uint64_t heard;       /* and of the next one from it */
-    of_buffer_t *early;   /* came before their turn, by number */
+    life_t life;
+    int error;          /* FI_*: what libfabric said */
+    uint64_t sent;      /* number of the next message to it */
+    uint64_t heard;     /* and of the next one from it */
+    of_buffer_t *early; /* came before their turn, by number */
     of_buffer_t
         *begun; /* a message whose last part has not come: header.len bytes, of no records */
     iso_endpoint_t *ep; /* NULL: not connected */
@@ -231,35 +220,32 @@ struct iso_transport {
 
     of_buffer_t *arrived, **arrived_last; /* messages, as they came */
     of_op_t *ended, **ended_last;
-    of_op_t *held;          /* ended, to peers whose state is OF_PEER_FAILED */
+    of_op_t *held;          /* ended, to peers whose state is LIFE_FAILED */
     iso_endpoint_t *failed; /* libfabric gave up, and of_progress has not heard of it */
     iso_endpoint_t *busy;
     unsigned room;  /* operations that ended since the last progress: there is room for others */
     unsigned sends; /* in libfabric's hands, and may still arrive */
 
-    int event_fd; /* epoll: cq_fd, watch_fd */
-    int watch_fd; /* epoll: pidfds, timer_fd */
-    int timer_fd; /* wakes a sleeper for what gives no event */
-    int cq_fd;    /* libfabric's; -1: the provider has none */
-    bool armed;   /* since the last progress */
+    int event_fd;  /* epoll: cq_fd, watch_fd */
+    lives_t lives; /* its watch_fd: pidfds, timer_fd */
+    int timer_fd;  /* wakes a sleeper for what gives no event */
+    int cq_fd;     /* libfabric's; -1: the provider has none */
+    bool armed;    /* since the last progress */
     bool in_progress;
     unsigned turn;    /* calls of progress */
     long nap;         /* ns that a sleeper sleeps who is not woken by an event: longer each time */
     uint64_t look_at; /* coarse ms at which watch_fd is asked again */
     uint64_t busy_until; /* coarse ms up to which libfabric is believed that it is busy */
-    uint32_t undecided;  /* peers in state OF_PEER_FAILED, or with death_due */
     uint64_t dropped;    /* messages that were none of this job's */
 
     of_peer_t *peers;
-    of_peer_t ***leaves; /* by rank; leaves are made when needed */
-    uint32_t leaf_count;
+    by_rank_t by_rank; /* the same, to be found */
 
     uint32_t endpoints, regions, rkeys; /* open */
 };
 
 /* of_module.c */
-void of_log(const iso_transport_t *tp, iso_log_level_t level, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+#define of_log(tp, ...) caller_log((tp)->host, __VA_ARGS__)
 iso_status_t of_status(int error); /* of an FI_* number */
 
 /* of_provider.c: which provider, and what it is like. */
@@ -296,9 +282,7 @@ void of_peers_close(iso_transport_t *tp);
 of_peer_t *of_peer_find(const iso_transport_t *tp, uint32_t rank);
 of_peer_t *of_peer_get(iso_transport_t *tp, uint32_t rank); /* NULL: no memory, logged */
 /* Learns when the process ends, if it can be watched. */
-iso_status_t of_peer_watch(iso_transport_t *tp, of_peer_t *peer);
-void of_peer_unwatch(iso_transport_t *tp, of_peer_t *peer);
-/* libfabric gave up on it: is it dead? Known at once, or within OF_GRACE_MS. */
+/* libfabric gave up on it: is it dead? Known at once, or within LIFE_GRACE_MS. */
 void of_peer_fail(iso_transport_t *tp, of_peer_t *peer, int error);
 /* The peer's process has ended and all it had sent was delivered. */
 void of_peer_died(iso_transport_t *tp, of_peer_t *peer);

@@ -10,6 +10,9 @@
 #ifndef ISO_TRANSPORT_UCX_H
 #define ISO_TRANSPORT_UCX_H
 
+#include "transport/common/by_rank.h"
+#include "transport/common/caller.h"
+#include "transport/common/life.h"
 #include "transport/common/process.h"
 #include <assert.h>
 #include <isomalloc/iso_ucx.h>
@@ -26,9 +29,7 @@
 #define UX_FLUSHES 32u             /* of own puts to one peer: numbers that the peer tells apart */
 #define UX_FENCES (UX_FLUSHES / 2) /* of them, that were used since the peer's last answer */
 #define UX_SENDS 32u               /* messages that UCX has not let go of yet, to one peer */
-#define UX_LEAF_RANKS 512u         /* of the table of peers */
-#define UX_GRACE_MS 1000u          /* see ux_ep.c */
-#define UX_OWN_PINNED (64u << 20)  /* what UCX's worker pins with an RDMA device, about */
+#define UX_OWN_PINNED (96u << 20)  /* see ux_mem.c */
 #define UX_DRAIN_TURNS 1000u       /* of progress, to hear what a dead process had sent */
 
 /* ---- messages -------------------------------------------------------------------------------- */
@@ -92,22 +93,11 @@ typedef struct ux_landed {
 
 /* ---- peers ----------------------------------------------------------------------------------- */
 
-typedef enum ux_peer_state {
-    UX_PEER_ALIVE = 0,
-    UX_PEER_FAILED = 1, /* UCX gave up on it; whether it is dead is looked at until `decide_at` */
-    UX_PEER_UNREACHABLE = 2,
-    UX_PEER_DEAD = 3
-} ux_peer_state_t;
-
 /* A rank that this one has connected to or heard of; lives as long as the instance. */
 typedef struct ux_peer {
     struct ux_peer *next; /* in tp->peers */
     uint32_t rank;
-    ux_peer_state_t state;
-    uint64_t decide_at;   /* ms, in state UX_PEER_FAILED */
-    bool death_due;       /* had ended before it could be watched: progress has to report it */
-    process_id_t process; /* pid 0: not of this host, or not connected */
-    int pidfd;            /* in tp->watch_fd; -1: none */
+    life_t life;
     uint64_t sent;        /* number of the next message to it */
     uint64_t heard;       /* and of the next one from it */
     ux_message_t *early;  /* came before their turn, by number */
@@ -286,38 +276,36 @@ struct iso_transport {
 
     ux_inbox_t inbox;
     ux_op_t *ended, **ended_last; /* taken out of the inbox */
-    ux_op_t *held;                /* ended, to peers whose state is UX_PEER_FAILED */
+    ux_op_t *held;                /* ended, to peers whose state is LIFE_FAILED */
     ux_op_t *spares[4];           /* by size, see ux_op.c */
     unsigned closing;             /* operations in its hands whose endpoint UCX was told to close */
 
     ux_landing_t landing;
     iso_endpoint_t *busy; /* with own puts that are not wholly in UCX's hands */
 
-    int event_fd; /* epoll: worker_fd, watch_fd */
-    int watch_fd; /* epoll: pidfds, timer_fd */
-    int timer_fd; /* wakes a sleeper for what gives no event */
-    bool polled;  /* UCX gives no descriptor */
-    bool armed;   /* since the last progress */
+    int event_fd;  /* epoll: worker_fd, watch_fd */
+    lives_t lives; /* its watch_fd: pidfds, timer_fd */
+    int timer_fd;  /* wakes a sleeper for what gives no event */
+    bool polled;   /* UCX gives no descriptor */
+    bool armed;    /* since the last progress */
     bool in_progress;
     unsigned seen;       /* of inbox.added: what was put into it up to there has been taken out */
     uint64_t look_at;    /* coarse ms at which watch_fd is asked again */
     uint64_t busy_until; /* coarse ms up to which UCX is believed that it is busy */
-    uint32_t undecided;  /* peers in state UX_PEER_FAILED, or with death_due */
     unsigned unclosed;   /* endpoints that must not be closed, see ux_ep.c: nor may the worker be */
     uint64_t dropped;    /* messages that were none of this job's */
 
     ux_peer_t *peers;
-    ux_peer_t ***leaves; /* by rank; leaves are made when needed */
-    uint32_t leaf_count;
+    by_rank_t by_rank; /* the same, to be found */
 
     uint32_t endpoints, regions, rkeys; /* open */
+    uint64_t registered;                /* bytes of the regions */
 };
 
 /* ux_module.c */
 iso_status_t ux_lock_open(const iso_transport_t *tp, ux_lock_t *lock); /* once there is a worker */
 void ux_lock_close(ux_lock_t *lock);
-void ux_log(const iso_transport_t *tp, iso_log_level_t level, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+#define ux_log(tp, ...) caller_log((tp)->host, __VA_ARGS__)
 
 /* ux_context.c: UCX's settings, context, worker and devices. */
 iso_status_t ux_context_open(iso_transport_t *tp);
@@ -401,7 +389,6 @@ void ux_rkey_destroy(iso_rkey_t *rkey);
 void ux_fork_allow(const iso_transport_t *tp, const iso_memory_t *memory);
 
 /* ux_put.c */
-bool ux_inside(uint64_t start, uint64_t length, uint64_t address, size_t len);
 iso_status_t ux_put(iso_endpoint_t *ep, const void *src, size_t len, iso_region_t *region,
                     uint64_t remote, iso_rkey_t *rkey, iso_completion_t *completion);
 iso_status_t ux_fence(iso_endpoint_t *ep);

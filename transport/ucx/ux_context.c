@@ -125,7 +125,7 @@ static iso_status_t open_worker(iso_transport_t *tp)
         return ISO_OK;
     ux_log(tp, ISO_LOG_ERROR, "UCX cannot make a worker: %s%s", ucs_status_string(status),
            tp->devices.pins
-               ? " (it pins some 60 MiB for its own use with RDMA devices: is ulimit -l "
+               ? " (it pins some 80 MiB for its own use with RDMA devices: is ulimit -l "
                  "less, beside what is registered?)"
                : "");
     return ISO_ERR_SYSTEM;

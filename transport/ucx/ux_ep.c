@@ -5,40 +5,20 @@
  * what is under way, and a put with a stale key ends this process. What it costs is not to be seen where lanes are the
  * same (ucx_put -L with -e and without: 8 bytes put, flushed and told of in 1.28 us over posix, either way).
  *
- * UCX says that an endpoint has failed, and not why. A peer whose process can be watched (a pidfd, on this
- * host) is given UX_GRACE_MS to turn out to be dead, since an ending process closes its connections a
- * moment before it has ended; meanwhile nothing is sent to it and nothing of it is reported. A peer that is
- * watched and does not die then, or that cannot be watched, is unreachable, for good: what was lost on the
- * way is not known. Of peers on other hosts only the launcher can say that they are dead.
+ * UCX says that an endpoint has failed, and not why: transport/common/life.h.
  */
 #include "ucx.h"
-#include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
 #include <unistd.h>
 
 /* ---- the table ------------------------------------------------------------------------------- */
 
 iso_status_t ux_peers_open(iso_transport_t *tp)
 {
-    tp->leaf_count = tp->host->size / UX_LEAF_RANKS + 1;
-    tp->leaves = calloc(tp->leaf_count, sizeof *tp->leaves);
-    if (tp->leaves != NULL)
+    if (by_rank_open(&tp->by_rank, tp->host->size))
         return ISO_OK;
     ux_log(tp, ISO_LOG_ERROR, "no memory for the table of %u ranks", tp->host->size);
     return ISO_ERR_NO_MEMORY;
-}
-
-static void unwatch(iso_transport_t *tp, ux_peer_t *peer)
-{
-    if (peer->pidfd < 0)
-        return;
-    /* Not left to close: a child forked meanwhile may still have the descriptor open. */
-    epoll_ctl(tp->watch_fd, EPOLL_CTL_DEL, peer->pidfd, NULL);
-    close(peer->pidfd);
-    peer->pidfd = -1;
 }
 
 void ux_peers_close(iso_transport_t *tp)
@@ -46,56 +26,45 @@ void ux_peers_close(iso_transport_t *tp)
     while (tp->peers != NULL) {
         ux_peer_t *peer = tp->peers;
         tp->peers = peer->next;
-        if (peer->pidfd >= 0)
-            close(peer->pidfd);
+        if (peer->life.pidfd >= 0)
+            close(peer->life.pidfd);
         free(peer);
     }
-    for (uint32_t i = 0; i < tp->leaf_count; i++)
-        free(tp->leaves[i]);
-    free(tp->leaves);
+    by_rank_close(&tp->by_rank);
 }
 
 ux_peer_t *ux_peer_find(const iso_transport_t *tp, uint32_t rank)
 {
-    ux_peer_t **leaf = tp->leaves[rank / UX_LEAF_RANKS];
-
-    return leaf != NULL ? leaf[rank % UX_LEAF_RANKS] : NULL;
+    return by_rank_get(&tp->by_rank, rank);
 }
 
-/* A leaf once made stays; ux_land looks into the table in UCX's callbacks. */
-static ux_peer_t **get_leaf(iso_transport_t *tp, uint32_t rank)
+/* ux_land looks into the table in UCX's callbacks. */
+static bool enter(iso_transport_t *tp, uint32_t rank, ux_peer_t *peer)
 {
-    ux_peer_t ***leaf = &tp->leaves[rank / UX_LEAF_RANKS];
-
-    if (*leaf != NULL)
-        return *leaf;
-    ux_peer_t **made = calloc(UX_LEAF_RANKS, sizeof *made);
     ux_lock(&tp->landing.lock);
-    *leaf = made;
+    const bool entered = by_rank_set(&tp->by_rank, rank, peer);
     ux_unlock(&tp->landing.lock);
-    return made;
+    return entered;
 }
 
 ux_peer_t *ux_peer_get(iso_transport_t *tp, uint32_t rank)
 {
-    ux_peer_t *peer = ux_peer_find(tp, rank), **leaf;
+    ux_peer_t *peer = ux_peer_find(tp, rank);
 
     if (peer != NULL)
         return peer;
-    leaf = get_leaf(tp, rank);
-    if (leaf != NULL)
-        peer = calloc(1, sizeof *peer);
-    if (peer == NULL) {
+    peer = calloc(1, sizeof *peer);
+    if (peer != NULL) {
+        peer->rank = rank;
+        peer->life = life_new(rank);
+    }
+    if (peer == NULL || !enter(tp, rank, peer)) {
+        free(peer);
         ux_log(tp, ISO_LOG_ERROR, "no memory to keep track of rank %u", rank);
         return NULL;
     }
-    peer->rank = rank;
-    peer->pidfd = -1;
     peer->next = tp->peers;
     tp->peers = peer;
-    ux_lock(&tp->landing.lock);
-    leaf[rank % UX_LEAF_RANKS] = peer;
-    ux_unlock(&tp->landing.lock);
     return peer;
 }
 
@@ -143,53 +112,7 @@ static iso_status_t check_peer(const iso_transport_t *tp, const ux_peer_t *peer,
         ux_log(tp, ISO_LOG_ERROR, "rank %u is connected already: disconnect it first", peer->rank);
         return ISO_ERR_INVALID;
     }
-    if (peer->state != UX_PEER_ALIVE || peer->death_due) {
-        ux_log(tp, ISO_LOG_ERROR, "rank %u cannot be reached: it %s", peer->rank,
-               peer->state == UX_PEER_DEAD || peer->death_due ? "has ended"
-                                                              : "could not be reached before");
-        return ISO_ERR_UNREACHABLE;
-    }
-    if (peer->process.pid != 0 && process->pid != 0 && !process_same(&peer->process, process)) {
-        ux_log(tp, ISO_LOG_ERROR,
-               "process %" PRId32 " says that it is rank %u, but process %" PRId32 " is",
-               process->pid, peer->rank, peer->process.pid);
-        return ISO_ERR_UNREACHABLE;
-    }
-    return ISO_OK;
-}
-
-/* Learns when the process ends, if it can be watched. */
-static iso_status_t watch(iso_transport_t *tp, ux_peer_t *peer)
-{
-    struct epoll_event event = {.events = EPOLLIN, .data.u64 = peer->rank};
-    int pidfd, error;
-
-    if (peer->pidfd >= 0 || peer->process.pid == 0 || peer->rank == tp->host->rank)
-        return ISO_OK;
-    error = process_watch(&peer->process, &pidfd);
-    if (error == 0 && epoll_ctl(tp->watch_fd, EPOLL_CTL_ADD, pidfd, &event) != 0) {
-        error = errno;
-        close(pidfd);
-    }
-    if (error == 0) {
-        peer->pidfd = pidfd;
-        return ISO_OK;
-    }
-    if (error == ESRCH) {
-        ux_log(tp, ISO_LOG_ERROR, "rank %u cannot be reached: its process %" PRId32 " has ended",
-               peer->rank, peer->process.pid);
-        peer->death_due = true;
-        tp->undecided++;
-        return ISO_ERR_UNREACHABLE;
-    }
-    if (error == EMFILE || error == ENFILE) {
-        ux_log(tp, ISO_LOG_ERROR, "cannot watch process %" PRId32 " of rank %u: raise ulimit -n",
-               peer->process.pid, peer->rank);
-        return ISO_ERR_LIMIT;
-    }
-    ux_log(tp, ISO_LOG_INFO, "the end of process %" PRId32 " of rank %u is not watched: %s",
-           peer->process.pid, peer->rank, strerror(error));
-    return ISO_OK;
+    return life_check(&tp->lives, &peer->life, process);
 }
 
 iso_status_t ux_connect(iso_transport_t *tp, uint32_t rank, const void *address, size_t len,
@@ -210,8 +133,8 @@ iso_status_t ux_connect(iso_transport_t *tp, uint32_t rank, const void *address,
     status = check_peer(tp, peer, &to.process);
     if (status != ISO_OK)
         return status;
-    peer->process = to.process;
-    status = watch(tp, peer);
+    peer->life.process = to.process;
+    status = life_watch(&tp->lives, &peer->life);
     if (status != ISO_OK)
         return status;
     iso_endpoint_t *ep = calloc(1, sizeof *ep);
@@ -236,7 +159,7 @@ iso_status_t ux_connect(iso_transport_t *tp, uint32_t rank, const void *address,
 free_ep:
     free(ep);
 unwatch:
-    unwatch(tp, peer);
+    life_unwatch(&tp->lives, &peer->life);
     return status;
 }
 
@@ -320,35 +243,20 @@ void ux_disconnect(iso_endpoint_t *ep)
 
 iso_status_t ux_ep_usable(const iso_endpoint_t *ep)
 {
-    switch (ep->peer->state) {
-    case UX_PEER_DEAD:
-        return ISO_ERR_PEER_DEAD;
-    case UX_PEER_UNREACHABLE:
-        return ISO_ERR_UNREACHABLE;
-    case UX_PEER_FAILED:
-        return ISO_ERR_AGAIN;
-    case UX_PEER_ALIVE:
-        break;
-    }
-    return ISO_OK;
+    return life_usable(&ep->peer->life);
 }
 
-static void decide(iso_transport_t *tp, ux_peer_t *peer, ux_peer_state_t state)
+static void settle(iso_transport_t *tp, ux_peer_t *peer, life_state_t state)
 {
-    if (peer->state == UX_PEER_FAILED || peer->death_due)
-        tp->undecided--;
-    peer->death_due = false;
-    peer->state = state;
     ux_landing_shut(tp, peer);
-    tp->host->peer_failed(tp->host->arg, peer->rank,
-                          state == UX_PEER_DEAD ? ISO_FAILURE_DEAD : ISO_FAILURE_UNREACHABLE);
+    life_settle(&tp->lives, &peer->life, state);
 }
 
 static void give_up(iso_transport_t *tp, ux_peer_t *peer, ucs_status_t why)
 {
     ux_log(tp, ISO_LOG_INFO, "nothing gets through to rank %u any more: %s", peer->rank,
            ucs_status_string(why));
-    decide(tp, peer, UX_PEER_UNREACHABLE);
+    settle(tp, peer, LIFE_UNREACHABLE);
 }
 
 void ux_ep_fail(iso_endpoint_t *ep, ucs_status_t why)
@@ -357,16 +265,11 @@ void ux_ep_fail(iso_endpoint_t *ep, ucs_status_t why)
     ux_peer_t *peer = ep->peer;
 
     close_ucp(ep);
-    if (peer->state != UX_PEER_ALIVE)
+    if (peer->life.state != LIFE_ALIVE)
         return;
     ep->why = why;
-    if (peer->pidfd < 0) {
+    if (!life_failed(&tp->lives, &peer->life, ux_now_ms()))
         give_up(tp, peer, why);
-        return;
-    }
-    peer->state = UX_PEER_FAILED;
-    peer->decide_at = ux_now_ms() + UX_GRACE_MS;
-    tp->undecided++;
 }
 
 unsigned ux_eps_failed(iso_transport_t *tp)
@@ -388,12 +291,12 @@ unsigned ux_eps_failed(iso_transport_t *tp)
 
 void ux_peer_died(iso_transport_t *tp, ux_peer_t *peer)
 {
-    unwatch(tp, peer);
-    if (peer->state == UX_PEER_DEAD)
+    life_unwatch(&tp->lives, &peer->life);
+    if (peer->life.state == LIFE_DEAD)
         return;
     if (peer->ep != NULL)
         close_ucp(peer->ep);
-    decide(tp, peer, UX_PEER_DEAD);
+    settle(tp, peer, LIFE_DEAD);
 }
 
 unsigned ux_peers_decide(iso_transport_t *tp)
@@ -401,12 +304,12 @@ unsigned ux_peers_decide(iso_transport_t *tp)
     const uint64_t now = ux_now_ms();
     unsigned events = 0;
 
-    for (ux_peer_t *peer = tp->peers; peer != NULL && tp->undecided > 0; peer = peer->next) {
-        if (peer->death_due ||
-            (peer->state == UX_PEER_FAILED && peer->pidfd >= 0 && process_ended(peer->pidfd))) {
+    for (ux_peer_t *peer = tp->peers; peer != NULL && tp->lives.undecided > 0; peer = peer->next) {
+        const life_state_t verdict = life_verdict(&peer->life, now);
+        if (verdict == LIFE_DEAD) {
             events += ux_drain(tp) + 1;
             ux_peer_died(tp, peer);
-        } else if (peer->state == UX_PEER_FAILED && now >= peer->decide_at) {
+        } else if (verdict == LIFE_UNREACHABLE) {
             events++;
             give_up(tp, peer, peer->ep != NULL ? peer->ep->why : UCS_ERR_ENDPOINT_TIMEOUT);
         }

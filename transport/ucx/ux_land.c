@@ -129,8 +129,8 @@ static bool copy(ux_landing_t *landing, const ux_own_header_t *header, const voi
 {
     const iso_region_t *region = find_region(landing, header->region);
 
-    if (region == NULL ||
-        !ux_inside((uintptr_t)region->memory.address, region->memory.length, header->address, len))
+    if (region == NULL || !caller_inside((uintptr_t)region->memory.address, region->memory.length,
+                                         header->address, len))
         return false;
     memcpy((void *)(uintptr_t)header->address, data, len);
     return true;

@@ -4,22 +4,7 @@
  * An instance is made here from the parts of the other files, and taken apart in reverse.
  */
 #include "ucx.h"
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
-
-void ux_log(const iso_transport_t *tp, iso_log_level_t level, const char *format, ...)
-{
-    char text[512];
-    va_list args;
-
-    if (tp->host->log == NULL)
-        return;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    tp->host->log(tp->host->arg, level, text);
-}
 
 static iso_status_t ux_probe(const char **why_p)
 {
@@ -31,24 +16,6 @@ static iso_status_t ux_probe(const char **why_p)
     *why_p = "the UCX library that is loaded is older than the one this module was built with: set "
              "LD_LIBRARY_PATH, or build the module again";
     return ISO_ERR_VERSION;
-}
-
-static iso_status_t check_host(const iso_transport_t *tp)
-{
-    const iso_transport_host_t *host = tp->host;
-
-    if (host->struct_size < sizeof *host || host->message == NULL || host->peer_failed == NULL) {
-        ux_log(tp, ISO_LOG_ERROR,
-               "the library's host structure has %u bytes, %zu and both callbacks are needed: "
-               "module and library are of different versions",
-               host->struct_size, sizeof *host);
-        return ISO_ERR_VERSION;
-    }
-    if (host->rank >= host->size) {
-        ux_log(tp, ISO_LOG_ERROR, "rank %u is not in a job of %u ranks", host->rank, host->size);
-        return ISO_ERR_RANK;
-    }
-    return ISO_OK;
 }
 
 iso_status_t ux_lock_open(const iso_transport_t *tp, ux_lock_t *lock)
@@ -74,7 +41,8 @@ static iso_status_t ux_open(const iso_transport_host_t *host, iso_transport_t **
     if (tp == NULL)
         return ISO_ERR_NO_MEMORY;
     tp->host = host;
-    status = check_host(tp);
+    tp->lives.host = host;
+    status = caller_check_host(host);
     if (status != ISO_OK)
         goto free_tp;
     if (process_find_self(&tp->place, &tp->process, &why) != ISO_OK)
@@ -114,11 +82,7 @@ free_tp:
 
 static void ux_close(iso_transport_t *tp)
 {
-    if (tp->endpoints != 0 || tp->regions != 0 || tp->rkeys != 0)
-        ux_log(tp, ISO_LOG_ERROR,
-               "closed with %u endpoints, %u regions and %u rkeys still in use: give them back "
-               "first",
-               tp->endpoints, tp->regions, tp->rkeys);
+    caller_check_close(tp->host, tp->endpoints, tp->regions, tp->rkeys);
     const bool quiet = ux_ops_quiesce(tp);
     ux_events_close(tp);
     ux_context_close(tp); /* a worker of our own calls nobody back from here on */
@@ -151,6 +115,7 @@ static void ux_query(iso_transport_t *tp, iso_transport_caps_t *caps_p)
                            : "UCX inside a host: puts are active messages of our own, which the "
                              "target's CPU copies",
         .on_demand = tp->devices.on_demand,
+        .own_pinned = tp->devices.pins ? UX_OWN_PINNED : 0,
     };
 }
 

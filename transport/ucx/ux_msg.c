@@ -239,14 +239,14 @@ static unsigned go_on(iso_transport_t *tp, ux_peer_t *peer)
 
 unsigned ux_inbox_go_on(iso_transport_t *tp, ux_peer_t *peer)
 {
-    return peer->state == UX_PEER_DEAD ? 0 : go_on(tp, peer);
+    return peer->life.state == LIFE_DEAD ? 0 : go_on(tp, peer);
 }
 
 static unsigned deliver(iso_transport_t *tp, ux_message_t *message)
 {
     ux_peer_t *peer = sender_of(tp, message);
 
-    if (peer == NULL || peer->state == UX_PEER_DEAD || message->header.number < peer->heard) {
+    if (peer == NULL || peer->life.state == LIFE_DEAD || message->header.number < peer->heard) {
         give_back(&tp->inbox, message);
         return 0;
     }

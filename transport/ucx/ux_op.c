@@ -188,9 +188,9 @@ static ux_op_t *empty_inbox(iso_transport_t *tp)
 /* What its caller is told. */
 static iso_status_t status_of(const ux_op_t *op)
 {
-    if (op->ep->peer->state == UX_PEER_DEAD)
+    if (op->ep->peer->life.state == LIFE_DEAD)
         return ISO_ERR_PEER_DEAD;
-    if (op->ep->peer->state == UX_PEER_UNREACHABLE)
+    if (op->ep->peer->life.state == LIFE_UNREACHABLE)
         return ISO_ERR_UNREACHABLE;
     return ux_status(op->status);
 }
@@ -202,7 +202,7 @@ static unsigned end(ux_op_t *op)
     iso_completion_t *completion = op->completion;
     iso_endpoint_t *ep = op->ep;
 
-    if (ep != NULL && ep->peer->state == UX_PEER_FAILED && completion != NULL) {
+    if (ep != NULL && ep->peer->life.state == LIFE_FAILED && completion != NULL) {
         op->queue = tp->held;
         tp->held = op;
         return 0;

@@ -58,11 +58,12 @@ iso_status_t ux_events_open(iso_transport_t *tp)
         ux_log(tp, ISO_LOG_INFO,
                "the program's UCX context has no UCP_FEATURE_WAKEUP: who waits polls");
     tp->event_fd = epoll_create1(EPOLL_CLOEXEC);
-    tp->watch_fd = epoll_create1(EPOLL_CLOEXEC);
+    tp->lives.watch_fd = epoll_create1(EPOLL_CLOEXEC);
     tp->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (tp->event_fd >= 0 && tp->watch_fd >= 0 && tp->timer_fd >= 0 &&
-        (tp->polled || add(tp->event_fd, worker_fd, 0)) && add(tp->event_fd, tp->watch_fd, 1) &&
-        add(tp->watch_fd, tp->timer_fd, TIMER_TAG))
+    if (tp->event_fd >= 0 && tp->lives.watch_fd >= 0 && tp->timer_fd >= 0 &&
+        (tp->polled || add(tp->event_fd, worker_fd, 0)) &&
+        add(tp->event_fd, tp->lives.watch_fd, 1) &&
+        add(tp->lives.watch_fd, tp->timer_fd, TIMER_TAG))
         return ISO_OK;
     const bool too_many = errno == EMFILE || errno == ENFILE;
     ux_log(tp, ISO_LOG_ERROR, "cannot set up the event descriptors: %s%s", strerror(errno),
@@ -74,7 +75,7 @@ iso_status_t ux_events_open(iso_transport_t *tp)
 void ux_events_close(iso_transport_t *tp)
 {
     close_if_open(tp->timer_fd);
-    close_if_open(tp->watch_fd);
+    close_if_open(tp->lives.watch_fd);
     close_if_open(tp->event_fd);
 }
 
@@ -97,7 +98,7 @@ static unsigned look(iso_transport_t *tp)
     struct epoll_event found[LOOK_EVENTS];
     unsigned events = 0;
     uint64_t expirations;
-    const int count = epoll_wait(tp->watch_fd, found, LOOK_EVENTS, 0);
+    const int count = epoll_wait(tp->lives.watch_fd, found, LOOK_EVENTS, 0);
 
     for (int i = 0; i < count; i++) {
         if (found[i].data.u64 == TIMER_TAG) {
@@ -105,7 +106,7 @@ static unsigned look(iso_transport_t *tp)
             continue;
         }
         ux_peer_t *peer = ux_peer_find(tp, (uint32_t)found[i].data.u64);
-        if (peer != NULL && peer->pidfd >= 0) { /* no callback has settled it meanwhile */
+        if (peer != NULL && peer->life.pidfd >= 0) { /* no callback has settled it meanwhile */
             events += ux_drain(tp) + 1;
             ux_peer_died(tp, peer);
         }
@@ -159,7 +160,7 @@ unsigned ux_progress(iso_transport_t *tp)
         tp->look_at = now + LOOK_EVERY_MS;
         events += look(tp);
     }
-    if (tp->undecided > 0)
+    if (tp->lives.undecided > 0)
         events += ux_peers_decide(tp);
     if (filled)
         events += empty_inbox(tp);
@@ -198,7 +199,7 @@ iso_status_t ux_arm(iso_transport_t *tp)
     const ucs_status_t status = tp->polled ? UCS_OK : ucp_worker_arm(tp->worker);
     const bool stuck = status == UCS_ERR_BUSY && ux_now_ms() > tp->busy_until;
     if (status == UCS_OK || stuck) {
-        set_timer(tp, stuck || tp->undecided > 0 || tp->closing > 0);
+        set_timer(tp, stuck || tp->lives.undecided > 0 || tp->closing > 0);
         return ISO_OK;
     }
     if (status != UCS_ERR_BUSY)
