@@ -59,7 +59,8 @@ static iso_status_t take(iso_job_t *job, const char *call, const iso_heap_t *hea
         return iso_contents_refuse(job, call, ISO_ERR_NOT_OWNER, (uintptr_t)heap,
                                    "it is not at this rank");
     if (hold->state != ISO_HEAP_OWNED)
-        return iso_contents_refuse(job, call, ISO_ERR_BUSY, (uintptr_t)heap, "it is migrating");
+        return iso_contents_refuse(job, call, ISO_ERR_BUSY, (uintptr_t)heap,
+                                   "it is migrating, or being saved already");
     iso_heap_verify(hold);
     iso_heap_freeze(hold);
     hold->state = ISO_HEAP_MOVING;
