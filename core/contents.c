@@ -68,7 +68,7 @@ static iso_status_t take(iso_job_t *job, const char *call, const iso_heap_t *hea
         iso_heap_set_epoch(hold->heap, ++hold->epoch);
     *contents = (iso_contents_t){.heap = (uintptr_t)heap,
                                  .epoch = hold->epoch,
-                                 .moves = moves,
+                                 .own_slots = moves,
                                  .extent_count = hold->extent_count};
     contents->extents = malloc(hold->extent_count * sizeof *contents->extents);
     if (contents->extents)
@@ -204,10 +204,10 @@ static void put_free(iso_job_t *job, const iso_contents_t *contents, bool used)
 /* Under the job's lock. */
 static void abandon(iso_job_t *job, iso_hold_t *hold, const iso_contents_t *contents)
 {
-    if (contents->moves)
+    if (contents->own_slots)
         iso_left_abandon(job, hold->heap, hold->extents, hold->extent_count);
     iso_hold_drop(hold, false);
-    if (!contents->moves)
+    if (!contents->own_slots)
         put_free(job, contents, true);
     iso_retain_trim(job);
 }
@@ -216,7 +216,7 @@ iso_status_t iso_contents_enter(iso_job_t *job, const char *call, const iso_cont
                                 iso_hold_t **hold_p)
 {
     const uint32_t count = contents->extent_count;
-    const bool moves = contents->moves;
+    const bool own_slots = contents->own_slots;
     iso_heap_t *heap = (iso_heap_t *)(uintptr_t)contents->heap;
     static const char busy[] = "its slots are in use here, or are not this rank's";
     iso_hold_t *hold;
@@ -224,16 +224,16 @@ iso_status_t iso_contents_enter(iso_job_t *job, const char *call, const iso_cont
     if (iso_hold_find(job, heap))
         return iso_contents_refuse(job, call, ISO_ERR_BUSY, contents->heap,
                                    "it is at this rank already");
-    if (!moves && !take_free(job, contents))
+    if (!own_slots && !take_free(job, contents))
         return iso_contents_refuse(job, call, ISO_ERR_BUSY, contents->heap, busy);
     iso_status_t status = iso_hold_adopt(job, heap, contents->extents, count, &hold);
-    if (status == ISO_OK && moves &&
+    if (status == ISO_OK && own_slots &&
         !iso_left_claim(job, heap, contents->extents, count, ISO_COMING_RESERVED)) {
         iso_hold_drop(hold, false);
         status = ISO_ERR_INVALID;
     }
     if (status != ISO_OK) {
-        if (!moves)
+        if (!own_slots)
             put_free(job, contents, false);
         return status == ISO_ERR_INVALID
                    ? iso_contents_refuse(job, call, ISO_ERR_BUSY, contents->heap, busy)
@@ -242,7 +242,7 @@ iso_status_t iso_contents_enter(iso_job_t *job, const char *call, const iso_cont
     hold->arrival = hold; /* nobody looks into it yet, see iso_hold_free_units */
     hold->epoch = contents->epoch;
     uint32_t *warm = contents->warm;
-    for (uint32_t i = 0; i < count && !moves; i++) {
+    for (uint32_t i = 0; i < count && !own_slots; i++) {
         const iso_extent_t *extent = &contents->extents[i];
         iso_guard_lift(job, extent->first, iso_extent_slots(extent));
         for (uint32_t slot = 0; slot < iso_extent_slots(extent); slot++)
@@ -282,7 +282,7 @@ static void own(iso_job_t *job, iso_hold_t *hold, const iso_contents_t *contents
         hold->epoch = job->epoch_high;
         iso_heap_set_epoch(hold->heap, hold->epoch);
     }
-    if (contents->moves)
+    if (contents->own_slots)
         iso_left_own(job, hold->extents, hold->extent_count);
     else
         count_warm(job, contents);

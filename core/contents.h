@@ -7,9 +7,9 @@
  * the same is checked when it comes in.
  *
  * In: slots are entered before the first byte comes, and given back, with nothing of the heap left but warm pages, if what
- * comes is not that heap. Whose they are until then depends on how it went out. One that moved has its own slots: nobody was
- * given them, so that they are unknown here, and are entered as those of an arriving heap are. Of a copy they must be free
- * here.
+ * comes is not that heap. Whose they are until then depends. A heap that moved here, or that is of an image named when the job began,
+ * has its own slots (own_slots): nobody was given them, so that they are unknown here, and are entered as those of an arriving heap are.
+ * Of a copy they must be free here.
  *
  * `call` is the public function in whose name errors are logged.
  */
@@ -25,7 +25,7 @@ extern "C" {
 
 typedef struct iso_contents {
     uint64_t heap, epoch;
-    bool moves;
+    bool own_slots;        /* they are unknown here, else it is a copy */
     iso_extent_t *extents; /* these two from malloc */
     uint32_t extent_count;
     iso_run_t *runs;

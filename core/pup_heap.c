@@ -57,11 +57,11 @@ static record_t record_of(const iso_job_t *job, const iso_contents_t *contents)
                        .base = (uintptr_t)job->space.base,
                        .heap = contents->heap,
                        .epoch = contents->epoch,
-                       .flags = contents->moves ? RECORD_MOVES : 0,
+                       .flags = contents->own_slots ? RECORD_MOVES : 0,
                        .extent_count = contents->extent_count,
                        .run_count = contents->run_count,
                        .run_bytes = contents->run_bytes};
-    if (contents->moves)
+    if (contents->own_slots)
         memcpy(record.cookie, job->cookie, sizeof job->cookie);
     return record;
 }
@@ -139,7 +139,7 @@ static iso_status_t unpack(pup_er p, iso_job_t *job, iso_heap_t **heap_p)
         status = check_record(job, &record);
     iso_contents_t contents = {.heap = record.heap,
                                .epoch = record.epoch,
-                               .moves = record.flags & RECORD_MOVES,
+                               .own_slots = record.flags & RECORD_MOVES,
                                .extent_count = record.extent_count,
                                .run_count = record.run_count,
                                .run_bytes = record.run_bytes};

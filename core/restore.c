@@ -6,6 +6,7 @@
  */
 #include "core/contents.h"
 #include "core/image.h"
+#include "core/images.h"
 #include "core/job.h"
 #include <inttypes.h>
 #include <stdlib.h>
@@ -56,11 +57,34 @@ static iso_status_t describe(const iso_job_t *job, const iso_image_t *image, uin
     return iso_contents_check_slots(job, call, contents);
 }
 
+/* Under the job's lock. */
+static iso_status_t enter(iso_job_t *job, const iso_image_t *image, uint32_t number,
+                          iso_contents_t *contents, iso_hold_t **hold_p)
+{
+    iso_status_t status = iso_images_claim(job, image, number, &contents->own_slots);
+    if (status != ISO_OK)
+        return status;
+    status = iso_contents_enter(job, call, contents, hold_p);
+    if (status != ISO_OK && contents->own_slots)
+        iso_images_unclaim(job, image, number);
+    return status;
+}
+
+static iso_status_t fill(iso_job_t *job, iso_image_t *image, uint32_t number,
+                         const iso_contents_t *contents, iso_hold_t *hold)
+{
+    iso_status_t status = iso_image_read_heap(image, &job->logger, number, ISO_IMAGE_TO_PLACE);
+    if (status == ISO_OK)
+        return iso_contents_own(job, call, hold, contents);
+    iso_contents_abandon(job, hold, contents);
+    return status;
+}
+
 iso_status_t iso_image_restore(iso_job_t *job, iso_image_t *image, uint32_t number,
                                iso_heap_t **heap_p)
 {
     iso_contents_t contents = {.extents = NULL};
-    iso_hold_t *hold;
+    iso_hold_t *hold = NULL;
     if (!iso_job_is_ours(job, call))
         return ISO_ERR_INVALID;
     iso_status_t status = check(job, image, number);
@@ -68,15 +92,16 @@ iso_status_t iso_image_restore(iso_job_t *job, iso_image_t *image, uint32_t numb
         status = describe(job, image, number, &contents);
     if (status == ISO_OK) {
         iso_job_lock(job);
-        status = iso_contents_enter(job, call, &contents, &hold);
+        status = enter(job, image, number, &contents, &hold);
         iso_job_unlock(job);
-    }
-    if (status == ISO_OK) {
-        status = iso_image_read_heap(image, &job->logger, number, ISO_IMAGE_TO_PLACE);
-        if (status == ISO_OK)
-            status = iso_contents_own(job, call, hold, &contents);
-        else
-            iso_contents_abandon(job, hold, &contents);
+        if (status == ISO_OK) {
+            status = fill(job, image, number, &contents, hold);
+            if (status != ISO_OK && contents.own_slots) {
+                iso_job_lock(job);
+                iso_images_unclaim(job, image, number);
+                iso_job_unlock(job);
+            }
+        }
     }
     if (status == ISO_OK)
         *heap_p = (iso_heap_t *)(uintptr_t)contents.heap;

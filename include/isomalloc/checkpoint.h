@@ -1,6 +1,9 @@
 /*
  * checkpoint.h - heaps in files: saved by one job, at the same addresses again in a later one.
  *
+ *     rank r saves:     iso_checkpoint(job, "step.r", heaps, count, NULL);
+ *     later, any size:  ISO_IMAGES=step.0:step.1:step.2 iso_run -n 2 program, which calls iso_restart(job, restored, arg)
+ *
  * An image is a file with any number of heaps of one rank: their live pages, which pages those are, and the root pointer
  * of each. Restored, a heap is what it was, at its old addresses, so that every pointer in it and every pointer from one of them
  * into another holds: to restore what points into each other, save it together. What lies elsewhere (malloc, the stack,
@@ -19,7 +22,7 @@
 #ifndef ISOMALLOC_CHECKPOINT_H
 #define ISOMALLOC_CHECKPOINT_H
 
-#include "isomalloc.h"
+#include <isomalloc/isomalloc.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -86,15 +89,37 @@ ISO_API iso_status_t iso_image_verify(iso_image_t *image);
 
 /* ---- restoring ------------------------------------------------------------------------------- */
 
-/* Restores one heap. *heap_p is its address, where it was; it belongs to this rank.
+/* Two ways to have the addresses that a heap wants.
  *
- * A heap wants the slots that it had, free at this rank: a job of one rank that has used none of them has them, or the
- * rank where the heap ended, in the job that saved it. Else ISO_ERR_BUSY: so a heap whose original lives in this job, at
- * whatever rank, is refused. ISO_ERR_INVALID: the image is damaged where the heap's pages are, or is of an iso space at
- * another address than the job's, or of one that was longer; or it has no heap of this number. ISO_ERR_SYSTEM,
- * ISO_ERR_NO_MEMORY. Whatever fails, nothing of the heap is here. */
+ * Images that are named when the job begins (ISO_IMAGES, iso_params_t::images), the same ones in every rank. The iso space is
+ * where it was, and at least as long: ISO_SPACE_BASE and ISO_SPACE_SIZE need not be set, and if something else is mapped there
+ * iso_init fails in every rank, with a line that says what. The addresses of all heaps in these images are left out of all
+ * ranks' share of the space before anybody allocates, and stay out of use until the heap is restored. How many ranks
+ * there were, and are, does not matter. Each rank reads the lists of all images, so they are to be readable at every host; pages
+ * only of the heaps that it restores. A heap belongs to the rank that saved it, modulo the size of the job now, or to the
+ * one that iso_params_t::image_rank names: only that rank can restore it, so that it is never at two. From there it may migrate.
+ *
+ * Any other image, at any time: the slots that the heap had must be free at this rank. In a job of one rank that has used
+ * none of them they are; in the job that saved the image, at the rank where the heap ended. */
+
+/* Restores one heap. *heap_p is its address, where it was; it belongs to this rank. ISO_ERR_BUSY: it is here, or its slots
+ * are not free here; so a heap whose original lives in this job, at whatever rank, is refused. ISO_ERR_NOT_OWNER: the image
+ * was named when the job began, and the heap is another rank's to restore. ISO_ERR_INVALID: the image is damaged where the
+ * heap's pages are, or is of an iso space at another address than the job's, or of one that was longer; or it has no heap of
+ * this number. ISO_ERR_SYSTEM, ISO_ERR_NO_MEMORY. Whatever fails, nothing of the heap is here. */
 ISO_API iso_status_t iso_image_restore(iso_job_t *job, iso_image_t *image, uint32_t number,
                                        iso_heap_t **heap_p);
+
+/* Called for a heap that has been restored and is this rank's own. The image is good during the call. No lock is held. */
+typedef void (*iso_restored_fn)(iso_job_t *job, iso_heap_t *heap, const iso_image_t *image,
+                                uint32_t number, void *arg);
+
+/* Restores all heaps of the images that were named when the job began that belong to this rank, and were not restored yet,
+ * image by image in the order of their names; fn (NULL: nothing) is called after each. Local: other ranks do the same for theirs, and what
+ * points into those may be followed after an iso_barrier. Stops at the first that fails, and returns its error, those of
+ * iso_image_open and iso_image_restore; ISO_ERR_INVALID also if an image was replaced since iso_init. A job without such images:
+ * ISO_OK, nothing to do. */
+ISO_API iso_status_t iso_restart(iso_job_t *job, iso_restored_fn fn, void *arg);
 
 #ifdef __cplusplus
 }
