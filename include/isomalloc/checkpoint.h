@@ -74,7 +74,7 @@ typedef struct iso_image_info {
 } iso_image_info_t;
 ISO_API void iso_image_query(const iso_image_t *image, iso_image_info_t *info_p);
 
-typedef struct iso_image_heap {
+typedef struct {
     iso_heap_t *heap; /* its address: it is not here because of that */
     uint64_t slots;   /* that it wants, see ISO_SLOT_SIZE */
     uint64_t bytes;   /* of its live pages */
