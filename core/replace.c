@@ -1,5 +1,6 @@
 /* replace.c - see replace.h. */
 #include "core/replace.h"
+#include "core/os.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -8,6 +9,9 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define WRITE_BACK \
+    ((uint64_t)16 << 20) /* bytes that the disk begins with while others are written */
 
 static iso_status_t complain(const iso_replace_t *file, const char *what, int error)
 {
@@ -88,12 +92,17 @@ iso_status_t iso_replace_write(iso_replace_t *file, uint64_t offset, struct iove
         if (n <= 0)
             return complain(file, "cannot be written", n < 0 ? errno : EIO);
         offset += (uint64_t)n;
+        file->written += (uint64_t)n;
         for (; count > 0 && (size_t)n >= pieces->iov_len; pieces++, count--)
             n -= (ssize_t)pieces->iov_len;
         if (count > 0) {
             pieces->iov_base = (char *)pieces->iov_base + n;
             pieces->iov_len -= (size_t)n;
         }
+    }
+    if (file->written >= WRITE_BACK) {
+        iso_os_write_back(file->fd, offset - file->written, file->written);
+        file->written = 0;
     }
     return ISO_OK;
 }
