@@ -13,6 +13,7 @@
 #include "core/os.h"
 #include "core/quantity.h"
 #include "core/replace.h"
+#include <assert.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -109,6 +110,7 @@ static void fill_tables(checkpoint_t *checkpoint, const void *user)
 {
     const iso_image_tables_t *tables = &checkpoint->tables;
     iso_image_entry_t next = {.offset = checkpoint->header.page_offset};
+    assert(tables->heaps && tables->user);
     for (uint32_t i = 0; i < checkpoint->count; i++) {
         const iso_contents_t *contents = &checkpoint->heaps[i].contents;
         next.heap = contents->heap;

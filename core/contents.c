@@ -6,6 +6,7 @@
 #include "core/migrate.h"
 #include "core/shared.h"
 #include "core/verify.h"
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -146,6 +147,7 @@ static bool extents_fit(const iso_job_t *job, const iso_contents_t *contents)
 iso_status_t iso_contents_check_slots(const iso_job_t *job, const char *call,
                                       iso_contents_t *contents)
 {
+    assert(contents->extent_count > 0); /* iso_contents_check */
     if (!extents_fit(job, contents))
         return iso_contents_refuse(job, call, ISO_ERR_INVALID, contents->heap,
                                    "its slots cannot be: the data are damaged, or the iso space is "
