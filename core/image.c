@@ -11,45 +11,50 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-_Static_assert(sizeof(iso_image_header_t) == 136 && sizeof(iso_image_entry_t) == 72 &&
-                   sizeof(iso_extent_t) == 8 && sizeof(iso_run_t) == 16,
+#define BATCH ((size_t)1 << 20) /* bytes that are read, and compared, at a time */
+
+_Static_assert(sizeof(iso_image_header_t) == ISO_IMAGE_PAGE && sizeof(iso_image_parent_t) == 256 &&
+                   sizeof(iso_image_entry_t) == 64 && sizeof(iso_extent_t) == 8 &&
+                   sizeof(iso_image_run_t) == 32,
                "what is in files has no gaps, and the same layout in every build");
 
 /* ---- tables ------------------------------------------------------------------------------------ */
 
-iso_status_t iso_image_tables_new(const iso_image_header_t *header, iso_image_tables_t *tables_p)
+uint64_t iso_image_tables_bytes(const iso_image_header_t *header)
 {
-    const uint64_t heaps = header->heap_count * sizeof(iso_image_entry_t);
-    const uint64_t extents = header->extent_count * sizeof(iso_extent_t);
-    const uint64_t runs = header->run_count * sizeof(iso_run_t);
-    const uint64_t blocks = header->block_count * sizeof(uint64_t);
-    unsigned char *memory = calloc(1, header->page_offset - sizeof *header);
-    if (!memory)
-        return ISO_ERR_NO_MEMORY;
-    *tables_p = (iso_image_tables_t){.heaps = (void *)memory,
-                                     .extents = (void *)(memory + heaps),
-                                     .runs = (void *)(memory + heaps + extents),
-                                     .blocks = (void *)(memory + heaps + extents + runs),
-                                     .user = memory + heaps + extents + runs + blocks,
-                                     .bytes = header->page_offset - sizeof *header};
-    return ISO_OK;
+    return header->parent_count * sizeof(iso_image_parent_t) +
+           header->heap_count * sizeof(iso_image_entry_t) +
+           header->extent_count * sizeof(iso_extent_t) +
+           header->run_count * sizeof(iso_image_run_t) + header->page_count * sizeof(uint64_t) +
+           header->user_len;
 }
 
-/* Does the file have room for as much as its header speaks of, and are there no counts that overflow? */
+void iso_image_tables_place(const iso_image_header_t *header, void *memory,
+                            iso_image_tables_t *tables_p)
+{
+    iso_image_tables_t tables = {.parents = memory};
+    tables.heaps = (void *)(tables.parents + header->parent_count);
+    tables.extents = (void *)(tables.heaps + header->heap_count);
+    tables.runs = (void *)(tables.extents + header->extent_count);
+    tables.pages = (void *)(tables.runs + header->run_count);
+    tables.user = (void *)(tables.pages + header->page_count);
+    *tables_p = tables;
+}
+
+static uint64_t tables_offset(const iso_image_header_t *header)
+{
+    return sizeof *header + header->stored_count * ISO_IMAGE_PAGE;
+}
+
+/* Counts that neither overflow nor speak of more than there can be. */
 static bool counts_fit(const iso_image_header_t *header, uint64_t file_bytes)
 {
-    return header->page_offset >= sizeof *header && header->page_offset <= file_bytes &&
-           header->page_offset % ISO_IMAGE_ALIGNMENT == 0 &&
-           header->heap_count <= file_bytes / sizeof(iso_image_entry_t) &&
+    return header->parent_count <= ISO_IMAGE_PARENTS_MAX &&
            header->extent_count <= file_bytes / sizeof(iso_extent_t) &&
-           header->run_count <= file_bytes / sizeof(iso_run_t) &&
-           header->block_count <= file_bytes / sizeof(uint64_t) &&
-           header->user_len <= ISO_IMAGE_USER_MAX &&
-           header->heap_count * sizeof(iso_image_entry_t) +
-                   header->extent_count * sizeof(iso_extent_t) +
-                   header->run_count * sizeof(iso_run_t) + header->block_count * sizeof(uint64_t) +
-                   header->user_len <=
-               header->page_offset - sizeof *header;
+           header->run_count <= file_bytes / sizeof(iso_image_run_t) &&
+           header->page_count <= file_bytes / sizeof(uint64_t) &&
+           header->stored_count <= file_bytes / ISO_IMAGE_PAGE &&
+           header->user_len <= ISO_IMAGE_USER_MAX;
 }
 
 /* Do the tables say of heap `i` what can be? Each begins where the one before ends. */
@@ -57,38 +62,40 @@ static bool entry_fits(const iso_image_t *image, uint32_t i, iso_image_entry_t *
 {
     const iso_image_entry_t *entry = &image->tables.heaps[i];
     const iso_image_header_t *header = &image->header;
-    const uint64_t end = header->page_offset + header->page_bytes;
-    uint64_t bytes = 0;
+    uint64_t pages = 0;
     if (entry->extents != expected->extents || entry->runs != expected->runs ||
-        entry->blocks != expected->blocks || entry->offset != expected->offset ||
+        entry->pages != expected->pages ||
         entry->extent_count > header->extent_count - entry->extents ||
-        entry->run_count > header->run_count - entry->runs || entry->bytes > end - entry->offset ||
-        entry->extent_count > UINT32_MAX ||
-        iso_image_blocks(entry->bytes) > header->block_count - entry->blocks)
+        entry->run_count > header->run_count - entry->runs ||
+        entry->page_count > header->page_count - entry->pages || entry->extent_count > UINT32_MAX)
         return false;
-    for (uint64_t run = entry->runs; run < entry->runs + entry->run_count; run++) {
-        const size_t length = image->tables.runs[run].length;
-        if (length == 0 || length % 4096 != 0 || length > entry->bytes - bytes)
+    for (uint64_t i_run = entry->runs; i_run < entry->runs + entry->run_count; i_run++) {
+        const iso_image_run_t *run = &image->tables.runs[i_run];
+        if (run->length == 0 || run->length % ISO_IMAGE_PAGE != 0 ||
+            run->length / ISO_IMAGE_PAGE > entry->page_count - pages ||
+            run->file > header->parent_count || run->offset % ISO_IMAGE_PAGE != 0)
             return false;
-        bytes += length;
+        pages += run->length / ISO_IMAGE_PAGE;
     }
     expected->extents += entry->extent_count;
     expected->runs += entry->run_count;
-    expected->blocks += iso_image_blocks(entry->bytes);
-    expected->offset += entry->bytes;
-    return bytes == entry->bytes;
+    expected->pages += entry->page_count;
+    return pages == entry->page_count;
 }
 
-static bool entries_fit(const iso_image_t *image)
+static bool tables_fit(const iso_image_t *image)
 {
     const iso_image_header_t *header = &image->header;
-    iso_image_entry_t expected = {.offset = header->page_offset};
+    iso_image_entry_t expected = {.heap = 0};
+    for (uint64_t i = 0; i < header->parent_count; i++)
+        if (!memchr(image->tables.parents[i].name, 0, ISO_IMAGE_NAME) ||
+            strchr(image->tables.parents[i].name, '/'))
+            return false;
     for (uint32_t i = 0; i < header->heap_count; i++)
         if (!entry_fits(image, i, &expected))
             return false;
     return expected.extents == header->extent_count && expected.runs == header->run_count &&
-           expected.blocks == header->block_count &&
-           expected.offset == header->page_offset + header->page_bytes;
+           expected.pages == header->page_count;
 }
 
 /* ---- reading ----------------------------------------------------------------------------------- */
@@ -106,54 +113,54 @@ static iso_status_t cannot_read(const iso_image_t *image, const iso_logger_t *lo
     return ISO_ERR_SYSTEM;
 }
 
-static iso_status_t damaged(const iso_image_t *image, const iso_logger_t *logger, uint64_t offset,
-                            uint64_t bytes, const char *what)
+/* The name of a file that it consists of. */
+static const char *name_of(const iso_image_t *image, uint64_t file)
+{
+    return file ? image->tables.parents[file - 1].name : "the file";
+}
+
+static iso_status_t damaged(const iso_image_t *image, const iso_logger_t *logger, uint64_t file,
+                            uint64_t offset, uint64_t bytes, const char *what)
 {
     iso_log(logger, ISO_LOG_ERROR,
             "image %s is damaged: bytes %" PRIu64 " to %" PRIu64
-            " (%s) are not those that were saved: restore from another image",
-            image->path, offset, offset + bytes - 1, what);
+            " of %s (%s) are not those that were saved: restore from another image",
+            image->path, offset, offset + bytes - 1, name_of(image, file), what);
     return ISO_ERR_INVALID;
 }
 
-/* What the block describes, from the file. Its pieces are used up. */
-static iso_status_t read_block(const iso_image_t *image, const iso_logger_t *logger,
-                               uint64_t offset, iso_image_block_t block)
+/* As many bytes as the pieces, which are used up, have room for. `file` is as in a run. */
+static iso_status_t read_pieces(const iso_image_t *image, const iso_logger_t *logger, uint64_t file,
+                                uint64_t offset, struct iovec *pieces, int count)
 {
-    struct iovec *piece = block.pieces;
-    while (block.bytes > 0) {
-        ssize_t n = preadv(image->fd, piece, block.count, (off_t)offset);
+    while (count > 0) {
+        ssize_t n = preadv(image->fds[file], pieces, count, (off_t)offset);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             return cannot_read(image, logger, errno);
         if (n == 0) {
             iso_log(logger, ISO_LOG_ERROR,
-                    "image %s ends at byte %" PRIu64 ", %zu bytes too soon: restore from another",
-                    image->path, offset, block.bytes);
+                    "image %s is cut: %s ends at byte %" PRIu64 ": restore from another image",
+                    image->path, name_of(image, file), offset);
             return ISO_ERR_INVALID;
         }
         offset += (uint64_t)n;
-        block.bytes -= (size_t)n;
-        while (block.count > 0 && (size_t)n >= piece->iov_len) {
-            n -= (ssize_t)piece->iov_len;
-            piece++;
-            block.count--;
-        }
-        if (block.count > 0) {
-            piece->iov_base = (char *)piece->iov_base + n;
-            piece->iov_len -= (size_t)n;
+        for (; count > 0 && (size_t)n >= pieces->iov_len; pieces++, count--)
+            n -= (ssize_t)pieces->iov_len;
+        if (count > 0) {
+            pieces->iov_base = (char *)pieces->iov_base + n;
+            pieces->iov_len -= (size_t)n;
         }
     }
     return ISO_OK;
 }
 
-static iso_status_t read_bytes(const iso_image_t *image, const iso_logger_t *logger,
+static iso_status_t read_bytes(const iso_image_t *image, const iso_logger_t *logger, uint64_t file,
                                uint64_t offset, void *bytes, size_t count)
 {
-    iso_image_block_t block = {.count = 1, .bytes = count};
-    block.pieces[0] = (struct iovec){bytes, count};
-    return read_block(image, logger, offset, block);
+    struct iovec piece = {bytes, count};
+    return count ? read_pieces(image, logger, file, offset, &piece, 1) : ISO_OK;
 }
 
 static iso_status_t read_header(iso_image_t *image, const iso_logger_t *logger)
@@ -161,11 +168,11 @@ static iso_status_t read_header(iso_image_t *image, const iso_logger_t *logger)
     iso_image_header_t *header = &image->header;
     struct stat file;
     iso_status_t status;
-    if (fstat(image->fd, &file) != 0)
+    if (fstat(image->fds[0], &file) != 0)
         return cannot_read(image, logger, errno);
     if (!S_ISREG(file.st_mode))
         return refuse(image, logger, ISO_ERR_INVALID, "is no file");
-    status = read_bytes(image, logger, 0, header, sizeof *header);
+    status = read_bytes(image, logger, 0, 0, header, sizeof *header);
     if (status != ISO_OK)
         return status;
     if (memcmp(header->magic, ISO_IMAGE_MAGIC, sizeof header->magic) != 0)
@@ -182,16 +189,17 @@ static iso_status_t read_header(iso_image_t *image, const iso_logger_t *logger)
         return ISO_ERR_VERSION;
     }
     if (header->check != iso_checksum_of(header, offsetof(iso_image_header_t, check)))
-        return damaged(image, logger, 0, sizeof *header, "its header");
+        return damaged(image, logger, 0, 0, sizeof *header, "its header");
     if (header->layout != iso_heap_layout_digest())
         return refuse(image, logger, ISO_ERR_VERSION,
                       "was saved by a build of the library that lays heaps out differently");
     const uint64_t bytes = (uint64_t)file.st_size;
-    if (bytes != header->page_offset + header->page_bytes) {
+    const uint64_t expected = tables_offset(header) + iso_image_tables_bytes(header);
+    if (bytes != expected) {
         iso_log(logger, ISO_LOG_ERROR,
                 "image %s ends at byte %" PRIu64 ", not at byte %" PRIu64
                 " where it ended when it was saved: restore from another",
-                image->path, bytes, header->page_offset + header->page_bytes);
+                image->path, bytes, expected);
         return ISO_ERR_INVALID;
     }
     return counts_fit(header, bytes)
@@ -202,19 +210,51 @@ static iso_status_t read_header(iso_image_t *image, const iso_logger_t *logger)
 static iso_status_t read_tables(iso_image_t *image, const iso_logger_t *logger)
 {
     const iso_image_header_t *header = &image->header;
-    iso_status_t status = iso_image_tables_new(header, &image->tables);
-    if (status != ISO_OK)
-        return refuse(image, logger, status, "no memory for its tables");
-    void *tables = image->tables.heaps;
-    status = read_bytes(image, logger, sizeof *header, tables, image->tables.bytes);
+    const uint64_t bytes = iso_image_tables_bytes(header), offset = tables_offset(header);
+    image->memory = malloc(bytes + 1);
+    if (!image->memory)
+        return refuse(image, logger, ISO_ERR_NO_MEMORY, "no memory for its tables");
+    iso_status_t status = read_bytes(image, logger, 0, offset, image->memory, bytes);
     if (status != ISO_OK)
         return status;
-    if (iso_checksum_of(tables, image->tables.bytes) != header->tables)
-        return damaged(image, logger, sizeof *header, image->tables.bytes,
-                       "its lists of heaps and pages");
-    return entries_fit(image)
+    if (iso_checksum_of(image->memory, bytes) != header->tables)
+        return damaged(image, logger, 0, offset, bytes, "its lists of heaps and pages");
+    iso_image_tables_place(header, image->memory, &image->tables);
+    return tables_fit(image)
                ? ISO_OK
                : refuse(image, logger, ISO_ERR_INVALID, "has lists of heaps that cannot be");
+}
+
+/* The parent is there, and the one that it was. */
+static iso_status_t open_parent(iso_image_t *image, const iso_logger_t *logger, uint64_t i)
+{
+    const iso_image_parent_t *parent = &image->tables.parents[i];
+    const char *slash = strrchr(image->path, '/');
+    const int folder = slash ? (int)(slash - image->path) + 1 : 0;
+    iso_image_header_t header;
+    char *path = malloc((size_t)folder + ISO_IMAGE_NAME);
+    if (!path)
+        return ISO_ERR_NO_MEMORY;
+    snprintf(path, (size_t)folder + ISO_IMAGE_NAME, "%.*s%s", folder, image->path, parent->name);
+    image->fds[i + 1] = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    free(path);
+    if (image->fds[i + 1] < 0) {
+        iso_log(logger, ISO_LOG_ERROR,
+                "image %s is an increment to %s in the same folder, which cannot be read: %s",
+                image->path, parent->name, strerror(errno));
+        return ISO_ERR_SYSTEM;
+    }
+    iso_status_t status = read_bytes(image, logger, i + 1, 0, &header, sizeof header);
+    if (status != ISO_OK)
+        return status;
+    if (header.check == parent->check &&
+        header.check == iso_checksum_of(&header, offsetof(iso_image_header_t, check)))
+        return ISO_OK;
+    iso_log(logger, ISO_LOG_ERROR,
+            "image %s is an increment to %s in the same folder, which was replaced since, or is "
+            "damaged (bytes 0 to 4095): restore from another image",
+            image->path, parent->name);
+    return ISO_ERR_INVALID;
 }
 
 iso_status_t iso_image_open_for(const iso_logger_t *logger, const char *path, iso_image_t **image_p)
@@ -222,15 +262,18 @@ iso_status_t iso_image_open_for(const iso_logger_t *logger, const char *path, is
     iso_image_t *image = calloc(1, sizeof *image);
     if (!image)
         return ISO_ERR_NO_MEMORY;
+    for (size_t i = 0; i <= ISO_IMAGE_PARENTS_MAX; i++)
+        image->fds[i] = -1;
     image->path = strdup(path);
-    image->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* of what is no file: not to wait */
-    iso_status_t status = ISO_OK;
-    if (image->fd < 0)
-        status = image->path ? cannot_read(image, logger, errno) : ISO_ERR_NO_MEMORY;
-    if (status == ISO_OK)
-        status = image->path ? read_header(image, logger) : ISO_ERR_NO_MEMORY;
+    iso_status_t status = image->path ? ISO_OK : ISO_ERR_NO_MEMORY;
+    if (status == ISO_OK) {
+        image->fds[0] = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* should it be no file */
+        status = image->fds[0] < 0 ? cannot_read(image, logger, errno) : read_header(image, logger);
+    }
     if (status == ISO_OK)
         status = read_tables(image, logger);
+    for (uint64_t i = 0; status == ISO_OK && i < image->header.parent_count; i++)
+        status = open_parent(image, logger, i);
     if (status == ISO_OK)
         *image_p = image;
     else
@@ -248,71 +291,100 @@ void iso_image_close(iso_image_t *image)
 {
     if (!image)
         return;
-    if (image->fd >= 0)
-        close(image->fd);
-    free(image->tables.heaps);
+    for (size_t i = 0; i <= ISO_IMAGE_PARENTS_MAX; i++)
+        if (image->fds[i] >= 0)
+            close(image->fds[i]);
+    free(image->memory);
     free(image->path);
     free(image);
 }
 
 /* ---- pages ------------------------------------------------------------------------------------- */
 
-bool iso_image_walk_next(iso_image_walk_t *walk, iso_image_block_t *block_p)
+/* Of up to BATCH bytes that lie together in one file. */
+typedef struct batch {
+    struct iovec pieces[BATCH / ISO_IMAGE_PAGE];
+    int count;
+    size_t bytes;
+    uint64_t file, offset;
+} batch_t;
+
+/* Runs that are left of a heap's. */
+typedef struct walk {
+    const iso_image_run_t *runs;
+    uint64_t count;
+    uint64_t within; /* bytes of the first that were passed */
+} walk_t;
+
+static bool next_batch(walk_t *walk, batch_t *batch)
 {
-    block_p->count = 0;
-    block_p->bytes = 0;
-    while (walk->count > 0 && block_p->bytes < ISO_IMAGE_BLOCK) {
-        size_t length = walk->runs->length - walk->within;
-        if (length > ISO_IMAGE_BLOCK - block_p->bytes)
-            length = ISO_IMAGE_BLOCK - block_p->bytes;
-        block_p->pieces[block_p->count++] =
-            (struct iovec){(char *)walk->runs->address + walk->within, length};
-        block_p->bytes += length;
+    batch->count = 0;
+    batch->bytes = 0;
+    while (walk->count > 0 && batch->bytes < BATCH) {
+        const iso_image_run_t *run = walk->runs;
+        const uint64_t offset = run->offset + walk->within;
+        size_t length = run->length - walk->within;
+        if (batch->count == 0) {
+            batch->file = run->file;
+            batch->offset = offset;
+        } else if (run->file != batch->file || offset != batch->offset + batch->bytes) {
+            break;
+        }
+        if (length > BATCH - batch->bytes)
+            length = BATCH - batch->bytes;
+        batch->pieces[batch->count++] =
+            (struct iovec){(char *)(uintptr_t)run->address + walk->within, length};
+        batch->bytes += length;
         walk->within += length;
-        if (walk->within == walk->runs->length) {
+        if (walk->within == run->length) {
             walk->runs++;
             walk->count--;
             walk->within = 0;
         }
     }
-    return block_p->count > 0;
+    return batch->count > 0;
 }
 
-uint64_t iso_image_block_checksum(iso_checksum_t *checksum, const iso_image_block_t *block)
+/* Checksums of the pages that were read, one after the other in *expected. */
+static iso_status_t compare(const iso_image_t *image, const iso_logger_t *logger,
+                            const batch_t *batch, uint64_t heap, const uint64_t **expected)
 {
-    iso_checksum_begin(checksum);
-    for (int i = 0; i < block->count; i++)
-        iso_checksum_add(checksum, block->pieces[i].iov_base, block->pieces[i].iov_len);
-    return iso_checksum_value(checksum);
+    uint64_t offset = batch->offset;
+    char what[64];
+    for (int i = 0; i < batch->count; i++)
+        for (size_t at = 0; at < batch->pieces[i].iov_len; at += ISO_IMAGE_PAGE) {
+            const char *page = (const char *)batch->pieces[i].iov_base + at;
+            if (iso_checksum_of(page, ISO_IMAGE_PAGE) != *(*expected)++) {
+                snprintf(what, sizeof what, "a page of heap %#" PRIx64, heap);
+                return damaged(image, logger, batch->file, offset, ISO_IMAGE_PAGE, what);
+            }
+            offset += ISO_IMAGE_PAGE;
+        }
+    return ISO_OK;
 }
 
 iso_status_t iso_image_read_heap(iso_image_t *image, const iso_logger_t *logger, uint32_t number,
                                  iso_image_reading_t reading)
 {
     const iso_image_entry_t *entry = &image->tables.heaps[number];
-    iso_image_walk_t walk = {&image->tables.runs[entry->runs], entry->run_count, 0};
-    const uint64_t *expected = &image->tables.blocks[entry->blocks];
-    uint64_t offset = entry->offset;
-    iso_checksum_t *checksum = iso_checksum_new();
-    void *nowhere = reading == ISO_IMAGE_TO_NOWHERE ? malloc(ISO_IMAGE_BLOCK) : NULL;
+    walk_t walk = {&image->tables.runs[entry->runs], entry->run_count, 0};
+    const uint64_t *expected = &image->tables.pages[entry->pages];
+    void *nowhere = reading == ISO_IMAGE_TO_NOWHERE ? malloc(BATCH) : NULL;
     iso_status_t status = ISO_OK;
-    if (!checksum || (reading == ISO_IMAGE_TO_NOWHERE && !nowhere))
+    if (reading == ISO_IMAGE_TO_NOWHERE && !nowhere)
         status = refuse(image, logger, ISO_ERR_NO_MEMORY, "no memory to read it");
-    for (iso_image_block_t block; status == ISO_OK && iso_image_walk_next(&walk, &block);) {
-        char what[64];
+    for (batch_t batch; status == ISO_OK && next_batch(&walk, &batch);) {
+        struct iovec pieces[BATCH / ISO_IMAGE_PAGE]; /* reading uses them up */
         if (nowhere) {
-            block.pieces[0] = (struct iovec){nowhere, block.bytes};
-            block.count = 1;
+            batch.pieces[0] = (struct iovec){nowhere, batch.bytes};
+            batch.count = 1;
         }
-        status = read_block(image, logger, offset, block);
-        if (status == ISO_OK && iso_image_block_checksum(checksum, &block) != *expected++) {
-            snprintf(what, sizeof what, "pages of heap %#" PRIx64, entry->heap);
-            status = damaged(image, logger, offset, block.bytes, what);
-        }
-        offset += block.bytes;
+        memcpy(pieces, batch.pieces, (size_t)batch.count * sizeof *pieces);
+        status = read_pieces(image, logger, batch.file, batch.offset, pieces, batch.count);
+        if (status == ISO_OK)
+            status = compare(image, logger, &batch, entry->heap, &expected);
     }
     free(nowhere);
-    free(checksum);
     return status;
 }
 
@@ -337,9 +409,10 @@ void iso_image_query(const iso_image_t *image, iso_image_info_t *info_p)
         .page_size = header->page_size,
         .space_base = header->base,
         .space_size = header->space_size,
-        .bytes = header->page_offset + header->page_bytes,
-        .page_bytes = header->page_bytes,
-        .time = (double)header->seconds + header->nanoseconds * 1e-9,
+        .parents = (uint32_t)header->parent_count,
+        .bytes = tables_offset(header) + iso_image_tables_bytes(header),
+        .page_bytes = header->page_count * ISO_IMAGE_PAGE,
+        .time = (double)header->seconds + (double)header->nanoseconds * 1e-9,
         .user = image->tables.user,
         .user_len = header->user_len,
     };
@@ -353,6 +426,7 @@ iso_status_t iso_image_heap(const iso_image_t *image, uint32_t number, iso_image
     uint64_t slots = 0;
     for (uint64_t i = 0; i < entry->extent_count; i++)
         slots += iso_extent_slots(&image->tables.extents[entry->extents + i]);
-    *heap_p = (iso_image_heap_t){(iso_heap_t *)(uintptr_t)entry->heap, slots, entry->bytes};
+    *heap_p = (iso_image_heap_t){(iso_heap_t *)(uintptr_t)entry->heap, slots,
+                                 entry->page_count * ISO_IMAGE_PAGE};
     return ISO_OK;
 }

@@ -92,7 +92,6 @@ iso_status_t iso_replace_write(iso_replace_t *file, uint64_t offset, struct iove
         if (n <= 0)
             return complain(file, "cannot be written", n < 0 ? errno : EIO);
         offset += (uint64_t)n;
-        file->written += (uint64_t)n;
         for (; count > 0 && (size_t)n >= pieces->iov_len; pieces++, count--)
             n -= (ssize_t)pieces->iov_len;
         if (count > 0) {
@@ -100,9 +99,9 @@ iso_status_t iso_replace_write(iso_replace_t *file, uint64_t offset, struct iove
             pieces->iov_len -= (size_t)n;
         }
     }
-    if (file->written >= WRITE_BACK) {
-        iso_os_write_back(file->fd, offset - file->written, file->written);
-        file->written = 0;
+    if (offset >= file->told + WRITE_BACK) {
+        iso_os_write_back(file->fd, file->told, offset - file->told);
+        file->told = offset;
     }
     return ISO_OK;
 }

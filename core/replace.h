@@ -20,13 +20,13 @@ typedef struct iso_replace {
     const char *path; /* the caller's, as long as it is written */
     char *part;       /* from malloc */
     int fd;           /* of the part */
-    uint64_t written; /* the last bytes, which the disk was not told of */
+    uint64_t told;    /* up to here the disk has begun to write */
 } iso_replace_t;
 
 /* ISO_ERR_INVALID: path is something else than a file. ISO_ERR_BUSY: another process is writing it. ISO_ERR_SYSTEM,
  * ISO_ERR_NO_MEMORY. All of these functions log. */
 iso_status_t iso_replace_begin(iso_replace_t *file, const iso_logger_t *logger, const char *path);
-/* All of the pieces, which are used up, at this place in the file: behind what was written before, but for the last time. */
+/* All of the pieces, which are used up, at this place in the file. */
 iso_status_t iso_replace_write(iso_replace_t *file, uint64_t offset, struct iovec *pieces,
                                int count);
 /* What was written is on the disk, then it is the file, then that is on the disk; in these steps, between which a test may

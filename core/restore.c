@@ -41,7 +41,7 @@ static iso_status_t describe(const iso_job_t *job, const iso_image_t *image, uin
                                  .epoch = entry->epoch,
                                  .extent_count = (uint32_t)entry->extent_count,
                                  .run_count = entry->run_count,
-                                 .run_bytes = entry->bytes};
+                                 .run_bytes = entry->page_count * ISO_IMAGE_PAGE};
     iso_status_t status = iso_contents_check(job, call, contents);
     if (status != ISO_OK)
         return status;
@@ -52,8 +52,10 @@ static iso_status_t describe(const iso_job_t *job, const iso_image_t *image, uin
                                    "no memory for the list of its runs");
     memcpy(contents->extents, &image->tables.extents[entry->extents],
            entry->extent_count * sizeof *contents->extents);
-    memcpy(contents->runs, &image->tables.runs[entry->runs],
-           entry->run_count * sizeof *contents->runs);
+    for (uint64_t i = 0; i < entry->run_count; i++) {
+        const iso_image_run_t *run = &image->tables.runs[entry->runs + i];
+        contents->runs[i] = (iso_run_t){run->address, run->length};
+    }
     return iso_contents_check_slots(job, call, contents);
 }
 

@@ -33,9 +33,17 @@ extern "C" {
 /* All that is optional. Set struct_size, leave at 0 what you do not want. */
 typedef struct iso_checkpoint_params {
     size_t struct_size; /* sizeof(iso_checkpoint_params_t) */
-    const void *user; /* bytes of the program's own that go into the image: see iso_image_info_t */
-    size_t user_len;  /* 1 MiB at most */
+    const void *user;  /* bytes of the program's own that go into the image: see iso_image_info_t */
+    size_t user_len;   /* 1 MiB at most */
+    const char *since; /* an earlier image: write only pages that it has not; NULL: all pages */
 } iso_checkpoint_params_t;
+
+/* An increment (iso_checkpoint_params_t::since) has only those pages that differ from what the earlier image has at the same
+ * address, and refers to that for the others; that may be an increment, too. It is an image as any, of all the heaps that are named,
+ * but needs the earlier ones, in the same folder and under the same names, as long as it is to be restored: if one is
+ * missing, or was replaced, that is said. All pages are read to know which differ (by 64-bit checksums): so it works with
+ * any backing and transport, and for a heap that was at other ranks since, or restored. 32 others is the most that one may need: then all is written, and
+ * the log says so at level info. */
 
 /* Saves `count` heaps of this rank (0: an image of none) in the file `path`, whose folder is there and on the same file
  * system. Returns when the image is on the disk. The heaps are all saved as of one moment: they are frozen meanwhile, as while
@@ -44,7 +52,8 @@ typedef struct iso_checkpoint_params {
  * together is saved between two iso_barrier.
  * ISO_ERR_NOT_OWNER, ISO_ERR_BUSY: a heap is not here, or migrating, or named twice; or another process is writing an image of this
  * name. ISO_ERR_SYSTEM: the file cannot be written, and the log line says why (no room on the disk: it also says how much
- * is needed). ISO_ERR_INVALID: path is something else than a file, too much user data. ISO_ERR_NO_MEMORY. */
+ * is needed). ISO_ERR_INVALID: path is something else than a file, too much user data; since is in another folder, or is what the
+ * image would replace. Errors of iso_image_open, of since. ISO_ERR_NO_MEMORY. */
 ISO_API iso_status_t iso_checkpoint(iso_job_t *job, const char *path, iso_heap_t *const *heaps,
                                     uint32_t count, const iso_checkpoint_params_t *params);
 
@@ -66,8 +75,9 @@ typedef struct iso_image_info {
     uint32_t page_size;  /* of the machine that saved them */
     uint64_t space_base; /* where the iso space was, and is to be again: ISO_SPACE_BASE */
     uint64_t space_size; /* how long it was: more will do, too */
+    uint32_t parents;    /* images in the same folder that it needs, as an increment */
     uint64_t bytes;      /* of the file */
-    uint64_t page_bytes; /* of the live pages in it */
+    uint64_t page_bytes; /* of the heaps' live pages, in it and in its parents */
     double time;         /* when it was saved, in seconds since 1970 */
     const void *user;    /* what iso_checkpoint was given, valid until iso_image_close */
     size_t user_len;

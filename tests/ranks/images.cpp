@@ -139,6 +139,34 @@ void restart()
     job.finish();
 }
 
+uint64_t bytes_of(const std::string &path)
+{
+    iso_image_t *image = nullptr;
+    iso_image_info_t info;
+    EXPECT_STATUS(ISO_OK, iso_image_open(path.c_str(), &image));
+    EXPECT_STATUS(ISO_OK, iso_image_verify(image));
+    iso_image_query(image, &info);
+    iso_image_close(image);
+    return info.bytes;
+}
+
+// As many ranks as have saved go on, and save an increment to what they were given.
+void increment()
+{
+    Job job;
+    Restored mine;
+    EXPECT_STATUS(ISO_OK, iso_restart(job.job, restored, &mine));
+    EXPECT(mine.heaps.size() == 2);
+    for (iso_heap_t *heap : mine.heaps)
+        EXPECT(iso_malloc(heap, 100) != nullptr);
+    const std::string before = image_of(self), after = before + ".next";
+    const iso_checkpoint_params_t params = {sizeof params, nullptr, 0, before.c_str()};
+    EXPECT_STATUS(ISO_OK, iso_checkpoint(job.job, after.c_str(), mine.heaps.data(), 2, &params));
+    EXPECT(bytes_of(after) * 20 < bytes_of(before));
+    job.barrier();
+    job.finish();
+}
+
 // Of two ranks, and one image, which is rank 0's: rank 1 may not; damaged it is refused, and can be tried again.
 void damaged()
 {
@@ -153,7 +181,7 @@ void damaged()
     job.barrier();
     if (self == 0) {
         const int fd = open(argument, O_RDWR | O_CLOEXEC);
-        const auto at = static_cast<off_t>(info.bytes - 100);
+        const auto at = static_cast<off_t>(4096 + info.page_bytes - 100);
         char byte = 0;
         EXPECT(pread(fd, &byte, 1, at) == 1);
         byte = static_cast<char>(~byte);
@@ -257,6 +285,7 @@ int main(int argc, char **argv)
     argument = argc > 2 ? argv[2] : "";
     return run_test({{"save", save},
                      {"restart", restart},
+                     {"increment", increment},
                      {"damaged", damaged},
                      {"shared_out", shared_out},
                      {"alive", alive},

@@ -23,9 +23,9 @@ refused() { # <pattern> COMMAND...
         fail "not refused, or without the line: $pattern (status $status)" "$out"
     fi
 }
-named() { # <count>: image.0:image.1:...
+named() { # <count> [<end of names>]: image.0:image.1:...
     local list='' i
-    for ((i = 0; i < $1; i++)); do list+=${list:+:}$folder/image.$i; done
+    for ((i = 0; i < $1; i++)); do list+=${list:+:}$folder/image.$i${2-}; done
     echo "$list"
 }
 
@@ -39,6 +39,10 @@ for saved in 3 1; do
         done
     done
 done
+job "three ranks save" "$run" -n 3 "$program" save "$folder"
+job "three ranks restore, and save an increment" env ISO_IMAGES="$(named 3)" "$run" -n 3 "$program" increment "$folder"
+job "two ranks restore the increments" env ISO_IMAGES="$(named 3 .next)" "$run" -n 2 "$program" restart 3
+rm -f "$folder"/image.*
 job "two ranks save" "$run" -n 2 "$program" save "$folder"
 job "the program says who restores" env ISO_IMAGES="$(named 2)" "$run" -n 3 "$program" shared_out 2
 job "a damaged one" env ISO_IMAGES="$folder/image.0" "$run" -n 2 "$program" damaged "$folder/image.0"

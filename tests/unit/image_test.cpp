@@ -111,9 +111,9 @@ struct Opened {
 };
 
 iso_status_t save(iso_job_t *job, const std::string &path, const std::vector<iso_heap_t *> &heaps,
-                  const std::string &user = "")
+                  const std::string &user = "", const char *since = nullptr)
 {
-    iso_checkpoint_params_t params = {sizeof params, user.data(), user.size()};
+    iso_checkpoint_params_t params = {sizeof params, user.data(), user.size(), since};
     return iso_checkpoint(job, path.c_str(), heaps.data(), static_cast<uint32_t>(heaps.size()),
                           &params);
 }
@@ -304,7 +304,7 @@ TEST_CASE("image: a file that ends anywhere, or goes on, is refused with a line 
     write_file(cut, whole);
     Opened opened(cut);
     REQUIRE(opened.status == ISO_OK);
-    REQUIRE(truncate(cut.c_str(), static_cast<off_t>(whole.size() - 5000)) == 0);
+    REQUIRE(truncate(cut.c_str(), static_cast<off_t>(whole.size() - 50000)) == 0);
     REQUIRE(iso_image_verify(opened.image) == ISO_ERR_INVALID);
     REQUIRE(iso_image_restore(job.job, opened.image, 0, &heap) == ISO_ERR_INVALID);
     REQUIRE(heap == nullptr);
@@ -329,16 +329,15 @@ TEST_CASE("image: with any byte changed is refused, and nothing has changed", "[
     const uint64_t before = slots_free(job.job);
     const std::string whole = contents_of(path);
     Opened whole_image(path);
-    const size_t pages = whole.size() - whole_image.info().page_bytes;
+    const size_t pages = 4096, lists = pages + whole_image.info().page_bytes;
     const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC), quiet = open("/dev/null", O_WRONLY);
     const int loud = dup(STDERR_FILENO); // a line for each of them
     REQUIRE(fd >= 0);
     dup2(quiet, STDERR_FILENO);
-    // every byte of the header and of the lists, some of the zeros and of the pages
+    // every byte of the header and of the lists, some of the pages
     size_t wrong = SIZE_MAX;
-    for (size_t at = 0; at < whole.size() && wrong == SIZE_MAX; at += at < 1000    ? 1
-                                                                      : at < pages ? 997
-                                                                                   : 100003) {
+    for (size_t at = 0; at < whole.size() && wrong == SIZE_MAX;
+         at += at < pages || at >= lists ? 1 : std::min<size_t>(100003, lists - at)) {
         const char changed = static_cast<char>(whole[at] ^ 1 << at % 8);
         pwrite(fd, &changed, 1, static_cast<off_t>(at));
         if (restore(job.job, path, 0, &heap) == ISO_OK || heap != nullptr ||
@@ -350,7 +349,7 @@ TEST_CASE("image: with any byte changed is refused, and nothing has changed", "[
     close(loud);
     close(quiet);
     REQUIRE(wrong == SIZE_MAX);
-    const ChildResult child = in_child([&] { // says where: the block of 1 MiB, and the heap
+    const ChildResult child = in_child([&] { // says where: the page, and the heap
         const size_t at = pages + (1u << 20) + 5;
         const char changed = static_cast<char>(~whole[at]);
         pwrite(fd, &changed, 1, static_cast<off_t>(at));
@@ -363,8 +362,8 @@ TEST_CASE("image: with any byte changed is refused, and nothing has changed", "[
     close(fd);
     REQUIRE(child.exited_with(0));
     REQUIRE(contains(child.stderr_text, "bytes " + std::to_string(pages + (1u << 20)) + " to " +
-                                            std::to_string(pages + (2u << 20) - 1) +
-                                            " (pages of heap 0x"));
+                                            std::to_string(pages + (1u << 20) + 4095) +
+                                            " of the file (a page of heap 0x"));
     soil(job);
     REQUIRE(restore(job.job, path, 0, &heap) == ISO_OK);
     model.check_all();
@@ -451,7 +450,7 @@ TEST_CASE("image: killed at any step of a checkpoint, the old image or the new o
         void *block = iso_malloc(heap, 3u << 20);
         std::memset(block, user[0], 3u << 20);
         iso_heap_set_root(heap, block);
-        iso_checkpoint_params_t own = {sizeof own, user, 1};
+        iso_checkpoint_params_t own = {sizeof own, user, 1, nullptr};
         const iso_status_t status = iso_checkpoint(job, path.c_str(), &heap, 1, &own);
         iso_finalize(job);
         return status == ISO_OK ? 0 : 3;
@@ -479,6 +478,138 @@ TEST_CASE("image: killed at any step of a checkpoint, the old image or the new o
         REQUIRE(iso_image_restore(job.job, opened.image, 0, &heap) == ISO_OK);
         REQUIRE(*static_cast<const char *>(iso_heap_root(heap)) == (is_new ? 'n' : 'o'));
     }
+}
+
+TEST_CASE("image: an increment with 1 % of the pages written takes at most 5 % of the bytes, and a "
+          "chain of them restores what was there each time",
+          "[image]")
+{
+    Folder folder;
+    Job job;
+    const size_t large = (64u << 20) / scale, pages = large / 4096;
+    iso_heap_t *heap = job.heap(), *other = job.heap(), *const address = heap;
+    auto *bytes = static_cast<unsigned char *>(iso_malloc(heap, large));
+    std::mt19937_64 random(1);
+    for (size_t i = 0; i < large / 8; i++)
+        reinterpret_cast<uint64_t *>(bytes)[i] = random();
+    using Blocks = std::map<unsigned char *, unsigned char>; // small ones, and their first bytes
+    std::vector<std::vector<unsigned char>> then;
+    std::vector<Blocks> blocks;
+    Blocks now;
+    const auto name = [&](size_t i) { return folder / ("image." + std::to_string(i)); };
+    for (size_t i = 0; i < 6; i++) {
+        const std::string since = i > 0 ? name(i - 1) : "";
+        REQUIRE(save(job.job, name(i), {other, heap}, "", i > 0 ? since.c_str() : nullptr) ==
+                ISO_OK);
+        then.emplace_back(bytes, bytes + large);
+        blocks.push_back(now);
+        Opened full(name(0)), opened(name(i));
+        REQUIRE(opened.info().parents <= i); // those that have a page of it
+        REQUIRE((opened.info().parents > 0) == (i > 0));
+        REQUIRE(iso_image_verify(opened.image) == ISO_OK);
+        if (i == 1) { // nothing was written but what a checkpoint itself may
+            REQUIRE(opened.info().bytes * 100 <= full.info().bytes);
+        } else if (i > 1) {
+            REQUIRE(opened.info().bytes * 20 <= full.info().bytes);
+        }
+        for (size_t page = 0; i > 0 && page < pages / 100; page++)
+            bytes[random() % large] ^= 1;
+        for (int step = 0; i > 1 && step < 20; step++) { // blocks come and go, too
+            auto *block = static_cast<unsigned char *>(iso_malloc(heap, 100 + random() % 3000));
+            now[block] = *block = static_cast<unsigned char>(random());
+            if (step % 3 == 0) {
+                iso_free(now.begin()->first);
+                now.erase(now.begin());
+            }
+        }
+    }
+    for (const size_t i : {5u, 0u, 3u, 4u, 1u, 2u}) {
+        INFO(i);
+        if (heap != nullptr)
+            REQUIRE(iso_heap_destroy(heap) == ISO_OK);
+        heap = nullptr;
+        soil(job);
+        REQUIRE(restore(job.job, name(i), 1, &heap) == ISO_OK);
+        REQUIRE(heap == address);
+        REQUIRE(std::memcmp(bytes, then[i].data(), large) == 0);
+        for (const auto &[block, fill] : blocks[i])
+            REQUIRE(*block == fill);
+        iso_heap_stats_t stats; // which also looks for damage
+        REQUIRE(iso_heap_stats(heap, &stats) == ISO_OK);
+        REQUIRE(stats.blocks == 1 + blocks[i].size());
+    }
+}
+
+TEST_CASE("image: an increment whose parent is gone, replaced or damaged is refused; nor may it "
+          "replace its parent",
+          "[image]")
+{
+    Folder folder;
+    Job job;
+    iso_heap_t *heap = job.heap();
+    Model model(heap, 1);
+    for (int i = 0; i < 40; i++)
+        model.allocate(5000);
+    const std::string first = folder / "first", second = folder / "second";
+    REQUIRE(save(job.job, first, {heap}) == ISO_OK);
+    REQUIRE(save(job.job, second, {heap}, "", first.c_str()) == ISO_OK);
+    REQUIRE(save(job.job, first, {heap}, "", first.c_str()) == ISO_ERR_INVALID);
+    REQUIRE(save(job.job, first, {heap}, "", second.c_str()) == ISO_ERR_INVALID);
+    REQUIRE(save(job.job, "/tmp/elsewhere", {heap}, "", first.c_str()) == ISO_ERR_INVALID);
+    REQUIRE(save(job.job, folder / "third", {heap}, "", "/tmp/no such image") == ISO_ERR_SYSTEM);
+    model.check_all();
+    REQUIRE(iso_heap_destroy(heap) == ISO_OK);
+    heap = nullptr;
+    const std::string whole = contents_of(first);
+    const auto says = [&](const std::string &line) {
+        const ChildResult child = in_child([&] {
+            Opened opened(second);
+            return opened.status == ISO_OK && iso_image_verify(opened.image) == ISO_OK ? 1 : 0;
+        });
+        REQUIRE(child.exited_with(0));
+        REQUIRE(contains(child.stderr_text, line));
+        REQUIRE(restore(job.job, second, 0, &heap) != ISO_OK);
+        REQUIRE(heap == nullptr);
+    };
+    std::string damaged = whole;
+    damaged[10000] = static_cast<char>(~damaged[10000]);
+    write_file(first, damaged);
+    says("bytes 8192 to 12287 of first (a page of heap 0x");
+    damaged = whole;
+    damaged[100] = static_cast<char>(~damaged[100]);
+    write_file(first, damaged);
+    says("is an increment to first in the same folder, which was replaced since, or is damaged");
+    write_file(first, whole.substr(0, 9000));
+    says("first ends at byte 9000");
+    unlink(first.c_str());
+    says("is an increment to first in the same folder, which cannot be read");
+    write_file(first, whole);
+    REQUIRE(restore(job.job, second, 0, &heap) == ISO_OK);
+    model.check_all();
+}
+
+TEST_CASE("image: a chain ends with an image of all pages when it is as long as it may be",
+          "[image]")
+{
+    Folder folder;
+    Job job;
+    iso_heap_t *heap = job.heap();
+    auto *bytes = static_cast<unsigned char *>(iso_malloc(heap, 64 * 4096));
+    std::memset(bytes, 1, 64 * 4096);
+    uint32_t most = 0, last = 0;
+    std::string since;
+    for (int i = 0; i < 40; i++) {
+        const std::string path = folder / std::to_string(i);
+        bytes[(i % 64) * 4096] ^= 1;
+        REQUIRE(save(job.job, path, {heap}, "", i > 0 ? since.c_str() : nullptr) == ISO_OK);
+        Opened opened(path);
+        REQUIRE(iso_image_verify(opened.image) == ISO_OK);
+        last = opened.info().parents;
+        most = std::max(most, last);
+        since = path;
+    }
+    REQUIRE(most == 32);
+    REQUIRE(last == 6); // from no. 33 on again
 }
 
 TEST_CASE("image: a full disk leaves the old image whole, and says how much is wanted", "[image]")
