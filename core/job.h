@@ -96,6 +96,7 @@ struct iso_job {
     bool
         *poisoned; /* per slot: a tool was told something of it; NULL: no tool runs, see poison.h */
     iso_huge_t huge;
+    struct iso_images *images; /* named by ISO_IMAGES; NULL: none */
 
     iso_link_t *node_link; /* the transport inside the node; NULL in a job of one rank */
     iso_link_t *net_link;  /* between nodes; may be the same */

@@ -12,6 +12,7 @@
 #include "core/arrive.h"
 #include "core/exchange.h"
 #include "core/fault.h"
+#include "core/images.h"
 #include "core/job.h"
 #include "core/launch.h"
 #include "core/links.h"
@@ -128,6 +129,7 @@ static void destroy(iso_job_t *job)
     iso_guard_close(job);
     iso_poison_close(job);
     iso_trial_close(job->trials);
+    iso_images_close(job);
     iso_huge_close(&job->huge);
     iso_retain_close(&job->retain);
     iso_slots_close(&job->slots);
@@ -166,6 +168,8 @@ static iso_status_t join(iso_job_t *job, iso_status_t so_far)
         iso_place_settle(job, meeting.base, meeting.size, status == ISO_OK ? published : status);
     if (status == ISO_OK)
         status = open_tables(job);
+    if (status == ISO_OK)
+        status = iso_images_carve(job);
     if (status == ISO_OK)
         status = iso_register_open(job);
     if (status == ISO_OK)
@@ -219,6 +223,8 @@ iso_status_t iso_init(const iso_params_t *params, iso_job_t **job_p)
     job->logger.rank = job->size > 1 ? (int32_t)job->rank : -1;
     if (settings == ISO_OK)
         settings = iso_stage_open(job);
+    if (settings == ISO_OK)
+        settings = iso_images_open(job);
     status = join(job, settings);
     if (status != ISO_OK)
         goto fail;

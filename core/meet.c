@@ -2,6 +2,7 @@
 #include "core/meet.h"
 #include "core/exchange.h"
 #include "core/heap.h"
+#include "core/images.h"
 #include "core/job.h"
 #include "core/os.h"
 #include <inttypes.h>
@@ -15,6 +16,7 @@ typedef struct hello {
     uint64_t layout, host;
     uint64_t base, size; /* proposed */
     uint64_t wish_base, wish_size;
+    uint64_t images; /* a digest of those that are named */
     uint32_t backing, node_size;
     int32_t pid;
     uint64_t start; /* of the process */
@@ -37,6 +39,7 @@ static const struct {
     {"library version (major, minor, patch a byte each)", AGREED(version), ISO_ERR_VERSION},
     {"OS page size", AGREED(page_size), ISO_ERR_VERSION},
     {"heap layout (another build of the library)", AGREED(layout), ISO_ERR_VERSION},
+    {"ISO_IMAGES (a digest of what the files hold)", AGREED(images), ISO_ERR_INVALID},
     {"ISO_SPACE_SIZE", AGREED(wish_size), ISO_ERR_INVALID},
     {"ISO_SPACE_BASE", AGREED(wish_base), ISO_ERR_INVALID},
     {"ISO_BACKING (by number)", AGREED(backing), ISO_ERR_INVALID},
@@ -148,6 +151,7 @@ iso_status_t iso_meet(iso_job_t *job, iso_status_t so_far, iso_meeting_t *meetin
                     .host = iso_os_host_key(),
                     .wish_base = job->params.space_base,
                     .wish_size = job->params.space_size,
+                    .images = iso_images_digest(job),
                     .backing = job->params.backing,
                     .node_size = job->params.node_size,
                     .pid = (int32_t)getpid(),

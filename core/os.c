@@ -195,6 +195,11 @@ static int advise(void *address, size_t size, int advice)
     return error;
 }
 
+void iso_os_write_back(int fd, uint64_t offset, uint64_t size)
+{
+    sync_file_range(fd, (off_t)offset, (off_t)size, SYNC_FILE_RANGE_WRITE);
+}
+
 int iso_os_guard_install(void *address, size_t size)
 {
     return advise(address, size, MADV_GUARD_INSTALL);

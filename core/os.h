@@ -74,6 +74,9 @@ int iso_os_huge_make(void *address, size_t size, bool anon);
  * frees its memory. Best effort. */
 void iso_os_huge_split(void *address, size_t size);
 
+/* The disk may begin to write this part of a file, which would else wait for fsync. Best effort. */
+void iso_os_write_back(int fd, uint64_t offset, uint64_t size);
+
 /* The free ranges of this process's addresses that are at least min_size long after alignment to
  * `alignment`, inside [low, high): fills up to max, largest first; returns how many. */
 typedef struct iso_os_hole {

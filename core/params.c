@@ -46,6 +46,9 @@ static const char *const thread_level_names[] = {"single", "serialized", "multip
         "rank, whatever the launcher says)")                                                     \
     ROW(MODULE_PATH, module_path, STRING, NULL, "",                                              \
         "folders with modules, ':' between; empty: the install's own")                           \
+    ROW(IMAGES, images, STRING, NULL, "",                                                        \
+        "images of heaps that the program may restore, ':' between, the same in every rank: "    \
+        "their addresses are kept free, and the iso space is where it was")                      \
     ROW(RETAIN, retain, SIZE, NULL, "256M",                                                      \
         "bytes of unused pages that a rank keeps resident for what comes next")                  \
     ROW(HUGE_PAGES, huge_pages, ENUM, huge_pages_names, "n",                                     \

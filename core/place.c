@@ -154,6 +154,10 @@ iso_status_t iso_place_settle(iso_job_t *job, uint64_t base, uint64_t size, iso_
         mine.reserve = iso_space_reserve(&job->space, &job->logger, base, size);
         if (mine.reserve == ISO_ERR_NO_SPACE && job->params.space_base)
             iso_space_explain(&job->logger, base, size);
+        if (mine.reserve == ISO_ERR_NO_SPACE && job->images)
+            iso_log(&job->logger, ISO_LOG_ERROR,
+                    "the images of ISO_IMAGES can be restored at no other address: start the "
+                    "program so that nothing else is there, or without them");
         if (mine.reserve != ISO_OK && (mine.reserve != ISO_ERR_NO_SPACE || job->params.space_base))
             mine.head.status = mine.reserve;
     }

@@ -1,15 +1,13 @@
-/* pup_checksum.c - a pup_er that computes a checksum of what packing would write: XXH3, in 64 bits, by xxHash
- * (Yann Collet), whose header is compiled in. */
+/* pup_checksum.c - a pup_er that computes a checksum of what packing would write. */
+#include "core/checksum.h"
 #include "core/pup.h"
 #include <stdlib.h>
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
-/* XXH3_state_t wants 64 bytes' alignment, which malloc does not give. */
 static iso_status_t add(void *context, void *data, size_t items, size_t size, iso_pup_type_t type)
 {
     (void)type;
-    return XXH3_64bits_update(context, data, items * size) == XXH_OK ? ISO_OK : ISO_ERR_SYSTEM;
+    iso_checksum_add(context, data, items * size);
+    return ISO_OK;
 }
 
 static const iso_pup_kind_t checksum = {.struct_size = sizeof checksum,
@@ -20,10 +18,7 @@ static const iso_pup_kind_t checksum = {.struct_size = sizeof checksum,
 
 pup_er iso_pup_new_checksum(void)
 {
-    XXH3_state_t *state = aligned_alloc(_Alignof(XXH3_state_t), sizeof *state);
-    if (state)
-        XXH3_64bits_reset(state);
-    return iso_pup_new_own(&checksum, state);
+    return iso_pup_new_own(&checksum, iso_checksum_new());
 }
 
 bool iso_pup_is_checksum(const iso_pup_t *pup)
@@ -34,5 +29,5 @@ bool iso_pup_is_checksum(const iso_pup_t *pup)
 uint64_t iso_pup_digest(const pup_er p)
 {
     const iso_pup_t *pup = p;
-    return iso_pup_is_checksum(pup) ? XXH3_64bits_digest(pup->context) : 0;
+    return iso_pup_is_checksum(pup) ? iso_checksum_value(pup->context) : 0;
 }

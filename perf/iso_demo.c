@@ -6,6 +6,7 @@
  * answers queries against the file, adds to the index, frees and allocates, and sends it on. The
  * results travel in the heap; rank 0 prints them.
  */
+#include "demo/image.h"
 #include "demo/index.h"
 #include <ctype.h>
 #include <errno.h>
@@ -22,16 +23,19 @@ static const char *const default_files[] = {"/usr/share/dict/american-english-in
                                             "/usr/share/dict/words"};
 
 static const char usage[] =
-    "usage: iso_demo [-f FILE] [-r ROUNDS] [-q WORD]\n"
+    "usage: iso_demo [-f FILE] [-r ROUNDS] [-q WORD] [--checkpoint IMAGE] [--restart IMAGE]\n"
     "Indexes the words of FILE in a heap and sends it around all ranks of the job; start it with\n"
     "iso_run -n RANKS iso_demo, or alone as a job of one rank.\n"
     "  -f FILE    the text (default: a large word list of the system)\n"
     "  -r ROUNDS  how often each rank is visited (default 3)\n"
     "  -q WORD    print in which lines of FILE WORD occurs\n"
+    "  --checkpoint IMAGE  save the index when it is home, in this file\n"
+    "  --restart IMAGE     begin with the index of an earlier job, of the same text\n"
     "  -h         this help\n";
 
 typedef struct options {
     const char *file, *word;
+    const char *checkpoint, *restart;
     unsigned rounds;
     bool damage; /* hidden: flip a byte on the way, to see that it is found */
 } options_t;
@@ -348,8 +352,11 @@ static void print_places(const index_t *index, const char *word)
 static options_t parse(int argc, char **argv)
 {
     options_t options = {.rounds = 3};
-    static const struct option longs[] = {
-        {"help", no_argument, NULL, 'h'}, {"break", no_argument, NULL, 'b'}, {0}};
+    static const struct option longs[] = {{"help", no_argument, NULL, 'h'},
+                                          {"break", no_argument, NULL, 'b'},
+                                          {"checkpoint", required_argument, NULL, 'c'},
+                                          {"restart", required_argument, NULL, 's'},
+                                          {0}};
     for (int c; (c = getopt_long(argc, argv, "f:r:q:h", longs, NULL)) != -1;) {
         char *end;
         switch (c) {
@@ -369,6 +376,12 @@ static options_t parse(int argc, char **argv)
         case 'b':
             options.damage = true;
             break;
+        case 'c':
+            options.checkpoint = optarg;
+            break;
+        case 's':
+            options.restart = optarg;
+            break;
         case 'h':
             fputs(usage, stdout);
             exit(0);
@@ -384,15 +397,46 @@ static options_t parse(int argc, char **argv)
     return options;
 }
 
+/* Rank 0 has an index: of an earlier job, or a new one. */
+static index_t *begin(visit_t *visit, const text_t *text, const char *path)
+{
+    double start = demo_now();
+    index_t *index = visit->heap ? iso_heap_root(visit->heap) : NULL;
+    const char *how = index ? "in an index of an earlier job" : "indexed";
+    if (!index) {
+        check(iso_heap_create(job, &visit->heap), "iso_heap_create");
+        index = build(visit->heap, text);
+        iso_heap_set_root(visit->heap, index);
+    }
+    printf("%s: %lu words, %lu nodes, %s, %.0f ms\n", path, (unsigned long)index->places,
+           (unsigned long)index->nodes, how, (demo_now() - start) * 1e3);
+    return index;
+}
+
+/* The index that --restart names comes to the rank that saved it, which is rank 0. */
+static void restore(visit_t *visit, const char *path)
+{
+    const char *fault;
+    double start = demo_now();
+    visit->heap = index_restore(job, &fault);
+    if (fault)
+        fail(path, fault);
+    if (visit->heap)
+        printf("%s: restored in %.0f ms\n", path, (demo_now() - start) * 1e3);
+    check(iso_barrier(job), "iso_barrier");
+}
+
+static void save(const visit_t *visit, const char *path)
+{
+    double start = demo_now();
+    check(index_save(job, visit->heap, path), path);
+    printf("%s: saved in %.0f ms\n", path, (demo_now() - start) * 1e3);
+}
+
 static void start_tour(visit_t *visit, const text_t *text, const char *path, double *packing_p,
                        uint64_t *packed_p)
 {
-    double start = demo_now();
-    check(iso_heap_create(job, &visit->heap), "iso_heap_create");
-    index_t *index = build(visit->heap, text);
-    iso_heap_set_root(visit->heap, index);
-    printf("%s: %lu words, %lu nodes, indexed in %.0f ms\n", path, (unsigned long)index->places,
-           (unsigned long)index->nodes, (demo_now() - start) * 1e3);
+    const index_t *index = begin(visit, text, path);
     summary_t summary = index_check(visit->heap, index);
     if (summary.fault)
         fail("checking the new index", summary.fault);
@@ -406,12 +450,18 @@ int main(int argc, char **argv)
     visit_t visit = {.heap = NULL};
     double packing = 0;
     uint64_t packed = 0;
-    check(iso_init(NULL, &job), "iso_init");
+    iso_params_t params;
+    check(iso_params_init(&params), "iso_params_init");
+    if (options.restart)
+        params.images = options.restart;
+    check(iso_init(&params, &job), "iso_init");
     self = iso_rank(job);
     iso_set_arrival(job, arrived, &visit);
     const char *path = options.file ? options.file : choose_file();
     text_t text = read_text(path);
     uint32_t ranks = iso_size(job), hops = ranks * options.rounds;
+    if (options.restart)
+        restore(&visit, options.restart);
     for (uint32_t hop = self; hop <= hops; hop += ranks) {
         if (hop == 0) {
             start_tour(&visit, &text, path, &packing, &packed);
@@ -434,6 +484,8 @@ int main(int argc, char **argv)
         if (options.word)
             print_places(index, options.word);
         report(index, ranks, packing, packed);
+        if (options.checkpoint)
+            save(&visit, options.checkpoint);
     }
     char transport[64], backing[64];
     snprintf(transport, sizeof transport, "%s", iso_transport_name(job));

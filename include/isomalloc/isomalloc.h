@@ -139,6 +139,7 @@ typedef struct iso_heap iso_heap_t; /* lies in the iso space: the same address a
 typedef struct iso_request iso_request_t; /* one migration, seen from its source */
 struct iso_bootstrap;                     /* bootstrap.h: how ranks find each other */
 struct iso_transport_shared;              /* transport.h: what a program shares with a transport */
+struct iso_image;                         /* checkpoint.h: heaps in a file */
 
 /* A heap that has arrived, as the arrival and admission callbacks see it. */
 typedef struct iso_arrival {
@@ -197,6 +198,13 @@ typedef struct iso_params {
     uint64_t pin_limit; /* bytes that may be registered at a time; 0: what the system allows */
     const char
         *ofi_provider; /* of transport ofi: libfabric's provider; "": the best that is there */
+    /* Images whose heaps are to be restored (checkpoint.h), ':' between; the same in every rank. "": none */
+    const char *images;
+    /* Which rank of `size` may restore this heap of an image: the same answer in every rank. NULL: the one that saved
+     * it, modulo size. Must not call the library, but for what it may ask of the image. */
+    uint32_t (*image_rank)(const struct iso_image *image, uint32_t number, uint32_t size,
+                           void *arg);
+    void *image_rank_arg;
 } iso_params_t;
 
 /* Fills *params with the defaults and the environment's ISO_* values.

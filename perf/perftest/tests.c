@@ -32,6 +32,8 @@ const test_t tests[] = {
     {"idle", 1, "", 0, 0, 0, 1, test_idle, "processor time of ranks that wait for a second"},
     {"heaps", 1, "sn", 100, 0, MIB, 10000, test_heaps,
      "making -n heaps with a block of -s bytes, and the process's mappings"},
+    {"checkpoint", 1, "snD", 256 * MIB, 0, 1024 * MIB, 100, test_checkpoint,
+     "a heap saved to a file in TMPDIR (/var/tmp), in turns with dd of as much, and the ratio"},
     {"windows", 2, "snw", 65536 * MIB, 0, 65536 * MIB, 100, test_windows,
      "heaps that span -s bytes of addresses, and what is registered (ISO_REGISTER=window)"},
 };

@@ -43,6 +43,7 @@ void test_visit(struct pair *pair, const struct plan *plan, struct table *table)
 void test_progress(struct pair *pair, const struct plan *plan, struct table *table);
 void test_idle(struct pair *pair, const struct plan *plan, struct table *table);
 void test_heaps(struct pair *pair, const struct plan *plan, struct table *table);
+void test_checkpoint(struct pair *pair, const struct plan *plan, struct table *table);
 void test_windows(struct pair *pair, const struct plan *plan, struct table *table);
 
 #endif

@@ -71,4 +71,17 @@ refused "a bad option" "usage" "$demo" -x
 refused "a bad number" "1 to 1000" "$demo" -r zero
 refused "a byte changed on the way" "checksum" "$run" -n 3 "$demo" -f "$work/text" --break
 refused "a byte changed in a put" "checksum" env ISO_NODE_SIZE=1 "$run" -n 3 "$demo" -f "$work/text" --break
+for path in "shared 2" "private 1" "anon 1"; do # what one job has built answers in the next, whatever its size
+    read -r backing nodes <<<"$path"
+    env=(env ISO_BACKING=$backing ISO_NODE_SIZE=$nodes)
+    rm -f "$work/image"
+    ok "$path: a checkpoint" 2 "saved in" "${env[@]}" "$run" -n 2 "$demo" -f "$work/text" --checkpoint "$work/image"
+    for ranks in 2 1 3; do
+        ok "$path: a restart" $ranks "'needle' occurs in line 20001\$" "${env[@]}" "$run" -n $ranks "$demo" \
+            -f "$work/text" -q needle --restart "$work/image" --checkpoint "$work/image"
+        grep -q "in an index of an earlier job" "$work/out" || { echo "FAILED: $path: the index was built anew"; failed=1; }
+    done
+done
+refused "another text than the image's" "a word of the file is not in the index" "$run" -n 2 "$demo" --restart "$work/image"
+refused "no image" "is no image of heaps" "$run" -n 2 "$demo" -f "$work/text" --restart "$work/text"
 exit $failed

@@ -1,0 +1,432 @@
+/* image.c - an image that is open for reading. See image.h and <isomalloc/checkpoint.h>. */
+#include "core/image.h"
+#include "core/checksum.h"
+#include "core/heap.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define BATCH ((size_t)1 << 20) /* bytes that are read, and compared, at a time */
+
+_Static_assert(sizeof(iso_image_header_t) == ISO_IMAGE_PAGE && sizeof(iso_image_parent_t) == 256 &&
+                   sizeof(iso_image_entry_t) == 64 && sizeof(iso_extent_t) == 8 &&
+                   sizeof(iso_image_run_t) == 32,
+               "what is in files has no gaps, and the same layout in every build");
+
+/* ---- tables ------------------------------------------------------------------------------------ */
+
+uint64_t iso_image_tables_bytes(const iso_image_header_t *header)
+{
+    return header->parent_count * sizeof(iso_image_parent_t) +
+           header->heap_count * sizeof(iso_image_entry_t) +
+           header->extent_count * sizeof(iso_extent_t) +
+           header->run_count * sizeof(iso_image_run_t) + header->page_count * sizeof(uint64_t) +
+           header->user_len;
+}
+
+void iso_image_tables_place(const iso_image_header_t *header, void *memory,
+                            iso_image_tables_t *tables_p)
+{
+    iso_image_tables_t tables = {.parents = memory};
+    tables.heaps = (void *)(tables.parents + header->parent_count);
+    tables.extents = (void *)(tables.heaps + header->heap_count);
+    tables.runs = (void *)(tables.extents + header->extent_count);
+    tables.pages = (void *)(tables.runs + header->run_count);
+    tables.user = (void *)(tables.pages + header->page_count);
+    *tables_p = tables;
+}
+
+static uint64_t tables_offset(const iso_image_header_t *header)
+{
+    return sizeof *header + header->stored_count * ISO_IMAGE_PAGE;
+}
+
+/* Counts that neither overflow nor speak of more than there can be. */
+static bool counts_fit(const iso_image_header_t *header, uint64_t file_bytes)
+{
+    return header->parent_count <= ISO_IMAGE_PARENTS_MAX &&
+           header->extent_count <= file_bytes / sizeof(iso_extent_t) &&
+           header->run_count <= file_bytes / sizeof(iso_image_run_t) &&
+           header->page_count <= file_bytes / sizeof(uint64_t) &&
+           header->stored_count <= file_bytes / ISO_IMAGE_PAGE &&
+           header->user_len <= ISO_IMAGE_USER_MAX;
+}
+
+/* Do the tables say of heap `i` what can be? Each begins where the one before ends. */
+static bool entry_fits(const iso_image_t *image, uint32_t i, iso_image_entry_t *expected)
+{
+    const iso_image_entry_t *entry = &image->tables.heaps[i];
+    const iso_image_header_t *header = &image->header;
+    uint64_t pages = 0;
+    if (entry->extents != expected->extents || entry->runs != expected->runs ||
+        entry->pages != expected->pages ||
+        entry->extent_count > header->extent_count - entry->extents ||
+        entry->run_count > header->run_count - entry->runs ||
+        entry->page_count > header->page_count - entry->pages || entry->extent_count > UINT32_MAX)
+        return false;
+    for (uint64_t i_run = entry->runs; i_run < entry->runs + entry->run_count; i_run++) {
+        const iso_image_run_t *run = &image->tables.runs[i_run];
+        if (run->length == 0 || run->length % ISO_IMAGE_PAGE != 0 ||
+            run->length / ISO_IMAGE_PAGE > entry->page_count - pages ||
+            run->file > header->parent_count || run->offset % ISO_IMAGE_PAGE != 0)
+            return false;
+        pages += run->length / ISO_IMAGE_PAGE;
+    }
+    expected->extents += entry->extent_count;
+    expected->runs += entry->run_count;
+    expected->pages += entry->page_count;
+    return pages == entry->page_count;
+}
+
+static bool tables_fit(const iso_image_t *image)
+{
+    const iso_image_header_t *header = &image->header;
+    iso_image_entry_t expected = {.heap = 0};
+    for (uint64_t i = 0; i < header->parent_count; i++)
+        if (!memchr(image->tables.parents[i].name, 0, ISO_IMAGE_NAME) ||
+            strchr(image->tables.parents[i].name, '/'))
+            return false;
+    for (uint32_t i = 0; i < header->heap_count; i++)
+        if (!entry_fits(image, i, &expected))
+            return false;
+    return expected.extents == header->extent_count && expected.runs == header->run_count &&
+           expected.pages == header->page_count;
+}
+
+/* ---- reading ----------------------------------------------------------------------------------- */
+
+static iso_status_t refuse(const iso_image_t *image, const iso_logger_t *logger,
+                           iso_status_t status, const char *why)
+{
+    iso_log(logger, ISO_LOG_ERROR, "image %s: %s", image->path, why);
+    return status;
+}
+
+static iso_status_t cannot_read(const iso_image_t *image, const iso_logger_t *logger, int error)
+{
+    iso_log(logger, ISO_LOG_ERROR, "image %s cannot be read: %s", image->path, strerror(error));
+    return ISO_ERR_SYSTEM;
+}
+
+/* The name of a file that it consists of. */
+static const char *name_of(const iso_image_t *image, uint64_t file)
+{
+    return file ? image->tables.parents[file - 1].name : "the file";
+}
+
+static iso_status_t damaged(const iso_image_t *image, const iso_logger_t *logger, uint64_t file,
+                            uint64_t offset, uint64_t bytes, const char *what)
+{
+    iso_log(logger, ISO_LOG_ERROR,
+            "image %s is damaged: bytes %" PRIu64 " to %" PRIu64
+            " of %s (%s) are not those that were saved: restore from another image",
+            image->path, offset, offset + bytes - 1, name_of(image, file), what);
+    return ISO_ERR_INVALID;
+}
+
+/* As many bytes as the pieces, which are used up, have room for. `file` is as in a run. */
+static iso_status_t read_pieces(const iso_image_t *image, const iso_logger_t *logger, uint64_t file,
+                                uint64_t offset, struct iovec *pieces, int count)
+{
+    while (count > 0) {
+        ssize_t n = preadv(image->fds[file], pieces, count, (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return cannot_read(image, logger, errno);
+        if (n == 0) {
+            iso_log(logger, ISO_LOG_ERROR,
+                    "image %s is cut: %s ends at byte %" PRIu64 ": restore from another image",
+                    image->path, name_of(image, file), offset);
+            return ISO_ERR_INVALID;
+        }
+        offset += (uint64_t)n;
+        for (; count > 0 && (size_t)n >= pieces->iov_len; pieces++, count--)
+            n -= (ssize_t)pieces->iov_len;
+        if (count > 0) {
+            pieces->iov_base = (char *)pieces->iov_base + n;
+            pieces->iov_len -= (size_t)n;
+        }
+    }
+    return ISO_OK;
+}
+
+static iso_status_t read_bytes(const iso_image_t *image, const iso_logger_t *logger, uint64_t file,
+                               uint64_t offset, void *bytes, size_t count)
+{
+    struct iovec piece = {bytes, count};
+    return count ? read_pieces(image, logger, file, offset, &piece, 1) : ISO_OK;
+}
+
+static iso_status_t read_header(iso_image_t *image, const iso_logger_t *logger)
+{
+    iso_image_header_t *header = &image->header;
+    struct stat file;
+    iso_status_t status;
+    if (fstat(image->fds[0], &file) != 0)
+        return cannot_read(image, logger, errno);
+    if (!S_ISREG(file.st_mode))
+        return refuse(image, logger, ISO_ERR_INVALID, "is no file");
+    status = read_bytes(image, logger, 0, 0, header, sizeof *header);
+    if (status != ISO_OK)
+        return status;
+    if (memcmp(header->magic, ISO_IMAGE_MAGIC, sizeof header->magic) != 0)
+        return refuse(image, logger, ISO_ERR_INVALID,
+                      "is no image of heaps: its bytes 0 to 7 are not " ISO_IMAGE_MAGIC);
+    if (header->byte_order == __builtin_bswap32(ISO_IMAGE_BYTE_ORDER))
+        return refuse(image, logger, ISO_ERR_VERSION,
+                      "was saved by a machine with the other byte order");
+    if (header->byte_order == ISO_IMAGE_BYTE_ORDER && header->version != ISO_IMAGE_VERSION) {
+        iso_log(logger, ISO_LOG_ERROR,
+                "image %s is of version %" PRIu32 ", or its bytes 12 to 15 are damaged: this "
+                "library reads version %" PRIu32,
+                image->path, header->version, ISO_IMAGE_VERSION);
+        return ISO_ERR_VERSION;
+    }
+    if (header->check != iso_checksum_of(header, offsetof(iso_image_header_t, check)))
+        return damaged(image, logger, 0, 0, sizeof *header, "its header");
+    if (header->layout != iso_heap_layout_digest())
+        return refuse(image, logger, ISO_ERR_VERSION,
+                      "was saved by a build of the library that lays heaps out differently");
+    const uint64_t bytes = (uint64_t)file.st_size;
+    const uint64_t expected = tables_offset(header) + iso_image_tables_bytes(header);
+    if (bytes != expected) {
+        iso_log(logger, ISO_LOG_ERROR,
+                "image %s ends at byte %" PRIu64 ", not at byte %" PRIu64
+                " where it ended when it was saved: restore from another",
+                image->path, bytes, expected);
+        return ISO_ERR_INVALID;
+    }
+    return counts_fit(header, bytes)
+               ? ISO_OK
+               : refuse(image, logger, ISO_ERR_INVALID, "has a header that cannot be");
+}
+
+static iso_status_t read_tables(iso_image_t *image, const iso_logger_t *logger)
+{
+    const iso_image_header_t *header = &image->header;
+    const uint64_t bytes = iso_image_tables_bytes(header), offset = tables_offset(header);
+    image->memory = malloc(bytes + 1);
+    if (!image->memory)
+        return refuse(image, logger, ISO_ERR_NO_MEMORY, "no memory for its tables");
+    iso_status_t status = read_bytes(image, logger, 0, offset, image->memory, bytes);
+    if (status != ISO_OK)
+        return status;
+    if (iso_checksum_of(image->memory, bytes) != header->tables)
+        return damaged(image, logger, 0, offset, bytes, "its lists of heaps and pages");
+    iso_image_tables_place(header, image->memory, &image->tables);
+    return tables_fit(image)
+               ? ISO_OK
+               : refuse(image, logger, ISO_ERR_INVALID, "has lists of heaps that cannot be");
+}
+
+/* The parent is there, and the one that it was. */
+static iso_status_t open_parent(iso_image_t *image, const iso_logger_t *logger, uint64_t i)
+{
+    const iso_image_parent_t *parent = &image->tables.parents[i];
+    const char *slash = strrchr(image->path, '/');
+    const int folder = slash ? (int)(slash - image->path) + 1 : 0;
+    iso_image_header_t header;
+    char *path = malloc((size_t)folder + ISO_IMAGE_NAME);
+    if (!path)
+        return ISO_ERR_NO_MEMORY;
+    snprintf(path, (size_t)folder + ISO_IMAGE_NAME, "%.*s%s", folder, image->path, parent->name);
+    image->fds[i + 1] = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    free(path);
+    if (image->fds[i + 1] < 0) {
+        iso_log(logger, ISO_LOG_ERROR,
+                "image %s is an increment to %s in the same folder, which cannot be read: %s",
+                image->path, parent->name, strerror(errno));
+        return ISO_ERR_SYSTEM;
+    }
+    iso_status_t status = read_bytes(image, logger, i + 1, 0, &header, sizeof header);
+    if (status != ISO_OK)
+        return status;
+    if (header.check == parent->check &&
+        header.check == iso_checksum_of(&header, offsetof(iso_image_header_t, check)))
+        return ISO_OK;
+    iso_log(logger, ISO_LOG_ERROR,
+            "image %s is an increment to %s in the same folder, which was replaced since, or is "
+            "damaged (bytes 0 to 4095): restore from another image",
+            image->path, parent->name);
+    return ISO_ERR_INVALID;
+}
+
+iso_status_t iso_image_open_for(const iso_logger_t *logger, const char *path, iso_image_t **image_p)
+{
+    iso_image_t *image = calloc(1, sizeof *image);
+    if (!image)
+        return ISO_ERR_NO_MEMORY;
+    for (size_t i = 0; i <= ISO_IMAGE_PARENTS_MAX; i++)
+        image->fds[i] = -1;
+    image->path = strdup(path);
+    iso_status_t status = image->path ? ISO_OK : ISO_ERR_NO_MEMORY;
+    if (status == ISO_OK) {
+        image->fds[0] = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* should it be no file */
+        status = image->fds[0] < 0 ? cannot_read(image, logger, errno) : read_header(image, logger);
+    }
+    if (status == ISO_OK)
+        status = read_tables(image, logger);
+    for (uint64_t i = 0; status == ISO_OK && i < image->header.parent_count; i++)
+        status = open_parent(image, logger, i);
+    if (status == ISO_OK)
+        *image_p = image;
+    else
+        iso_image_close(image);
+    return status;
+}
+
+iso_status_t iso_image_open(const char *path, iso_image_t **image_p)
+{
+    iso_logger_t logger = iso_logger_default();
+    return iso_image_open_for(&logger, path, image_p);
+}
+
+void iso_image_close(iso_image_t *image)
+{
+    if (!image)
+        return;
+    for (size_t i = 0; i <= ISO_IMAGE_PARENTS_MAX; i++)
+        if (image->fds[i] >= 0)
+            close(image->fds[i]);
+    free(image->memory);
+    free(image->path);
+    free(image);
+}
+
+/* ---- pages ------------------------------------------------------------------------------------- */
+
+/* Of up to BATCH bytes that lie together in one file. */
+typedef struct batch {
+    struct iovec pieces[BATCH / ISO_IMAGE_PAGE];
+    int count;
+    size_t bytes;
+    uint64_t file, offset;
+} batch_t;
+
+/* Runs that are left of a heap's. */
+typedef struct walk {
+    const iso_image_run_t *runs;
+    uint64_t count;
+    uint64_t within; /* bytes of the first that were passed */
+} walk_t;
+
+static bool next_batch(walk_t *walk, batch_t *batch)
+{
+    batch->count = 0;
+    batch->bytes = 0;
+    while (walk->count > 0 && batch->bytes < BATCH) {
+        const iso_image_run_t *run = walk->runs;
+        const uint64_t offset = run->offset + walk->within;
+        size_t length = run->length - walk->within;
+        if (batch->count == 0) {
+            batch->file = run->file;
+            batch->offset = offset;
+        } else if (run->file != batch->file || offset != batch->offset + batch->bytes) {
+            break;
+        }
+        if (length > BATCH - batch->bytes)
+            length = BATCH - batch->bytes;
+        batch->pieces[batch->count++] =
+            (struct iovec){(char *)(uintptr_t)run->address + walk->within, length};
+        batch->bytes += length;
+        walk->within += length;
+        if (walk->within == run->length) {
+            walk->runs++;
+            walk->count--;
+            walk->within = 0;
+        }
+    }
+    return batch->count > 0;
+}
+
+/* Checksums of the pages that were read, one after the other in *expected. */
+static iso_status_t compare(const iso_image_t *image, const iso_logger_t *logger,
+                            const batch_t *batch, uint64_t heap, const uint64_t **expected)
+{
+    uint64_t offset = batch->offset;
+    char what[64];
+    for (int i = 0; i < batch->count; i++)
+        for (size_t at = 0; at < batch->pieces[i].iov_len; at += ISO_IMAGE_PAGE) {
+            const char *page = (const char *)batch->pieces[i].iov_base + at;
+            if (iso_checksum_of(page, ISO_IMAGE_PAGE) != *(*expected)++) {
+                snprintf(what, sizeof what, "a page of heap %#" PRIx64, heap);
+                return damaged(image, logger, batch->file, offset, ISO_IMAGE_PAGE, what);
+            }
+            offset += ISO_IMAGE_PAGE;
+        }
+    return ISO_OK;
+}
+
+iso_status_t iso_image_read_heap(iso_image_t *image, const iso_logger_t *logger, uint32_t number,
+                                 iso_image_reading_t reading)
+{
+    const iso_image_entry_t *entry = &image->tables.heaps[number];
+    walk_t walk = {&image->tables.runs[entry->runs], entry->run_count, 0};
+    const uint64_t *expected = &image->tables.pages[entry->pages];
+    void *nowhere = reading == ISO_IMAGE_TO_NOWHERE ? malloc(BATCH) : NULL;
+    iso_status_t status = ISO_OK;
+    if (reading == ISO_IMAGE_TO_NOWHERE && !nowhere)
+        status = refuse(image, logger, ISO_ERR_NO_MEMORY, "no memory to read it");
+    for (batch_t batch; status == ISO_OK && next_batch(&walk, &batch);) {
+        struct iovec pieces[BATCH / ISO_IMAGE_PAGE]; /* reading uses them up */
+        if (nowhere) {
+            batch.pieces[0] = (struct iovec){nowhere, batch.bytes};
+            batch.count = 1;
+        }
+        memcpy(pieces, batch.pieces, (size_t)batch.count * sizeof *pieces);
+        status = read_pieces(image, logger, batch.file, batch.offset, pieces, batch.count);
+        if (status == ISO_OK)
+            status = compare(image, logger, &batch, entry->heap, &expected);
+    }
+    free(nowhere);
+    return status;
+}
+
+iso_status_t iso_image_verify(iso_image_t *image)
+{
+    iso_logger_t logger = iso_logger_default();
+    iso_status_t status = ISO_OK;
+    for (uint32_t i = 0; i < image->header.heap_count && status == ISO_OK; i++)
+        status = iso_image_read_heap(image, &logger, i, ISO_IMAGE_TO_NOWHERE);
+    return status;
+}
+
+/* ---- what is in it ----------------------------------------------------------------------------- */
+
+void iso_image_query(const iso_image_t *image, iso_image_info_t *info_p)
+{
+    const iso_image_header_t *header = &image->header;
+    *info_p = (iso_image_info_t){
+        .heaps = header->heap_count,
+        .rank = header->rank,
+        .size = header->size,
+        .page_size = header->page_size,
+        .space_base = header->base,
+        .space_size = header->space_size,
+        .parents = (uint32_t)header->parent_count,
+        .bytes = tables_offset(header) + iso_image_tables_bytes(header),
+        .page_bytes = header->page_count * ISO_IMAGE_PAGE,
+        .time = (double)header->seconds + (double)header->nanoseconds * 1e-9,
+        .user = image->tables.user,
+        .user_len = header->user_len,
+    };
+}
+
+iso_status_t iso_image_heap(const iso_image_t *image, uint32_t number, iso_image_heap_t *heap_p)
+{
+    if (number >= image->header.heap_count)
+        return ISO_ERR_INVALID;
+    const iso_image_entry_t *entry = &image->tables.heaps[number];
+    uint64_t slots = 0;
+    for (uint64_t i = 0; i < entry->extent_count; i++)
+        slots += iso_extent_slots(&image->tables.extents[entry->extents + i]);
+    *heap_p = (iso_image_heap_t){(iso_heap_t *)(uintptr_t)entry->heap, slots,
+                                 entry->page_count * ISO_IMAGE_PAGE};
+    return ISO_OK;
+}

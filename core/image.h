@@ -1,0 +1,109 @@
+/*
+ * image.h - the file that heaps are saved in, and an image that is open for reading.
+ *
+ *   header    one page of 4 KiB: what must fit (version, byte order, layout of heaps, base of the space), how much of everything there is
+ *   pages     those of the heaps' live runs that are in this file
+ *   tables    parents; heaps; their extents; their live runs; a checksum of each page; the program's own bytes
+ *
+ * A run says in which file its pages are, and where: in this one, or in a parent, an earlier image that this one is an increment to. So an
+ * increment knows all of its heaps' pages, and whoever restores one reads each page once, wherever it is. Parents are known by
+ * their names in the same folder and by the checksum of their header, on which everything in them depends.
+ *
+ * There is no byte without a checksum: pages of 4 KiB (whatever the OS page is) have one each, the tables have one, which
+ * the header has, and the header ends with its own. The file ends with the tables. All numbers are as the machine has them.
+ */
+#ifndef ISO_CORE_IMAGE_H
+#define ISO_CORE_IMAGE_H
+
+#include "core/left.h"
+#include "core/log.h"
+#include <isomalloc/checkpoint.h>
+#include <sys/uio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ISO_IMAGE_MAGIC "isoimage" /* 8 bytes, without the end */
+#define ISO_IMAGE_BYTE_ORDER 0x01020304u
+#define ISO_IMAGE_VERSION 1u
+#define ISO_IMAGE_PAGE ((size_t)4096)
+#define ISO_IMAGE_USER_MAX ((size_t)1 << 20)
+#define ISO_IMAGE_PARENTS_MAX 32u
+#define ISO_IMAGE_NAME 248
+
+typedef struct iso_image_header {
+    char magic[8];
+    uint32_t byte_order, version;
+    uint64_t layout; /* iso_heap_layout_digest */
+    uint64_t base, space_size;
+    uint32_t page_size;
+    uint32_t rank, size; /* of the job that saved it */
+    uint32_t heap_count;
+    uint64_t parent_count, extent_count, run_count;
+    uint64_t page_count, stored_count; /* of all runs; of those in this file */
+    uint64_t user_len;
+    int64_t seconds; /* since 1970 */
+    uint64_t nanoseconds;
+    uint64_t tables; /* their checksum */
+    uint8_t zeros[3960];
+    uint64_t check; /* of the header up to here */
+} iso_image_header_t;
+
+typedef struct iso_image_parent {
+    uint64_t check; /* of its header */
+    char name[ISO_IMAGE_NAME];
+} iso_image_parent_t;
+
+typedef struct iso_image_entry {
+    uint64_t heap, epoch;
+    uint64_t extents, runs, pages; /* the first of them, in the tables */
+    uint64_t extent_count, run_count, page_count;
+} iso_image_entry_t;
+
+typedef struct iso_image_run {
+    uint64_t address, length;
+    uint64_t offset; /* in the file */
+    uint64_t file;   /* 0: this one, else 1 + the index of a parent */
+} iso_image_run_t;
+
+typedef struct iso_image_tables {
+    iso_image_parent_t *parents;
+    iso_image_entry_t *heaps;
+    iso_extent_t *extents;
+    iso_image_run_t *runs;
+    uint64_t *pages; /* checksums, run by run */
+    unsigned char *user;
+} iso_image_tables_t;
+
+struct iso_image {
+    int fds[1 + ISO_IMAGE_PARENTS_MAX]; /* this file, and its parents */
+    char *path;                         /* for messages, and to find parents */
+    iso_image_header_t header;
+    void *memory; /* of the tables */
+    iso_image_tables_t tables;
+};
+
+/* Bytes of the tables that the header speaks of; where each is in memory that has as many. */
+uint64_t iso_image_tables_bytes(const iso_image_header_t *header);
+void iso_image_tables_place(const iso_image_header_t *header, void *memory,
+                            iso_image_tables_t *tables_p);
+
+/* Reads all of a heap's pages to where they belong, or nowhere, and compares checksums. ISO_ERR_INVALID, ISO_ERR_SYSTEM,
+ * ISO_ERR_NO_MEMORY: logged. */
+typedef enum iso_image_reading {
+    ISO_IMAGE_TO_PLACE,
+    ISO_IMAGE_TO_NOWHERE
+} iso_image_reading_t;
+iso_status_t iso_image_read_heap(iso_image_t *image, const iso_logger_t *logger, uint32_t number,
+                                 iso_image_reading_t reading);
+
+/* iso_image_open that logs as the job does. */
+iso_status_t iso_image_open_for(const iso_logger_t *logger, const char *path,
+                                iso_image_t **image_p);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,112 @@
+/*
+ * restore.c - a heap out of an image, to its addresses: iso_image_restore.
+ *
+ * Its slots are entered, then its pages are read to where they belong and their checksums compared on the way. If anything is
+ * wrong the slots are given back: nobody has seen the heap.
+ */
+#include "core/contents.h"
+#include "core/image.h"
+#include "core/images.h"
+#include "core/job.h"
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char call[] = "iso_image_restore";
+
+static iso_status_t check(const iso_job_t *job, const iso_image_t *image, uint32_t number)
+{
+    if (number >= image->header.heap_count) {
+        iso_log(&job->logger, ISO_LOG_ERROR,
+                "iso_image_restore: %s has no heap %" PRIu32 ", it has %" PRIu32, image->path,
+                number, image->header.heap_count);
+        return ISO_ERR_INVALID;
+    }
+    if (image->header.base != (uintptr_t)job->space.base) {
+        iso_log(&job->logger, ISO_LOG_ERROR,
+                "image %s is of an iso space at %#" PRIx64 ", this one is at %p: set "
+                "ISO_SPACE_BASE=%#" PRIx64,
+                image->path, image->header.base, (void *)job->space.base, image->header.base);
+        return ISO_ERR_INVALID;
+    }
+    return ISO_OK;
+}
+
+/* The image's lists are its own: those of the contents are copies. */
+static iso_status_t describe(const iso_job_t *job, const iso_image_t *image, uint32_t number,
+                             iso_contents_t *contents)
+{
+    const iso_image_entry_t *entry = &image->tables.heaps[number];
+    *contents = (iso_contents_t){.heap = entry->heap,
+                                 .epoch = entry->epoch,
+                                 .extent_count = (uint32_t)entry->extent_count,
+                                 .run_count = entry->run_count,
+                                 .run_bytes = entry->page_count * ISO_IMAGE_PAGE};
+    iso_status_t status = iso_contents_check(job, call, contents);
+    if (status != ISO_OK)
+        return status;
+    contents->extents = malloc(entry->extent_count * sizeof *contents->extents);
+    contents->runs = malloc(entry->run_count * sizeof *contents->runs);
+    if (!contents->extents || !contents->runs)
+        return iso_contents_refuse(job, call, ISO_ERR_NO_MEMORY, entry->heap,
+                                   "no memory for the list of its runs");
+    memcpy(contents->extents, &image->tables.extents[entry->extents],
+           entry->extent_count * sizeof *contents->extents);
+    for (uint64_t i = 0; i < entry->run_count; i++) {
+        const iso_image_run_t *run = &image->tables.runs[entry->runs + i];
+        contents->runs[i] = (iso_run_t){run->address, run->length};
+    }
+    return iso_contents_check_slots(job, call, contents);
+}
+
+/* Under the job's lock. */
+static iso_status_t enter(iso_job_t *job, const iso_image_t *image, uint32_t number,
+                          iso_contents_t *contents, iso_hold_t **hold_p)
+{
+    iso_status_t status = iso_images_claim(job, image, number, &contents->own_slots);
+    if (status != ISO_OK)
+        return status;
+    status = iso_contents_enter(job, call, contents, hold_p);
+    if (status != ISO_OK && contents->own_slots)
+        iso_images_unclaim(job, image, number);
+    return status;
+}
+
+static iso_status_t fill(iso_job_t *job, iso_image_t *image, uint32_t number,
+                         const iso_contents_t *contents, iso_hold_t *hold)
+{
+    iso_status_t status = iso_image_read_heap(image, &job->logger, number, ISO_IMAGE_TO_PLACE);
+    if (status == ISO_OK)
+        return iso_contents_own(job, call, hold, contents);
+    iso_contents_abandon(job, hold, contents);
+    return status;
+}
+
+iso_status_t iso_image_restore(iso_job_t *job, iso_image_t *image, uint32_t number,
+                               iso_heap_t **heap_p)
+{
+    iso_contents_t contents = {.extents = NULL};
+    iso_hold_t *hold = NULL;
+    if (!iso_job_is_ours(job, call))
+        return ISO_ERR_INVALID;
+    iso_status_t status = check(job, image, number);
+    if (status == ISO_OK)
+        status = describe(job, image, number, &contents);
+    if (status == ISO_OK) {
+        iso_job_lock(job);
+        status = enter(job, image, number, &contents, &hold);
+        iso_job_unlock(job);
+        if (status == ISO_OK) {
+            status = fill(job, image, number, &contents, hold);
+            if (status != ISO_OK && contents.own_slots) {
+                iso_job_lock(job);
+                iso_images_unclaim(job, image, number);
+                iso_job_unlock(job);
+            }
+        }
+    }
+    if (status == ISO_OK)
+        *heap_p = (iso_heap_t *)(uintptr_t)contents.heap;
+    iso_contents_free(&contents);
+    return status;
+}

@@ -1,0 +1,138 @@
+/*
+ * checkpoint.h - heaps in files: saved by one job, at the same addresses again in a later one.
+ *
+ *     rank r saves:     iso_checkpoint(job, "step.r", heaps, count, NULL);
+ *     later, any size:  ISO_IMAGES=step.0:step.1:step.2 iso_run -n 2 program, which calls iso_restart(job, restored, arg)
+ *
+ * An image is a file with any number of heaps of one rank: their live pages, which pages those are, and the root pointer
+ * of each. Restored, a heap is what it was, at its old addresses, so that every pointer in it and every pointer from one of them
+ * into another holds: to restore what points into each other, save it together. What lies elsewhere (malloc, the stack,
+ * functions) is not in it.
+ *
+ * A new image takes the place of an old one of the same name when it is whole and on the disk: if the process is killed
+ * meanwhile, or the disk is full, the old one is there as it was. (Until then it is called as the image with ".part" behind; what a
+ * killed process left of that name, the next checkpoint to the same name writes over.)
+ *
+ * Everything in an image has a checksum (XXH3, 64 bits): one that is cut anywhere, or has a byte changed anywhere, is refused
+ * with a line that says where, and the process is as before. That is against accidents: whoever can write the file can make
+ * one that is accepted. Images are of one layout of heaps (ISO_ERR_VERSION otherwise), and of machines with one byte order.
+ *
+ * Thread rules: those of isomalloc.h. An image is used by one thread at a time.
+ */
+#ifndef ISOMALLOC_CHECKPOINT_H
+#define ISOMALLOC_CHECKPOINT_H
+
+#include <isomalloc/isomalloc.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- saving -------------------------------------------------------------------------------- */
+
+/* All that is optional. Set struct_size, leave at 0 what you do not want. */
+typedef struct iso_checkpoint_params {
+    size_t struct_size; /* sizeof(iso_checkpoint_params_t) */
+    const void *user;  /* bytes of the program's own that go into the image: see iso_image_info_t */
+    size_t user_len;   /* 1 MiB at most */
+    const char *since; /* an earlier image: write only pages that it has not; NULL: all pages */
+} iso_checkpoint_params_t;
+
+/* An increment (iso_checkpoint_params_t::since) has only those pages that differ from what the earlier image has at the same
+ * address, and refers to that for the others; that may be an increment, too. It is an image as any, of all the heaps that are named,
+ * but needs the earlier ones, in the same folder and under the same names, as long as it is to be restored: if one is
+ * missing, or was replaced, that is said. All pages are read to know which differ (by 64-bit checksums): so it works with
+ * any backing and transport, and for a heap that was at other ranks since, or restored. 32 others is the most that one may need: then all is written, and
+ * the log says so at level info. */
+
+/* Saves `count` heaps of this rank (0: an image of none) in the file `path`, whose folder is there and on the same file
+ * system. Returns when the image is on the disk. The heaps are all saved as of one moment: they are frozen meanwhile, as while
+ * they migrate, and usable again, unchanged, when it returns, whatever it returns. Only the live pages are read, from where
+ * they are; nothing is copied but by the kernel. params NULL: nothing optional. Local: no other rank is asked; what belongs
+ * together is saved between two iso_barrier.
+ * ISO_ERR_NOT_OWNER, ISO_ERR_BUSY: a heap is not here, or migrating, or named twice; or another process is writing an image of this
+ * name. ISO_ERR_SYSTEM: the file cannot be written, and the log line says why (no room on the disk: it also says how much
+ * is needed). ISO_ERR_INVALID: path is something else than a file, too much user data; since is in another folder, or is what the
+ * image would replace. Errors of iso_image_open, of since. ISO_ERR_NO_MEMORY. */
+ISO_API iso_status_t iso_checkpoint(iso_job_t *job, const char *path, iso_heap_t *const *heaps,
+                                    uint32_t count, const iso_checkpoint_params_t *params);
+
+/* ---- what is in an image --------------------------------------------------------------------- */
+
+typedef struct iso_image iso_image_t; /* an image that is open for reading */
+
+/* Opens an image, and reads and checks all of it but the pages. Wants no job. The image is the caller's until
+ * iso_image_close. The file may be replaced meanwhile: what is open stays the old one.
+ * ISO_ERR_SYSTEM: it cannot be read. ISO_ERR_INVALID: it is no image, is cut, or damaged. ISO_ERR_VERSION: it is of
+ * another version of the library, or of another kind of machine. */
+ISO_API iso_status_t iso_image_open(const char *path, iso_image_t **image_p);
+/* NULL is ignored. Heaps that were restored from it do not need it. */
+ISO_API void iso_image_close(iso_image_t *image);
+
+typedef struct iso_image_info {
+    uint32_t heaps;      /* how many: 0 .. heaps-1 are their numbers here */
+    uint32_t rank, size; /* which rank saved them, of a job of how many */
+    uint32_t page_size;  /* of the machine that saved them */
+    uint64_t space_base; /* where the iso space was, and is to be again: ISO_SPACE_BASE */
+    uint64_t space_size; /* how long it was: more will do, too */
+    uint32_t parents;    /* images in the same folder that it needs, as an increment */
+    uint64_t bytes;      /* of the file */
+    uint64_t page_bytes; /* of the heaps' live pages, in it and in its parents */
+    double time;         /* when it was saved, in seconds since 1970 */
+    const void *user;    /* what iso_checkpoint was given, valid until iso_image_close */
+    size_t user_len;
+} iso_image_info_t;
+ISO_API void iso_image_query(const iso_image_t *image, iso_image_info_t *info_p);
+
+typedef struct {
+    iso_heap_t *heap; /* its address: it is not here because of that */
+    uint64_t slots;   /* that it wants, see ISO_SLOT_SIZE */
+    uint64_t bytes;   /* of its live pages */
+} iso_image_heap_t;
+/* ISO_ERR_INVALID: the image has no heap of this number. */
+ISO_API iso_status_t iso_image_heap(const iso_image_t *image, uint32_t number,
+                                    iso_image_heap_t *heap_p);
+
+/* Reads the pages of all heaps as well, to see that they are not damaged, and keeps nothing. Restoring checks by itself what it reads.
+ * ISO_ERR_INVALID, ISO_ERR_SYSTEM. */
+ISO_API iso_status_t iso_image_verify(iso_image_t *image);
+
+/* ---- restoring ------------------------------------------------------------------------------- */
+
+/* Two ways to have the addresses that a heap wants.
+ *
+ * Images that are named when the job begins (ISO_IMAGES, iso_params_t::images), the same ones in every rank. The iso space is
+ * where it was, and at least as long: ISO_SPACE_BASE and ISO_SPACE_SIZE need not be set, and if something else is mapped there
+ * iso_init fails in every rank, with a line that says what. The addresses of all heaps in these images are left out of all
+ * ranks' share of the space before anybody allocates, and stay out of use until the heap is restored. How many ranks
+ * there were, and are, does not matter. Each rank reads the lists of all images, so they are to be readable at every host; pages
+ * only of the heaps that it restores. A heap belongs to the rank that saved it, modulo the size of the job now, or to the
+ * one that iso_params_t::image_rank names: only that rank can restore it, so that it is never at two. From there it may migrate.
+ *
+ * Any other image, at any time: the slots that the heap had must be free at this rank. In a job of one rank that has used
+ * none of them they are; in the job that saved the image, at the rank where the heap ended. */
+
+/* Restores one heap. *heap_p is its address, where it was; it belongs to this rank. ISO_ERR_BUSY: it is here, or its slots
+ * are not free here; so a heap whose original lives in this job, at whatever rank, is refused. ISO_ERR_NOT_OWNER: the image
+ * was named when the job began, and the heap is another rank's to restore. ISO_ERR_INVALID: the image is damaged where the
+ * heap's pages are, or is of an iso space at another address than the job's, or of one that was longer; or it has no heap of
+ * this number. ISO_ERR_SYSTEM, ISO_ERR_NO_MEMORY. Whatever fails, nothing of the heap is here. */
+ISO_API iso_status_t iso_image_restore(iso_job_t *job, iso_image_t *image, uint32_t number,
+                                       iso_heap_t **heap_p);
+
+/* Called for a heap that has been restored and is this rank's own. The image is good during the call. No lock is held. */
+typedef void (*iso_restored_fn)(iso_job_t *job, iso_heap_t *heap, const iso_image_t *image,
+                                uint32_t number, void *arg);
+
+/* Restores all heaps of the images that were named when the job began that belong to this rank, and were not restored yet,
+ * image by image in the order of their names; fn (NULL: nothing) is called after each. Local: other ranks do the same for theirs, and what
+ * points into those may be followed after an iso_barrier. Stops at the first that fails, and returns its error, those of
+ * iso_image_open and iso_image_restore; ISO_ERR_INVALID also if an image was replaced since iso_init. A job without such images:
+ * ISO_OK, nothing to do. */
+ISO_API iso_status_t iso_restart(iso_job_t *job, iso_restored_fn fn, void *arg);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
