@@ -115,6 +115,8 @@ uint64_t dive(const Trip *trip, unsigned depth, uint64_t *above, Node *list)
             below = below * 33 + node->value; // all frames, from here up
     } else {
         below = dive(trip, depth - 1, &local[1], &mine);
+        if (trip->rounds > 0 && depth % 97 == 0) // frames return at other ranks than they began at
+            EXPECT_STATUS(ISO_OK, iso_thread_migrate((ask() + 1) % trip->size));
     }
     char again[24];
     std::snprintf(again, sizeof again, "frame %u", depth);
@@ -127,7 +129,9 @@ void *recursion(void *arg)
 {
     const auto *trip = static_cast<const Trip *>(arg);
     uint64_t top = 1;
+    const uint32_t home = ask();
     const uint64_t sum = dive(trip, 1000, &top, nullptr);
+    EXPECT_STATUS(ISO_OK, iso_thread_migrate(home));
     auto *result = static_cast<uint64_t *>(iso_malloc(trip->heap, sizeof(uint64_t)));
     *result = sum;
     return result;
