@@ -3,6 +3,7 @@
  * have no scheduler of their own.
  */
 #include "core/thread/thread.h"
+#include "core/thread/tool.h"
 #include <stdlib.h>
 
 #define JOBS_MAX 8
@@ -75,6 +76,7 @@ iso_status_t iso_threads_open(iso_job_t *job, const iso_threads_params_t *params
     threads->job = job;
     if (params)
         threads->params = *params;
+    iso_tool_look();
     iso_space(job, &base, &threads->size);
     threads->base = (uintptr_t)base;
     pthread_mutex_init(&threads->lock, NULL);

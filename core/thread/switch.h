@@ -13,8 +13,9 @@ extern "C" {
 #endif
 
 /* Leaves the stack that the caller is on, whose stack pointer becomes *save, for the one that `to` is the saved
- * pointer of. Returns when somebody switches back: in another process, maybe. */
-void iso_thread_switch(void **save, void *to);
+ * pointer of. Returns when somebody switches back: in another process, maybe. Always 0, so that who has nothing
+ * more to do can call it last: each function that returns after it does so where the processor did not expect it. */
+int iso_thread_switch(void **save, void *to);
 
 /* Makes a stack that ends at `end` one that waits: who switches to it calls main(arg), which never returns, with the
  * caller's canary and floating-point modes. Returns its stack pointer. */

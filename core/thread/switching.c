@@ -78,7 +78,7 @@ static __attribute__((noinline)) void prepare(system_thread_t *of)
 /* ---- to a thread ---- */
 
 /* Runs it until it stops. */
-static iso_thread_state_t run(iso_thread_t *thread)
+static inline iso_thread_state_t run(iso_thread_t *thread)
 {
     system_thread_t *of = this_thread(); /* who resumes stays in its thread of the system */
     iso_exceptions_t *exceptions = iso_exceptions_of_system(), kept;
@@ -93,9 +93,11 @@ static iso_thread_state_t run(iso_thread_t *thread)
         kept = *exceptions;
         *exceptions = thread->exceptions;
     }
-    iso_tool_resume(thread, &kept_stack);
+    if (iso_tool_watches)
+        iso_tool_resume(thread, &kept_stack);
     iso_thread_switch(&thread->back, thread->stack->sp);
-    iso_tool_resumed(kept_stack);
+    if (iso_tool_watches)
+        iso_tool_resumed(kept_stack);
     if (exceptions) {
         thread->exceptions = *exceptions;
         *exceptions = kept;
@@ -156,12 +158,20 @@ iso_status_t iso_thread_resume(iso_thread_t *thread, iso_thread_state_t *state_p
 /* ---- from a thread ---- */
 
 /* In its own function: the thread may go on in another process, and another thread of the system. */
-static void stop(iso_thread_t *self, iso_thread_state_t state, bool last)
+static __attribute__((noinline)) iso_status_t stop_watched(iso_thread_t *self, bool last)
 {
-    self->state = state;
     iso_tool_stop(self, last);
     iso_thread_switch(&self->stack->sp, self->back);
     iso_tool_go_on(self);
+    return ISO_OK;
+}
+
+static inline iso_status_t stop(iso_thread_t *self, iso_thread_state_t state, bool last)
+{
+    self->state = state;
+    if (iso_tool_watches)
+        return stop_watched(self, last);
+    return (iso_status_t)iso_thread_switch(&self->stack->sp, self->back);
 }
 
 void iso_thread_stop(iso_thread_t *self, iso_thread_state_t state)
@@ -189,18 +199,14 @@ iso_status_t iso_thread_yield(void)
 {
     iso_thread_t *self;
     iso_status_t status = iso_thread_may_stop("iso_thread_yield", &self);
-    if (status == ISO_OK)
-        stop(self, ISO_THREAD_READY, false);
-    return status;
+    return status == ISO_OK ? stop(self, ISO_THREAD_READY, false) : status;
 }
 
 iso_status_t iso_thread_suspend(void)
 {
     iso_thread_t *self;
     iso_status_t status = iso_thread_may_stop("iso_thread_suspend", &self);
-    if (status == ISO_OK)
-        stop(self, ISO_THREAD_SUSPENDED, false);
-    return status;
+    return status == ISO_OK ? stop(self, ISO_THREAD_SUSPENDED, false) : status;
 }
 
 static void end(iso_thread_t *self, void *result)
@@ -224,7 +230,8 @@ void iso_thread_exit(void *result)
 static void begin(void *arg)
 {
     iso_thread_t *self = arg;
-    iso_tool_begin(self);
+    if (iso_tool_watches)
+        iso_tool_begin(self);
     end(self, self->fn(self->arg));
 }
 

@@ -10,6 +10,13 @@ extern void *__asan_get_current_fake_stack(void) __attribute__((weak));
 extern void __sanitizer_start_switch_fiber(void **, const void *, size_t) __attribute__((weak));
 extern void __sanitizer_finish_switch_fiber(void *, const void **, size_t *) __attribute__((weak));
 
+bool iso_tool_watches;
+
+void iso_tool_look(void)
+{
+    iso_tool_watches = __sanitizer_start_switch_fiber && __sanitizer_finish_switch_fiber;
+}
+
 static size_t stack_size(const iso_thread_t *thread)
 {
     return (size_t)((const char *)thread->stack - (const char *)thread->stack->low);
@@ -40,34 +47,29 @@ void iso_tool_gone(iso_thread_t *thread)
 
 void iso_tool_resume(iso_thread_t *thread, void **kept)
 {
-    if (__sanitizer_start_switch_fiber)
-        __sanitizer_start_switch_fiber(kept, thread->stack->low, stack_size(thread));
+    __sanitizer_start_switch_fiber(kept, thread->stack->low, stack_size(thread));
 }
 
 void iso_tool_resumed(void *kept)
 {
-    if (__sanitizer_finish_switch_fiber)
-        __sanitizer_finish_switch_fiber(kept, NULL, NULL);
+    __sanitizer_finish_switch_fiber(kept, NULL, NULL);
 }
 
 void iso_tool_begin(iso_thread_t *thread)
 {
-    if (__sanitizer_finish_switch_fiber)
-        __sanitizer_finish_switch_fiber(NULL, &thread->tool.back_low, &thread->tool.back_size);
+    __sanitizer_finish_switch_fiber(NULL, &thread->tool.back_low, &thread->tool.back_size);
 }
 
 void iso_tool_stop(iso_thread_t *thread, bool last)
 {
-    if (__sanitizer_start_switch_fiber)
-        __sanitizer_start_switch_fiber(last ? NULL : &thread->tool.fake_stack,
-                                       thread->tool.back_low, thread->tool.back_size);
+    __sanitizer_start_switch_fiber(last ? NULL : &thread->tool.fake_stack, thread->tool.back_low,
+                                   thread->tool.back_size);
 }
 
 void iso_tool_go_on(iso_thread_t *thread)
 {
-    if (__sanitizer_finish_switch_fiber)
-        __sanitizer_finish_switch_fiber(thread->tool.fake_stack, &thread->tool.back_low,
-                                        &thread->tool.back_size);
+    __sanitizer_finish_switch_fiber(thread->tool.fake_stack, &thread->tool.back_low,
+                                    &thread->tool.back_size);
 }
 
 bool iso_tool_has_fake_stack(void)

@@ -10,6 +10,10 @@
 extern "C" {
 #endif
 
+/* Does one run? Else none of these is called for a switch. */
+extern bool iso_tool_watches __attribute__((visibility("hidden")));
+void iso_tool_look(void);
+
 /* A thread was made, or has come: it has a stack here. It goes. */
 void iso_tool_new(iso_thread_t *thread);
 void iso_tool_gone(iso_thread_t *thread);
