@@ -64,9 +64,11 @@ static void add_overflow(line_t *line, uintptr_t address)
     iso_slot_t *slot = iso_slot_of((const void *)address);
     /* NOLINTNEXTLINE(performance-no-int-to-ptr): an address is what a fault comes with */
     char *block = (char *)(address & ~(uintptr_t)(ISO_UNIT_SIZE - 1));
-    uint64_t stack_at = slot->spans[iso_unit_of(block)].stack;
+    uint64_t stack_at;
     if (block == (char *)slot) /* a large block begins here: its header is in the slot before */
         stack_at = ((const iso_slot_t *)(block - ISO_SLOT_SIZE))->run_stack;
+    else
+        stack_at = slot->spans[iso_unit_of(block)].stack;
     const iso_stack_t *stack = (const iso_stack_t *)(block + stack_at);
     add(line, "overflow of the stack of '");
     add(line, stack->name);
