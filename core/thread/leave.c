@@ -132,7 +132,7 @@ iso_status_t iso_thread_leave(iso_threads_t *threads, iso_thread_t *thread)
 static bool has_news(const iso_departure_t *departure)
 {
     iso_request_info_t info;
-    iso_heap_state_t state = iso_heap_state(departure->heap);
+    iso_heap_state_t state = departure->heap ? iso_heap_state(departure->heap) : ISO_HEAP_ELSEWHERE;
     if (!departure->request) /* in doubt until now */
         return state == ISO_HEAP_OWNED || state == ISO_HEAP_ELSEWHERE;
     iso_request_query(departure->request, &info);
@@ -143,7 +143,9 @@ static bool has_news(const iso_departure_t *departure)
 static iso_status_t settle(iso_departure_t *departure)
 {
     if (!departure->request) /* has it stayed after all? */
-        return iso_heap_state(departure->heap) == ISO_HEAP_OWNED ? ISO_ERR_IN_DOUBT : ISO_OK;
+        return departure->heap && iso_heap_state(departure->heap) == ISO_HEAP_OWNED
+                   ? ISO_ERR_IN_DOUBT
+                   : ISO_OK;
     iso_status_t status = iso_test(departure->request);
     if (status != ISO_INPROGRESS)
         departure->request = NULL;
@@ -178,8 +180,8 @@ unsigned iso_threads_look_after(iso_threads_t *threads)
     unsigned ended = 0;
     iso_departure_t *departure;
     while (threads->departures && (departure = next_with_news(threads))) {
-        iso_heap_t *heap = departure->heap;
         iso_status_t status = settle(departure);
+        iso_heap_t *heap = departure->heap;
         if (status == ISO_INPROGRESS) {
             departure->looked_after = false;
             break; /* in doubt from now on, or in a moment */
@@ -187,7 +189,7 @@ unsigned iso_threads_look_after(iso_threads_t *threads)
         forget(threads, departure);
         ended++;
         taking_t taking = {threads, status, false};
-        if (status != ISO_OK)
+        if (status != ISO_OK && heap)
             iso_thread_walk(heap, take_in, &taking);
     }
     return ended;
@@ -196,6 +198,11 @@ unsigned iso_threads_look_after(iso_threads_t *threads)
 void iso_threads_arrived(iso_threads_t *threads, iso_heap_t *heap)
 {
     taking_t taking = {threads, ISO_OK, true};
+    pthread_mutex_lock(&threads->lock);
+    for (iso_departure_t *departure = threads->departures; departure; departure = departure->next)
+        if (departure->heap == heap) /* its end has not been asked for yet */
+            departure->heap = NULL;
+    pthread_mutex_unlock(&threads->lock);
     iso_thread_walk(heap, take_in, &taking);
 }
 

@@ -56,7 +56,7 @@ struct iso_thread {
 /* A heap that is on its way from here. */
 typedef struct iso_departure {
     struct iso_departure *next;
-    iso_heap_t *heap;
+    iso_heap_t *heap;       /* NULL: it has left, and come back since */
     iso_request_t *request; /* NULL: it is in doubt */
     bool looked_after;      /* somebody is at it, without the lock */
 } iso_departure_t;

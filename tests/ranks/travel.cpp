@@ -358,6 +358,44 @@ void outside()
     threads.finish();
 }
 
+// ---- a scheduler that resumes whatever it is told of, at once ----
+
+unsigned bounces;
+
+void *bounce(void *)
+{
+    for (int i = 0; i < 500; i++) {
+        bounces++;
+        EXPECT_STATUS(ISO_OK, iso_thread_migrate(ask() == 0 ? 1 : 0));
+    }
+    bounces++;
+    return nullptr;
+}
+
+void at_once()
+{
+    Job job;
+    iso_threads_params_t params = {sizeof params,
+                                   [](iso_thread_t *thread, void *) {
+                                       EXPECT_STATUS(ISO_OK, iso_thread_resume(thread, nullptr));
+                                   },
+                                   nullptr, nullptr};
+    EXPECT_STATUS(ISO_OK, iso_threads_open(job.job, &params));
+    job.barrier();
+    const iso_thread_attr_t attr = {sizeof attr, 16384, "bounces", true};
+    iso_thread_t *thread;
+    for (int i = 0; i < 3; i++)
+        EXPECT_STATUS(ISO_OK, iso_thread_create(job.heap(), bounce, nullptr, &attr, &thread));
+    // 3 threads of this rank and 3 of the other one: 250 visits each, and 251 at home
+    while (bounces < 3 * 251 + 3 * 250)
+        iso_threads_progress(job.job);
+    job.barrier();
+    EXPECT(bounces == 3 * 251 + 3 * 250);
+    while (iso_threads_close(job.job) == ISO_ERR_BUSY)
+        iso_threads_progress(job.job);
+    job.finish();
+}
+
 // ---- refused ----
 
 // With randomised addresses: nobody moves, all go on.
@@ -413,6 +451,7 @@ int main(int argc, char **argv)
         EXPECT_STATUS(ISO_OK, iso_restart_without_aslr(argv));
     const Test tests[] = {{"depth", depth},           {"random_walks", random_walks},
                           {"exceptions", exceptions}, {"outside", outside},
-                          {"refused", refused},       {"overflow", overflow}};
+                          {"refused", refused},       {"overflow", overflow},
+                          {"at_once", at_once}};
     return run_test(tests, argc, argv);
 }
