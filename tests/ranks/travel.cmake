@@ -73,5 +73,13 @@ function(iso_travel_script_test name)
     set_tests_properties("ranks: travel: ${name}" PROPERTIES TIMEOUT 60 PROCESSORS 2 LABELS ranks
         ENVIRONMENT "${iso_test_environment};${ARGN}")
 endfunction()
+foreach(path shared/3 private/3 private/1)
+    string(REGEX MATCH "(.*)/(.*)" path ${path})
+    set(name "ranks: travel: a rank dies, ${CMAKE_MATCH_1}, nodes of ${CMAKE_MATCH_2}")
+    add_test(NAME ${name} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/survivors.sh 2
+        $<TARGET_FILE:iso_run> -n 3 --keep-going --no-aslr ${ISO_BIN_DIR}/travel_O2 death)
+    set_tests_properties(${name} PROPERTIES TIMEOUT 60 LABELS ranks PROCESSORS 2 ENVIRONMENT
+        "${iso_test_environment};ISO_BACKING=${CMAKE_MATCH_1};ISO_NODE_SIZE=${CMAKE_MATCH_2};ISO_TIMEOUT=3")
+endforeach()
 iso_travel_script_test(refused ISO_BACKING=shared)
 iso_travel_script_test(restart ISO_BACKING=private)

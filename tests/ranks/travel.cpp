@@ -1,6 +1,7 @@
 // Threads that migrate among ranks with all that is on their stacks: compiled several times, see CMakeLists.txt, since what
 // compilers keep across a call is what can go wrong.
 #include "ranks.hpp"
+#include <csignal>
 #include <isomalloc/thread.h>
 #include <random>
 #include <stdexcept>
@@ -396,6 +397,62 @@ void at_once()
     job.finish();
 }
 
+// ---- a rank dies ----
+
+unsigned lost, went_on;
+
+void *goes_on(void *arg)
+{
+    const auto home = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(arg));
+    for (int i = 0; i < 50; i++) {
+        EXPECT_STATUS(ISO_OK, iso_thread_migrate(1 - home));
+        EXPECT_STATUS(ISO_OK, iso_thread_migrate(home));
+    }
+    EXPECT(iso_thread_migrate(2) != ISO_OK);
+    EXPECT(ask() == home); // told, and goes on
+    EXPECT_STATUS(ISO_OK, iso_thread_migrate(1 - home));
+    EXPECT_STATUS(ISO_OK, iso_thread_migrate(home));
+    went_on++;
+    return nullptr;
+}
+
+// Rank 2 dies when threads have come to it; those that were not there go on, and hear that it is dead.
+void death()
+{
+    Threads threads;
+    const unsigned count = 10;
+    if (self == 2)
+        threads.run([] {
+            if (lost >= 4)
+                raise(SIGKILL);
+            return false;
+        });
+    const auto goes_to_2 = [](void *) -> void * {
+        EXPECT_STATUS(ISO_OK, iso_thread_migrate(2));
+        lost++;
+        iso_thread_suspend();
+        return nullptr;
+    };
+    for (int i = 0; i < 2; i++)
+        threads.make(goes_to_2, nullptr);
+    threads.run([&] { // until it is dead
+        iso_heap_t *probe = threads.job.heap();
+        iso_request_t *request = nullptr;
+        iso_status_t status = iso_migrate(probe, 2, nullptr, 0, &request);
+        if (status == ISO_OK)
+            while ((status = iso_test(request)) == ISO_INPROGRESS)
+                iso_threads_progress(threads.job.job);
+        return status != ISO_OK;
+    });
+    for (unsigned i = 0; i < count; i++)
+        threads.make(goes_on, reinterpret_cast<void *>(uintptr_t{self}));
+    threads.run([&] { return went_on == count; });
+    threads.job.barrier();
+    std::printf("survivor %u ok\n", self);
+    std::fflush(stdout);
+    threads.close();
+}
+
 // ---- refused ----
 
 // With randomised addresses: nobody moves, all go on.
@@ -452,6 +509,6 @@ int main(int argc, char **argv)
     const Test tests[] = {{"depth", depth},           {"random_walks", random_walks},
                           {"exceptions", exceptions}, {"outside", outside},
                           {"refused", refused},       {"overflow", overflow},
-                          {"at_once", at_once}};
+                          {"at_once", at_once},       {"death", death}};
     return run_test(tests, argc, argv);
 }
