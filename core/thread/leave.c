@@ -211,9 +211,9 @@ void iso_threads_arrived(iso_threads_t *threads, iso_heap_t *heap)
 iso_status_t iso_thread_migrate(uint32_t dest)
 {
     static const char call[] = "iso_thread_migrate";
-    iso_thread_t *self;
-    iso_status_t status = iso_thread_may_stop(call, &self);
-    if (status != ISO_OK)
+    iso_status_t status;
+    iso_thread_t *self = iso_thread_may_stop(call, &status);
+    if (!self)
         return status;
     const iso_job_t *job = iso_threads_of(self)->job;
     if (dest >= iso_size(job))
@@ -256,4 +256,30 @@ iso_status_t iso_threads_move(iso_thread_t *const *list, size_t count, uint32_t 
             status = iso_threads_move_heap(list[i]->heap, dest);
     }
     return status;
+}
+
+/* ---- in another way ---- */
+
+iso_status_t iso_threads_let_go(iso_heap_t *heap)
+{
+    static const char call[] = "iso_threads_let_go";
+    iso_threads_t *threads = iso_threads_of(heap);
+    if (!threads)
+        return iso_thread_refuse(call, NULL, "iso_threads_open was not called for the heap's job",
+                                 ISO_ERR_NOT_OWNER);
+    iso_status_t status = check_heap(call, heap, NULL);
+    if (status == ISO_OK)
+        iso_thread_walk(heap, let_go, threads);
+    return status;
+}
+
+iso_status_t iso_threads_take_in(iso_heap_t *heap)
+{
+    iso_threads_t *threads = iso_threads_of(heap);
+    if (!threads || iso_heap_state(heap) != ISO_HEAP_OWNED)
+        return iso_thread_refuse("iso_threads_take_in", NULL,
+                                 "the heap is not at this rank, or iso_threads_open was not called",
+                                 ISO_ERR_NOT_OWNER);
+    iso_threads_arrived(threads, heap);
+    return ISO_OK;
 }

@@ -24,5 +24,6 @@ void *iso_thread_prepare(void *end, void (*main)(void *arg), void *arg)
 }
 
 #else
+/* cppcheck-suppress preprocessorErrorDirective */
 #error "no switch of stacks for this processor: CMakeLists.txt leaves the library out"
 #endif

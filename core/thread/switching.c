@@ -113,7 +113,7 @@ static void finish(iso_threads_t *threads, iso_thread_t *thread)
     if (thread->detached) {
         thread->magic = 0;
         iso_stack_destroy(thread->stack);
-    } else if (joiner) {
+    } else if (joiner && joiner->state == ISO_THREAD_SUSPENDED) {
         joiner->state = ISO_THREAD_READY;
         iso_thread_ready(threads, joiner);
     }
@@ -179,34 +179,35 @@ void iso_thread_stop(iso_thread_t *self, iso_thread_state_t state)
     stop(self, state, false);
 }
 
-iso_status_t iso_thread_may_stop(const char *call, iso_thread_t **self_p)
+iso_thread_t *iso_thread_may_stop(const char *call, iso_status_t *status_p)
 {
     iso_thread_t *self = iso_thread_self();
-    if (!self)
-        return iso_thread_refuse(call, NULL, "the caller is no thread of this library's",
-                                 ISO_ERR_INVALID);
-    if (iso_call_depth() != self->depth)
-        return iso_thread_refuse(
-            call, self,
-            "it is inside of a call of the library: in a callback, or it has a lock of "
-            "a heap's",
-            ISO_ERR_BUSY);
-    *self_p = self;
-    return ISO_OK;
+    if (!self) {
+        *status_p = iso_thread_refuse(call, NULL, "the caller is no thread of this library's",
+                                      ISO_ERR_INVALID);
+        return NULL;
+    }
+    if (iso_call_depth() == self->depth)
+        return self;
+    *status_p = iso_thread_refuse(call, self,
+                                  "it is inside of a call of the library: in a callback, or it has "
+                                  "a lock of a heap's",
+                                  ISO_ERR_BUSY);
+    return NULL;
 }
 
 iso_status_t iso_thread_yield(void)
 {
-    iso_thread_t *self;
-    iso_status_t status = iso_thread_may_stop("iso_thread_yield", &self);
-    return status == ISO_OK ? stop(self, ISO_THREAD_READY, false) : status;
+    iso_status_t status;
+    iso_thread_t *self = iso_thread_may_stop("iso_thread_yield", &status);
+    return self ? stop(self, ISO_THREAD_READY, false) : status;
 }
 
 iso_status_t iso_thread_suspend(void)
 {
-    iso_thread_t *self;
-    iso_status_t status = iso_thread_may_stop("iso_thread_suspend", &self);
-    return status == ISO_OK ? stop(self, ISO_THREAD_SUSPENDED, false) : status;
+    iso_status_t status;
+    iso_thread_t *self = iso_thread_may_stop("iso_thread_suspend", &status);
+    return self ? stop(self, ISO_THREAD_SUSPENDED, false) : status;
 }
 
 static void end(iso_thread_t *self, void *result)
@@ -219,8 +220,9 @@ static void end(iso_thread_t *self, void *result)
 
 void iso_thread_exit(void *result)
 {
-    iso_thread_t *self;
-    if (iso_thread_may_stop("iso_thread_exit", &self) != ISO_OK)
+    iso_status_t status;
+    iso_thread_t *self = iso_thread_may_stop("iso_thread_exit", &status);
+    if (!self)
         __builtin_trap(); /* there is nothing to go back to; the reason has been said */
     end(self, result);
     __builtin_unreachable();

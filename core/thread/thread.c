@@ -168,11 +168,10 @@ iso_status_t iso_thread_join(iso_thread_t *thread, void **result_p)
     if (thread->detached)
         return iso_thread_refuse(call, thread, "it is detached", ISO_ERR_INVALID);
     if (thread->state != ISO_THREAD_FINISHED) {
-        if (self)
-            status = iso_thread_may_stop(call, &self);
-        if (status == ISO_OK)
-            status = self ? wait_inside(self, thread)
-                          : iso_threads_run(threads->job, has_stopped_or_left, thread);
+        if (self && !iso_thread_may_stop(call, &status))
+            return status;
+        status = self ? wait_inside(self, thread)
+                      : iso_threads_run(threads->job, has_stopped_or_left, thread);
         if (status != ISO_OK)
             return status;
         if (!self && iso_thread_state(thread) != ISO_THREAD_FINISHED)

@@ -98,8 +98,9 @@ iso_exceptions_t *iso_exceptions_of_system(void);
 
 /* In a thread: stops it in this state, until it is resumed. */
 void iso_thread_stop(iso_thread_t *self, iso_thread_state_t state);
-/* May the calling thread stop? ISO_ERR_INVALID, ISO_ERR_BUSY: logged in the name of the call. */
-iso_status_t iso_thread_may_stop(const char *call, iso_thread_t **self_p);
+/* The calling thread, if it may stop; else NULL, and *status_p is ISO_ERR_INVALID or ISO_ERR_BUSY, logged in the name of the
+ * call. */
+iso_thread_t *iso_thread_may_stop(const char *call, iso_status_t *status_p);
 
 /* A thread has asked to leave, and runs no more. ISO_OK: its heap is on its way. Otherwise all is as before. */
 iso_status_t iso_thread_leave(iso_threads_t *threads, iso_thread_t *thread);

@@ -169,6 +169,13 @@ ISO_API iso_status_t iso_threads_move(iso_thread_t *const *threads, size_t count
 /* The same of a heap with all its threads. */
 ISO_API iso_status_t iso_threads_move_heap(iso_heap_t *heap, uint32_t dest);
 
+/* For heaps with threads that move in another way: packed by a pup routine (pup.h), to a file or as a part of an
+ * object, or by iso_migrate. let_go, before: the scheduler forgets the heap's threads. Until take_in none of them is
+ * resumed. take_in, where the heap is then, or here again: those that can be resumed are the scheduler's.
+ * ISO_ERR_BUSY, logged: one of them runs, or is in a catch block; ISO_ERR_NOT_OWNER. */
+ISO_API iso_status_t iso_threads_let_go(iso_heap_t *heap);
+ISO_API iso_status_t iso_threads_take_in(iso_heap_t *heap);
+
 /* ---- storage that moves ------------------------------------------------------------------------- */
 
 #define ISO_THREAD_KEYS 16 /* at most */

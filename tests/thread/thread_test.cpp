@@ -4,6 +4,7 @@
 #include <csignal>
 #include <cstring>
 #include <exception>
+#include <isomalloc/pup.h>
 #include <isomalloc/thread.h>
 #include <memory>
 #include <stdexcept>
@@ -387,6 +388,53 @@ TEST_CASE("a runtime's own scheduler is told of threads that can be resumed")
     CHECK(iso_threads_run(
               threads.job, [](void *) { return true; }, nullptr) == ISO_ERR_INVALID);
     CHECK(resume(thread) == ISO_THREAD_FINISHED);
+}
+
+TEST_CASE("a heap that is packed and unpacked has its threads as they were")
+{
+    const Threads threads;
+    auto *sum = static_cast<uint64_t *>(iso_calloc(threads.heap, 1, sizeof(uint64_t)));
+    iso_thread_t *thread = threads.make(
+        [](void *arg) -> void * {
+            uint64_t local[100];
+            for (uint64_t i = 0; i < 100; i++)
+                local[i] = i;
+            iso_thread_yield(); // here it is packed
+            for (const uint64_t n : local)
+                *static_cast<uint64_t *>(arg) += n;
+            return arg;
+        },
+        sum);
+    iso_thread_t *waits = threads.make([](void *) -> void * {
+        iso_thread_suspend();
+        return number(1);
+    });
+    CHECK(resume(thread) == ISO_THREAD_READY);
+    CHECK(resume(waits) == ISO_THREAD_SUSPENDED);
+    REQUIRE(iso_threads_let_go(threads.heap) == ISO_OK);
+    iso_heap_t *heap = threads.heap;
+    pup_er sizer = pup_new_sizer();
+    iso_pup_heap(sizer, threads.job, &heap);
+    std::vector<char> image(pup_size(sizer));
+    CHECK(image.size() < 100000); // of two stacks of 64 KiB, what is used
+    pup_destroy(sizer);
+    pup_er packer = iso_pup_new_to_memory(image.data(), image.size());
+    REQUIRE(iso_pup_set_use(packer, ISO_PUP_DELETING) == ISO_OK);
+    iso_pup_heap(packer, threads.job, &heap);
+    REQUIRE(iso_pup_status(packer) == ISO_OK);
+    pup_destroy(packer);
+    CHECK(iso_thread_state(thread) == ISO_THREAD_LEAVING);
+    pup_er unpacker = iso_pup_new_from_memory(image.data(), image.size());
+    iso_pup_heap(unpacker, threads.job, &heap);
+    REQUIRE(iso_pup_status(unpacker) == ISO_OK);
+    pup_destroy(unpacker);
+    REQUIRE(heap == threads.heap);
+    REQUIRE(iso_threads_take_in(heap) == ISO_OK);
+    CHECK(iso_thread_state(waits) == ISO_THREAD_SUSPENDED);
+    CHECK(threads.join(thread) == sum);
+    CHECK(*sum == 4950);
+    CHECK(iso_thread_awaken(waits) == ISO_OK);
+    CHECK(threads.join(waits) == number(1));
 }
 
 TEST_CASE("a hundred thousand threads")
