@@ -119,6 +119,7 @@ static void destroy(iso_job_t *job)
         iso_shared_close_all(job);
     for (iso_hold_t *hold = job->holds, *next; hold; hold = next) {
         next = hold->next;
+        iso_poison_heap_gone(hold); /* another job may have a heap at its address */
         free(hold->extents);
         free(hold);
     }
