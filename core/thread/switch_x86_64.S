@@ -48,6 +48,7 @@ iso_thread_switch: /* (void **save [rdi], void *to [rsi]) */
     movq    %rsp, (%rdi)
 
     movq    %rsi, %rsp
+iso_thread_goes_on: /* a debugger that is told to be here, with a saved stack pointer, shows a stack that waits */
     movq    8(%rsp), %rax
     movq    %rax, %fs:40
     xorl    (%rsp), %r8d
