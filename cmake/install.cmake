@@ -9,6 +9,10 @@ string(REGEX REPLACE "/$" "" iso_pc_prefix ${iso_pc_prefix})
 configure_file(cmake/isomalloc.pc.in isomalloc.pc @ONLY)
 configure_file(cmake/isomalloc-converse.pc.in isomalloc-converse.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/isomalloc.pc ${PROJECT_BINARY_DIR}/isomalloc-converse.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+if(TARGET isomalloc-thread)
+    configure_file(cmake/isomalloc-thread.pc.in isomalloc-thread.pc @ONLY)
+    install(FILES ${PROJECT_BINARY_DIR}/isomalloc-thread.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endif()
 
 set(iso_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/isomalloc)
 configure_package_config_file(cmake/isomalloc-config.cmake.in isomalloc-config.cmake

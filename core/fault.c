@@ -3,6 +3,8 @@
 #include "core/heap.h"
 #include "core/job.h"
 #include "core/signals.h"
+#include "core/stack.h"
+#include "core/stack_guard.h"
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -51,6 +53,32 @@ static void add_heap(line_t *line, const char *before, uintptr_t heap, const cha
     add(line, after);
 }
 
+static bool is_overflow(const iso_job_row_t *row, uintptr_t address)
+{
+    return iso_stack_guard_has(row->job, address);
+}
+
+/* Of the stack whose guard this is; what is read of it is in pages that do not fault. */
+static void add_overflow(line_t *line, uintptr_t address)
+{
+    iso_slot_t *slot = iso_slot_of((const void *)address);
+    /* NOLINTNEXTLINE(performance-no-int-to-ptr): an address is what a fault comes with */
+    char *block = (char *)(address & ~(uintptr_t)(ISO_UNIT_SIZE - 1));
+    uint64_t stack_at;
+    if (block == (char *)slot) /* a large block begins here: its header is in the slot before */
+        stack_at = ((const iso_slot_t *)(block - ISO_SLOT_SIZE))->run_stack;
+    else
+        stack_at = slot->spans[iso_unit_of(block)].stack;
+    const iso_stack_t *stack = (const iso_stack_t *)(block + stack_at);
+    add(line, "overflow of the stack of '");
+    add(line, stack->name);
+    add(line, "', which has ");
+    add_number(line, (uintptr_t)stack - (uintptr_t)stack->low, 10);
+    add(line, " bytes from ");
+    add_number(line, (uintptr_t)stack->low, 16);
+    add(line, " on: give it more");
+}
+
 static void add_cause(line_t *line, const iso_job_row_t *row, uintptr_t address, int number)
 {
     uintptr_t slot = (address - row->base) >> ISO_SLOT_SHIFT;
@@ -63,7 +91,9 @@ static void add_cause(line_t *line, const iso_job_row_t *row, uintptr_t address,
         add_heap(line, ", in a slot that heap ", former, " had: ");
     else
         add(line, ", in a slot of no heap at this rank: ");
-    if (number == SIGBUS)
+    if (is_overflow(row, address))
+        add_overflow(line, address);
+    else if (number == SIGBUS)
         add(line,
             "there is no memory for the page (a limit of the machine or the container, or the "
             "memory object was cut)");
@@ -80,7 +110,7 @@ static void explain(int number, uintptr_t address)
 {
     const iso_job_row_t *row = iso_job_row_of((void *)address);
     line_t line = {.length = 0};
-    if (!row || !row->job)
+    if (!row || !row->job || !(row->job->params.fault_handler || is_overflow(row, address)))
         return;
     add(&line, "[");
     add_number(&line, row->job->rank, 10);
@@ -107,16 +137,14 @@ static void on_fault(int number, siginfo_t *info, void *context)
 
 static const int numbers[] = {SIGSEGV, SIGBUS};
 
-iso_status_t iso_fault_open(iso_job_t *job)
+static iso_status_t install(iso_job_t *job)
 {
-    if (!job->params.fault_handler)
-        return ISO_OK;
     for (unsigned i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         int error = iso_signal_install(numbers[i], on_fault, SA_ONSTACK);
         if (error) {
             iso_log(&job->logger, ISO_LOG_ERROR,
-                    "ISO_FAULT_HANDLER: no handler for signal %d: %s; set it to n", numbers[i],
-                    strerror(error));
+                    "no handler for signal %d, which ISO_FAULT_HANDLER and stacks want: %s",
+                    numbers[i], strerror(error));
             while (i-- > 0)
                 iso_signal_remove(numbers[i]);
             return ISO_ERR_SYSTEM;
@@ -124,6 +152,19 @@ iso_status_t iso_fault_open(iso_job_t *job)
     }
     job->has_fault_handler = true;
     return ISO_OK;
+}
+
+iso_status_t iso_fault_open(iso_job_t *job)
+{
+    return job->params.fault_handler ? install(job) : ISO_OK;
+}
+
+iso_status_t iso_fault_want_stacks(iso_job_t *job)
+{
+    iso_job_lock(job);
+    iso_status_t status = job->has_fault_handler ? ISO_OK : install(job);
+    iso_job_unlock(job);
+    return status;
 }
 
 void iso_fault_close(iso_job_t *job)

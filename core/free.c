@@ -8,6 +8,7 @@
 #include "core/movable.h"
 #include "core/poison.h"
 #include "core/shared.h"
+#include "core/stack.h"
 
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 
@@ -37,6 +38,7 @@ static __attribute__((noinline)) void free_checked(void *ptr)
         return;
     iso_shared_t *shared = iso_shared_enter_at(ptr, "iso_free");
     iso_block_t block = iso_block_find(ptr, "iso_free");
+    iso_stack_gone(&block, ptr);
     iso_poison_block_freed(block.heap, ptr, block.size);
     if (!block.span && iso_movable_is(block.heap, ptr)) {
         iso_heap_destroy(block.heap); /* takes it along, and its addresses */

@@ -3,6 +3,7 @@
 #include "core/heap_layout.h"
 #include "core/job.h"
 #include "core/os.h"
+#include "core/stack_guard.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -15,7 +16,8 @@ iso_status_t iso_guard_open(iso_job_t *job)
     guards->total_slots = iso_space_slots(&job->space);
     guards->heap_of = iso_os_table_map(guards->total_slots * sizeof *guards->heap_of);
     guards->inside = iso_os_table_map(guards->total_slots * sizeof *guards->inside);
-    if (!guards->heap_of || !guards->inside)
+    guards->stacks = iso_os_table_map(guards->total_slots * sizeof *guards->stacks);
+    if (!guards->heap_of || !guards->inside || !guards->stacks)
         return ISO_ERR_NO_MEMORY;
     const char *without = getenv("ISO_TEST_NO_GUARD_INSTALL"); /* as on a kernel that has none */
     if (without && *without == '1')
@@ -27,6 +29,8 @@ void iso_guard_close(iso_job_t *job)
 {
     /* the guards go with the mapping of the space */
     iso_os_table_unmap(job->guards.inside, job->guards.total_slots * sizeof *job->guards.inside);
+    iso_os_table_unmap((void *)job->guards.stacks,
+                       job->guards.total_slots * sizeof *job->guards.stacks);
     iso_os_table_unmap((void *)job->guards.heap_of,
                        job->guards.total_slots * sizeof *job->guards.heap_of);
     memset(&job->guards, 0, sizeof job->guards);
@@ -62,9 +66,46 @@ static void not_made(iso_job_t *job, const char *why, const char *remedy)
         return;
     job->guards.warned = true;
     iso_log(&job->logger, ISO_LOG_WARN,
-            "a freed large block is not guarded against use: %s; %s, or set ISO_GUARD=none "
+            "a freed large block or a stack is not guarded: %s; %s, or set ISO_GUARD=none "
             "(iso_stats counts further ones: guards_not_made)",
             why, remedy);
+}
+
+static const char used_up[] = "ISO_GUARD_BUDGET is used up";
+
+static void not_made_for(iso_job_t *job, int error)
+{
+    not_made(job, strerror(error), "raise vm.max_map_count if this is ENOMEM");
+}
+
+/* Anonymous memory that a device has pinned: see guard.h. */
+static void choose_means(iso_job_t *job)
+{
+    if ((job->space.pinned || iso_windows_pin(job)) && job->space.backing == ISO_BACKING_ANON)
+        job->guards.means = ISO_GUARD_BY_PROTECTION;
+}
+
+/* 0 or errno; afterwards the means may be another. */
+static int install(iso_job_t *job, char *address, size_t length)
+{
+    int error = iso_os_guard_install(address, length);
+    if (error == EINVAL) {
+        iso_log(&job->logger, ISO_LOG_INFO,
+                "this kernel has no MADV_GUARD_INSTALL for memory objects (Linux 6.15): freed "
+                "large blocks and stacks are guarded by mprotect, ISO_GUARD_BUDGET=%" PRIu32
+                " at most",
+                job->params.guard_budget);
+        job->guards.means = ISO_GUARD_BY_PROTECTION;
+    }
+    return error;
+}
+
+/* Of a range that is a guard already, or was one. 0 or errno. */
+static int set_range(iso_job_t *job, char *address, size_t length, bool usable)
+{
+    if (job->guards.means == ISO_GUARD_BY_PROTECTION)
+        return iso_os_protect(address, length, usable);
+    return usable ? iso_os_guard_remove(address, length) : iso_os_guard_install(address, length);
 }
 
 /* Where the guard of a run is: of all its slots, or of the page that the block begins in. */
@@ -95,28 +136,18 @@ void iso_guard_make(iso_job_t *job, const iso_heap_t *heap, const iso_extent_t *
         return;
     char *address = place(job, run, &first, &count, &length);
     int error = EINVAL;
-    if ((job->space.pinned || iso_windows_pin(job)) &&
-        job->space.backing == ISO_BACKING_ANON) /* see guard.h */
-        guards->means = ISO_GUARD_BY_PROTECTION;
-    if (guards->means == ISO_GUARD_BY_KERNEL) {
-        error = iso_os_guard_install(address, length);
-        if (error == EINVAL) {
-            iso_log(&job->logger, ISO_LOG_INFO,
-                    "this kernel has no MADV_GUARD_INSTALL for memory objects (Linux 6.15): freed "
-                    "large blocks are guarded by mprotect, ISO_GUARD_BUDGET=%" PRIu32 " at most",
-                    job->params.guard_budget);
-            guards->means = ISO_GUARD_BY_PROTECTION;
-        }
-    }
+    choose_means(job);
+    if (guards->means == ISO_GUARD_BY_KERNEL)
+        error = install(job, address, length);
     if (guards->means == ISO_GUARD_BY_PROTECTION) {
         if (!is_in_budget(job, first, count)) {
-            not_made(job, "ISO_GUARD_BUDGET is used up", "raise it");
+            not_made(job, used_up, "raise it");
             return;
         }
         error = iso_os_protect(address, length, false);
     }
     if (error) {
-        not_made(job, strerror(error), "raise vm.max_map_count if this is ENOMEM");
+        not_made_for(job, error);
         return;
     }
     set_heap_of(guards, first, count, (uintptr_t)heap);
@@ -135,8 +166,7 @@ static void lift(iso_job_t *job, uint32_t first, uint32_t count)
     bool all = job->params.guard == ISO_GUARD_ALL;
     size_t page = iso_os_page_size();
     size_t length = all ? count * ISO_SLOT_SIZE : (ISO_SLOT_HEADER & ~(page - 1)) + page;
-    int error = guards->means == ISO_GUARD_BY_KERNEL ? iso_os_guard_remove(address, length)
-                                                     : iso_os_protect(address, length, true);
+    int error = set_range(job, address, length, true);
     if (error) /* to go on would be to fault in memory that is in use */
         iso_fatal("the guard at %p cannot be removed: %s; set ISO_GUARD=none", (void *)address,
                   strerror(error));
@@ -174,14 +204,12 @@ static void set_usable(iso_job_t *job, uint32_t slot, bool usable)
         address += guards->inside[slot] ? ISO_SLOT_HEADER & ~(page - 1) : 0;
         length = page;
     }
-    int error = guards->means == ISO_GUARD_BY_PROTECTION ? iso_os_protect(address, length, usable)
-                : usable                                 ? iso_os_guard_remove(address, length)
-                                                         : iso_os_guard_install(address, length);
+    int error = set_range(job, address, length, usable);
     if (error && usable) /* registering will say what comes of it */
         iso_log(&job->logger, ISO_LOG_WARN, "the guard at %p cannot be lifted: %s", (void *)address,
                 strerror(error));
     else if (error)
-        not_made(job, strerror(error), "raise vm.max_map_count if this is ENOMEM");
+        not_made_for(job, error);
 }
 
 static void set_all_usable(iso_job_t *job, uint32_t first, uint32_t count, bool usable)
@@ -194,9 +222,58 @@ static void set_all_usable(iso_job_t *job, uint32_t first, uint32_t count, bool 
 void iso_guard_pause(iso_job_t *job, uint32_t first, uint32_t count)
 {
     set_all_usable(job, first, count, true);
+    iso_stack_guard_pause(job, first, count);
 }
 
 void iso_guard_resume(iso_job_t *job, uint32_t first, uint32_t count)
 {
     set_all_usable(job, first, count, false);
+    iso_stack_guard_resume(job, first, count);
+}
+
+/* ---- single pages, below stacks ---- */
+
+int iso_guard_page_make(iso_job_t *job, char *page)
+{
+    size_t length = iso_os_page_size();
+    int error = EINVAL;
+    choose_means(job);
+    if (job->guards.means == ISO_GUARD_BY_KERNEL)
+        error = install(job, page, length);
+    if (job->guards.means == ISO_GUARD_BY_PROTECTION) {
+        if (job->stats.guards >= job->params.guard_budget) {
+            not_made(job, used_up, "raise it");
+            return ENOMEM;
+        }
+        error = iso_os_protect(page, length, false);
+    }
+    if (error)
+        not_made_for(job, error);
+    else
+        job->stats.guards++;
+    return error;
+}
+
+void iso_guard_page_lift(iso_job_t *job, char *page)
+{
+    int error = set_range(job, page, iso_os_page_size(), true);
+    if (error) /* to go on would be to fault in memory that is in use */
+        iso_fatal("the guard at %p cannot be removed: %s; set ISO_GUARD=none", (void *)page,
+                  strerror(error));
+    job->stats.guards--;
+}
+
+void iso_guard_page_pause(iso_job_t *job, char *page)
+{
+    int error = set_range(job, page, iso_os_page_size(), true);
+    if (error) /* registering will say what comes of it */
+        iso_log(&job->logger, ISO_LOG_WARN, "the guard at %p cannot be lifted: %s", (void *)page,
+                strerror(error));
+}
+
+void iso_guard_page_resume(iso_job_t *job, char *page)
+{
+    int error = set_range(job, page, iso_os_page_size(), false);
+    if (error)
+        not_made_for(job, error);
 }

@@ -1,8 +1,8 @@
 /*
- * guard.h - freed large blocks fault when they are used.
+ * guard.h - freed large blocks fault when they are used. (What is below stacks: stack_guard.h.)
  *
  * A guard makes addresses fault in this process; contents and the accounting of pages (retain.h) stay
- * as they are. Invariant: guards lie in this rank's free slots only. So they are made when a run of
+ * as they are. Invariant: these guards lie in this rank's free slots only. So they are made when a run of
  * slots becomes free, and lifted when slots leave the free set, for a heap here or for another
  * rank; slots of a heap that arrives were never free here. The pages of a free slot are given back
  * under a guard as without.
@@ -44,6 +44,10 @@ typedef struct iso_guards {
     /* Per slot: the heap whose block it was; 0: no guard. Written under the job's lock, read by the
      * fault handler. */
     ISO_ATOMIC(uintptr_t) * heap_of;
+    /* Those below stacks, see stack_guard.h: per slot, a mask of the units that begin with one. Read by the
+     * fault handler as well. */
+    ISO_ATOMIC(uint32_t) * stacks;
+    uint64_t stack_count;
 } iso_guards_t;
 
 iso_status_t iso_guard_open(iso_job_t *job);
@@ -53,6 +57,13 @@ void iso_guard_close(iso_job_t *job);
  * free. lift: the slots have just left the free set. */
 void iso_guard_make(iso_job_t *job, const iso_heap_t *heap, const iso_extent_t *run);
 void iso_guard_lift(iso_job_t *job, uint32_t first, uint32_t count);
+
+/* For stack_guard.h: a page that faults. make: 0; else the errno, which is counted, and warned of once. */
+int iso_guard_page_make(iso_job_t *job, char *page);
+void iso_guard_page_lift(iso_job_t *job, char *page);
+/* One that there is, for a while. */
+void iso_guard_page_pause(iso_job_t *job, char *page);
+void iso_guard_page_resume(iso_job_t *job, char *page);
 
 /* A device cannot pin pages that fault: guards in these slots are taken away until `resume`. That a device
  * has pages pinned does not mind guards: not by protection, and of a memory object the pages stay. */

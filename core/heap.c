@@ -2,10 +2,12 @@
  * heap.c - heaps as wholes: their life, freezing for a migration, what is checked on arrival.
  */
 #include "core/heap.h"
+#include "core/code.h"
 #include "core/job.h"
 #include "core/poison.h"
 #include "core/shared.h"
 #include "core/span.h"
+#include "core/stack.h"
 #include "core/verify.h"
 #include <string.h>
 
@@ -42,6 +44,11 @@ static uint64_t compute_digest(void)
         offsetof(iso_span_t, next),
         offsetof(iso_span_t, populate),
         offsetof(iso_span_t, key),
+        offsetof(iso_slot_t, run_stack),
+        offsetof(struct iso_heap, code_digest),
+        sizeof(iso_stack_t),
+        offsetof(iso_stack_t, sp),
+        sizeof(iso_code_object_t),
         sizeof(iso_current_t),
         ISO_HEAP_MAGIC,
         ISO_HEAP_MAGIC_SHARED,
@@ -206,11 +213,13 @@ void iso_heap_freeze(iso_hold_t *hold)
     iso_hold_undirect(hold);
     iso_span_retire(heap, shared ? shared->current : heap->current);
     set_magic(heap, ISO_HEAP_MAGIC_FROZEN);
+    iso_stack_freeze(hold);
     iso_poison_heap_open(hold);
 }
 
 void iso_heap_thaw(iso_hold_t *hold)
 {
+    iso_stack_thaw(hold);
     iso_poison_heap_thaw(hold); /* threads may come as soon as the heap is open */
     open_heap(hold);
 }
@@ -223,7 +232,7 @@ iso_status_t iso_heap_check_arrived(const iso_heap_t *heap, uint64_t epoch)
     return iso_heap_magic(heap) == ISO_HEAP_MAGIC_FROZEN && heap->epoch == epoch &&
                    !(heap->flags & ~HEAP_FLAGS) && iso_check_holds(slot) &&
                    slot->heap == (uintptr_t)heap
-               ? ISO_OK
+               ? iso_stack_check_arrived(heap)
                : ISO_ERR_INVALID;
 }
 

@@ -94,7 +94,10 @@ typedef struct iso_span {
     };
     /* Of the check words: SMALL: ISO_CHECK_KEY. TINY: of its live chunks, and no other page has such a word:
      * iso_free need not ask which are live. */
-    uint32_t key;
+    __extension__ union {
+        uint32_t key;
+        uint32_t stack; /* MEDIUM: where in the block its iso_stack_t is; 0: it is no stack */
+    };
     struct iso_span *next, *prev;
 } iso_span_t;
 /* From here on all are of the span in unit 0, too. */
@@ -108,9 +111,10 @@ typedef struct iso_slot {
             uint64_t check;
             uint64_t heap;      /* address of the heap */
             uint64_t run_bytes; /* usable size of the large block; else 0, as the two below */
-            /* More than 0: a run; then only the fields up to `run_offset` mean something. */
+            /* More than 0: a run; then only the fields up to `run_stack` mean something. */
             uint32_t run_slots;
             uint32_t run_offset; /* of the block in the run */
+            uint64_t run_stack;  /* where in the block its iso_stack_t is; 0: it is no stack */
             /* Mask; bit 0: the 60 KiB behind the header. Written by the heap's user, read by whatever
              * thread looks for pages to give back: units change hands under the job's lock, see
              * retain.h. */
@@ -154,6 +158,10 @@ struct iso_heap {
     uint64_t lists;  /* bit n: slots[n] is not empty */
     uint64_t keys;   /* state of the generator of spans' keys */
     uint64_t length; /* bytes that were asked for, of a movable block: see movable.h */
+    uint64_t stacks; /* blocks that are stacks, see stack.h */
+    struct iso_code
+        *code; /* what they run on, a block of the heap; NULL: there are none. And its digest */
+    uint64_t code_digest;
     iso_current_t current[ISO_CLASS_COUNT];    /* all at `none` in a shared heap: see shared.h */
     iso_span_t *spans[ISO_CLASS_COUNT];        /* with room: a ring, in turn */
     iso_slot_t *slots[ISO_UNITS_PER_SLOT + 1]; /* by longest run of free units */

@@ -7,6 +7,7 @@
 #include "core/job.h"
 #include "core/poison.h"
 #include "core/shared.h"
+#include "core/stack_guard.h"
 #include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -265,6 +266,7 @@ void iso_hold_drop(iso_hold_t *hold, bool free_slots)
         iso_slots_clear(&job->slots, extent);
         job->extent_at[extent->first] = 0;
         if (free_slots) {
+            iso_stack_guard_lift_all(job, extent->first, iso_extent_slots(extent));
             retain_extent(job, extent);
             if (extent->count & ISO_EXTENT_RUN)
                 iso_guard_make(job, hold->heap, extent);

@@ -2,6 +2,7 @@
 #include "core/job.h"
 #include "core/arrive.h"
 #include "core/borrow.h"
+#include "core/depth.h"
 #include "core/dispatch.h"
 #include "core/migrate.h"
 #include "core/object.h"
@@ -149,12 +150,14 @@ static unsigned call_arrivals(iso_job_t *job)
                                  .bytes = delivery->bytes,
                                  .header = delivery->header,
                                  .header_len = delivery->header_len};
+        iso_depth++;
         if (delivery->settled)
             iso_object_settled(job, delivery->settled);
         else if (delivery->is_object)
             iso_object_arrived(job, delivery);
         else
             fn(job, &arrival, arg);
+        iso_depth--;
         free(delivery);
         iso_job_lock(job);
         job->calling--;

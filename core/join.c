@@ -10,6 +10,7 @@
  * cannot look up a rank's card.
  */
 #include "core/arrive.h"
+#include "core/code.h"
 #include "core/exchange.h"
 #include "core/fault.h"
 #include "core/images.h"
@@ -119,6 +120,7 @@ static void destroy(iso_job_t *job)
         iso_shared_close_all(job);
     for (iso_hold_t *hold = job->holds, *next; hold; hold = next) {
         next = hold->next;
+        iso_poison_heap_gone(hold); /* another job may have a heap at its address */
         free(hold->extents);
         free(hold);
     }
@@ -214,8 +216,9 @@ iso_status_t iso_init(const iso_params_t *params, iso_job_t **job_p)
     pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
     pthread_mutex_init(&job->lock, &recursive);
     pthread_mutexattr_destroy(&recursive);
-    iso_status_t status =
-        iso_launch_open(&logger, &job->params, &job->bootstrap_module, &job->bootstrap);
+    iso_status_t status = iso_code_open(); /* before modules are loaded */
+    if (status == ISO_OK)
+        status = iso_launch_open(&logger, &job->params, &job->bootstrap_module, &job->bootstrap);
     if (status != ISO_OK)
         goto fail;
     job->rank = job->bootstrap ? job->bootstrap->rank : 0;

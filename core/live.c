@@ -3,14 +3,15 @@
  * metadata.
  *
  * Of a slot: its header's 4 KiB, always; the heap, in its first one; of a tiny span the chunks marked live; of a small span the
- * chunks that a live block overlaps; of a medium or large block the pages of its usable bytes. In
- * 4 KiB chunks, rounded out to OS pages at the end.
+ * chunks that a live block overlaps; of a medium or large block the pages of its usable bytes, but for what a
+ * stack does not use. In 4 KiB chunks, rounded out to OS pages at the end.
  */
 #include "core/live.h"
 #include "core/heap.h"
 #include "core/job.h"
 #include "core/shared.h"
 #include "core/span.h"
+#include "core/stack.h"
 
 #define MASK_WORDS (ISO_CHUNKS_PER_SLOT / 64)
 
@@ -57,6 +58,14 @@ static uint16_t small_chunks(const iso_span_t *span)
     return (uint16_t)chunks;
 }
 
+static void mask_medium(uint64_t mask[MASK_WORDS], const iso_slot_t *slot, unsigned unit)
+{
+    const iso_span_t *span = &slot->spans[unit];
+    const char *block = iso_unit_base(slot, unit);
+    size_t unused = iso_stack_unused(block, span->stack);
+    mask_bytes(mask, (size_t)(block - (const char *)slot) + unused, span->bytes - unused);
+}
+
 /* Does a span of the slot hold anything? The first slot's header is live by itself, the others' with
  * their blocks; but an empty slot still is linked through its header. */
 static void mask_slot(uint64_t mask[MASK_WORDS], const iso_slot_t *slot)
@@ -72,7 +81,7 @@ static void mask_slot(uint64_t mask[MASK_WORDS], const iso_slot_t *slot)
         else if (span->kind == ISO_SPAN_SMALL)
             mask[chunk / 64] |= (uint64_t)small_chunks(span) << chunk % 64;
         else if (span->kind == ISO_SPAN_MEDIUM)
-            mask_bytes(mask, (size_t)(iso_unit_base(slot, unit) - (const char *)slot), span->bytes);
+            mask_medium(mask, slot, unit);
     }
 }
 
@@ -134,9 +143,10 @@ void iso_live_runs(iso_hold_t *hold, size_t page, iso_live_run_fn emit, void *ar
         char *address = iso_space_slot_address(&hold->job->space, extent->first);
         if (extent->count & ISO_EXTENT_RUN) {
             const iso_slot_t *slot = iso_slot_checked(hold->heap, address);
-            uintptr_t block = (uintptr_t)address + slot->run_offset;
+            char *block = address + slot->run_offset;
             merger_add(&merger, (uintptr_t)address, (uintptr_t)address + ISO_SLOT_HEADER);
-            merger_add(&merger, block, block + slot->run_bytes);
+            merger_add(&merger, (uintptr_t)block + iso_stack_unused(block, slot->run_stack),
+                       (uintptr_t)block + slot->run_bytes);
             continue;
         }
         for (uint32_t i = 0; i < extent->count && !merger.stopped; i++) {

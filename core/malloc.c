@@ -10,6 +10,7 @@
 #include "core/os.h"
 #include "core/poison.h"
 #include "core/shared.h"
+#include "core/stack.h"
 #include "core/verify.h"
 #include <errno.h>
 #include <string.h>
@@ -298,6 +299,8 @@ void *iso_realloc(iso_heap_t *heap, void *ptr, size_t size)
     if (heap && heap != block.heap)
         iso_fatal("iso_realloc(%p): the block is of heap %p, not of heap %p", ptr,
                   (void *)block.heap, (void *)heap);
+    if (iso_stack_at(&block))
+        iso_fatal("iso_realloc(%p): heap %p: the block is a stack", ptr, (void *)block.heap);
     bool done = size <= PTRDIFF_MAX && resize(&block, size);
     iso_shared_leave(shared);
     const bool movable = iso_movable_is(block.heap, ptr);

@@ -83,7 +83,8 @@ static const char *const thread_level_names[] = {"single", "serialized", "multip
         "it faults, before the handler that was there (or the end): y or n")                     \
     ROW(GUARD, guard, ENUM, guard_names, "first",                                                \
         "what faults when it is used, of a freed block of more than 2M: its first page, all "    \
-        "(finds more, costs microseconds a page that is used again), or none")                   \
+        "(finds more, costs microseconds a page that is used again), or none, which leaves out " \
+        "the pages below stacks as well")                                                        \
     ROW(GUARD_BUDGET, guard_budget, COUNT, NULL, "1024",                                         \
         "such guards at a time on kernels where each splits a mapping (before Linux 6.15)")      \
     ROW(POISON, poison, BOOL, NULL, "y",                                                         \

@@ -1,5 +1,6 @@
 /* shared.c - see shared.h. */
 #include "core/shared.h"
+#include "core/depth.h"
 #include "core/job.h"
 #include "core/log.h"
 #include <stdlib.h>
@@ -86,8 +87,10 @@ iso_shared_t *iso_shared_lock(const iso_heap_t *heap)
     if (!shared)
         return NULL;
     pthread_mutex_lock(&shared->lock);
-    if (atomic_load_explicit(&shared->heap, memory_order_acquire) == (uintptr_t)heap)
+    if (atomic_load_explicit(&shared->heap, memory_order_acquire) == (uintptr_t)heap) {
+        iso_depth++;
         return shared;
+    }
     pthread_mutex_unlock(&shared->lock);
     return NULL;
 }
@@ -110,6 +113,8 @@ iso_shared_t *iso_shared_enter_at(const void *ptr, const char *what)
 
 void iso_shared_leave(iso_shared_t *shared)
 {
-    if (shared)
-        pthread_mutex_unlock(&shared->lock);
+    if (!shared)
+        return;
+    iso_depth--;
+    pthread_mutex_unlock(&shared->lock);
 }

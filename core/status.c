@@ -58,6 +58,9 @@ const char *iso_status_string(iso_status_t status)
         return "a system call failed";
     case ISO_ERR_AGAIN:
         return "no room now: try again later";
+    case ISO_ERR_CODE:
+        return "the heap has stacks, and the code there differs, or its addresses do (iso_run "
+               "--no-aslr)";
     case ISO_ERR_CANCELED:
         return "canceled by the caller";
     }

@@ -4,6 +4,7 @@
 #include "core/job.h"
 #include "core/log.h"
 #include "core/shared.h"
+#include "core/stack.h"
 
 const char iso_more_blocks[] = "blocks in use that do not exist";
 
@@ -70,11 +71,18 @@ void iso_check_failed(const iso_heap_t *heap, const void *metadata)
 
 /* ---- spans ---- */
 
+/* Is the stack's beginning in the block, if it is one? */
+static bool is_stack_in(uint64_t stack_at, uint64_t bytes)
+{
+    return stack_at <= bytes && (stack_at == 0 || bytes - stack_at >= sizeof(iso_stack_t));
+}
+
 bool iso_run_is_sound(const iso_slot_t *slot)
 {
     return slot->run_slots > 0 &&
            (slot->run_offset == ISO_SLOT_HEADER || slot->run_offset == ISO_SLOT_SIZE) &&
-           slot->run_bytes <= slot->run_slots * (uint64_t)ISO_SLOT_SIZE - slot->run_offset;
+           slot->run_bytes <= slot->run_slots * (uint64_t)ISO_SLOT_SIZE - slot->run_offset &&
+           is_stack_in(slot->run_stack, slot->run_bytes);
 }
 
 bool iso_medium_is_sound(const iso_slot_t *slot, unsigned unit)
@@ -82,7 +90,8 @@ bool iso_medium_is_sound(const iso_slot_t *slot, unsigned unit)
     const iso_span_t *span = &slot->spans[unit];
     if (span->units == 0 || unit + span->units > ISO_UNITS_PER_SLOT || span->listed ||
         span->klass != ISO_CLASS_NONE || (unit == 0 && iso_slot_is_first(slot)) ||
-        span->bytes > span->units * ISO_UNIT_SIZE - (unit ? 0 : ISO_SLOT_HEADER))
+        span->bytes > span->units * ISO_UNIT_SIZE - (unit ? 0 : ISO_SLOT_HEADER) ||
+        !is_stack_in(span->stack, span->bytes))
         return false;
     for (unsigned i = 1; i < span->units; i++)
         if (span[i].kind != ISO_SPAN_REST || span[i].klass != ISO_CLASS_NONE || span[i].units != i)
@@ -213,7 +222,7 @@ static void verify_slot(const iso_heap_t *heap, const void *address, sums_t *sum
     for (size_t at = 0; at < ISO_SLOT_HEADER; at += 64)
         __builtin_prefetch((const char *)address + at);
     const iso_slot_t *slot = iso_slot_checked(heap, address);
-    if (slot->run_slots || slot->run_bytes || slot->run_offset)
+    if (slot->run_slots || slot->run_bytes || slot->run_offset || slot->run_stack)
         iso_heap_damaged(heap, slot, "the header of a slot");
     verify_spans(heap, slot, sums);
     unsigned longest = iso_slot_longest(slot);

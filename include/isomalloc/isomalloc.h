@@ -85,7 +85,9 @@ typedef enum iso_status {
     ISO_ERR_NOT_MOVABLE = -15, /* the block was not allocated to move on its own */
     ISO_ERR_SYSTEM = -16,      /* a system call failed; the log line has its name and errno */
     ISO_ERR_AGAIN = -17,       /* no room right now (a transport's send queue): call again later */
-    ISO_ERR_CANCELED = -18     /* ended by the caller before it was decided */
+    ISO_ERR_CANCELED = -18,    /* ended by the caller before it was decided */
+    ISO_ERR_CODE =
+        -19 /* the heap has stacks, and there other code, or at other addresses: stack.h */
 } iso_status_t;
 
 /* The meaning of a status in a few words; never NULL. Thread rules: none. */
@@ -471,7 +473,7 @@ typedef struct {
     uint64_t released_bytes; /* given back to the system */
     uint64_t
         registered_bytes; /* now, with the transport that ISO_REGISTER is about; pinned, if it pins */
-    uint64_t guards;      /* now: ranges of freed large blocks that fault when they are used */
+    uint64_t guards; /* now: ranges of freed large blocks, and pages below stacks, that fault */
     uint64_t guards_not_made; /* the kernel's limit or ISO_GUARD_BUDGET was reached */
     uint64_t peers;           /* now: ranks this one has talked to, or knows to be dead */
     uint64_t registrations;   /* regions that were registered */

@@ -36,5 +36,11 @@ const test_t tests[] = {
      "a heap saved to a file in TMPDIR (/var/tmp), in turns with dd of as much, and the ratio"},
     {"windows", 2, "snw", 65536 * MIB, 0, 65536 * MIB, 100, test_windows,
      "heaps that span -s bytes of addresses, and what is registered (ISO_REGISTER=window)"},
+#ifdef ISO_PERFTEST_THREADS
+    {"thread_switch", 1, "nw", 0, 0, 0, 10000000, test_thread_switch,
+     "from a thread to another, beside swapcontext and Boost.Context"},
+    {"thread_migrate", 2, "snw", MIB, 0, 65536 * MIB, 10000, test_thread_migrate,
+     "a thread with a stack of -s bytes there and back, half of the time; and the smallest heap"},
+#endif
 };
 const size_t tests_count = sizeof tests / sizeof *tests;

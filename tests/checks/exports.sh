@@ -10,9 +10,9 @@ failures=0
 
 # Preprocessed, a public declaration starts with the attribute that ISO_API stands for; its name is
 # the word before the first parenthesis. iso_mpi.h wants MPI, and nothing of it is in the library;
-# converse.h is of a library of its own.
+# converse.h and thread.h are of libraries of their own.
 declared=$(for header in "$include"/isomalloc/*.h; do
-    [[ $header == */iso_mpi.h || $header == */converse.h ]] || echo "#include \"$header\""
+    [[ $header == */iso_mpi.h || $header == */converse.h || $header == */thread.h ]] || echo "#include \"$header\""
 done |
     "$cc" -E -P -I "$include" -x c - | tr '\n' ' ' |
     grep -oE '__attribute__\(\(visibility\("default"\)\)\)[^;{]*' |
@@ -48,6 +48,16 @@ if [[ $(wc -w <<<"$declared") -lt 20 || $declared != "$exported" ]]; then
     echo "FAIL: what converse.h declares (<) and $converse exports (>) differ:"
     diff <(echo "$declared") <(echo "$exported") | grep '^[<>]'
     failures=1
+fi
+thread=$(dirname "$shared")/libisomalloc-thread.so
+if [[ -e $thread ]]; then # not for every processor
+    declared=$("$cc" -E -P -I "$include" "$include/isomalloc/thread.h" | grep -oE '\biso_threads?_[a-z_]*\(' | tr -d '(' | sort -u)
+    exported=$(nm -D --defined-only "$thread" | awk '$2 == "T" { print $3 }' | sort -u)
+    if [[ $(wc -w <<<"$declared") -lt 20 || $declared != "$exported" ]]; then
+        echo "FAIL: what thread.h declares (<) and $thread exports (>) differ:"
+        diff <(echo "$declared") <(echo "$exported") | grep '^[<>]'
+        failures=1
+    fi
 fi
 needed=$(readelf -d "$shared" | sed -nE 's/.*\(NEEDED\).*\[(.*)\]$/\1/p')
 if [[ -z $needed ]] || grep -vE '^(libc|ld-linux.*|libdl|libpthread)\.so\.[0-9]+$' <<<"$needed"; then

@@ -116,6 +116,15 @@ run_ranks() { # every test between two ranks; puts, and handing over
             ISO_BACKING=$backing prints "^Final:$row" ranks -t $test $(count "$test")
         done
     done
+    if iso_perftest -h | grep -q ' thread_switch '; then # not on every processor
+        prints "^Final:$row" iso_perftest -t thread_switch -n 3000
+        prints '^a switch takes [0-9.]+ of what swapcontext takes' iso_perftest -t thread_switch -n 3000
+        for backing in private shared; do
+            prints '^a thread takes [0-9.]+ of what the smallest heap takes' \
+                env ISO_BACKING=$backing iso_run -n 2 --no-aslr iso_perftest -t thread_migrate -n 30
+        done
+        fails 'has stacks and cannot come here' ranks -t thread_migrate
+    fi
     prints '^1000: +2 ' ranks -t attach -s 8000 -D nodes:8 -n 2 -w 3
     prints '^processor time in 1 s of waiting +[0-9.]+ ms' ranks -t idle
 }

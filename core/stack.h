@@ -1,0 +1,40 @@
+/*
+ * stack.h - blocks that are stacks (isomalloc/stack.h): which part of them is in use, and the page below that faults.
+ *
+ * A stack begins a unit of its slot, or a slot, so its guard is the first OS page of one. Guards of stacks are in
+ * slots of heaps that are here, owned and not frozen; those of guard.h are in free slots. They are made when a stack is, or
+ * when its heap is thawed, and lifted when the heap is frozen or ends, or the stack does. Which there are is kept
+ * by slot and unit outside of the heaps, since it is one process's, and its fault handler's, to know.
+ */
+#ifndef ISO_CORE_STACK_H
+#define ISO_CORE_STACK_H
+
+#include "core/block.h"
+#include "core/hold.h"
+#include <isomalloc/stack.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Bytes at the beginning of a block that hold nothing worth moving. stack_at: where its iso_stack_t is, 0: no stack. */
+size_t iso_stack_unused(const char *block, uint64_t stack_at);
+/* Where the iso_stack_t of this block is in it; 0: it is no stack. */
+uint64_t iso_stack_at(const iso_block_t *block);
+
+/* The block is about to be freed. */
+void iso_stack_gone(const iso_block_t *block, const void *ptr);
+
+/* A heap with stacks is frozen or ends here; is usable here (again). The job's lock is held, or the caller is the
+ * heap's user. */
+void iso_stack_freeze(const iso_hold_t *hold);
+void iso_stack_thaw(const iso_hold_t *hold);
+
+/* May this heap, which has come, be used here? ISO_ERR_CODE: logged. */
+iso_status_t iso_stack_check_arrived(const iso_heap_t *heap);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,285 @@
+/*
+ * leave.c - threads that go to another rank, and that come: their heaps migrate, and this looks after them.
+ *
+ * Whoever wants to leave has stopped, and so has every other thread of its heap: what starts the migration runs on
+ * none of their stacks. From then on nothing of the heap is touched here, until the migration has ended and the
+ * heap is still here. Then, or where it has arrived, all that can be resumed is the scheduler's again.
+ */
+#include "core/thread/thread.h"
+#include "core/thread/tool.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- may they? ---- */
+
+typedef struct check {
+    const char *why; /* NULL: yes */
+    const iso_thread_t *thread;
+    const iso_thread_t *leaver; /* the caller: it runs */
+} check_t;
+
+static bool may_leave(iso_thread_t *thread, void *arg)
+{
+    check_t *check = arg;
+    const iso_exceptions_t *exceptions =
+        thread == check->leaver ? iso_exceptions_of_system() : &thread->exceptions;
+    if (thread->state == ISO_THREAD_RUNNING && thread != check->leaver)
+        check->why =
+            "it runs: it has resumed another thread, or another one of the system's runs it";
+    else if (exceptions && (exceptions->caught || exceptions->uncaught))
+        check->why =
+            "it is in a catch block, or in a destructor that an exception runs: the exception "
+            "cannot leave the process";
+    check->thread = thread;
+    return !check->why;
+}
+
+static iso_status_t check_heap(const char *call, const iso_heap_t *heap, iso_thread_t *leaver)
+{
+    check_t check = {.leaver = leaver};
+    if (iso_tool_has_fake_stack())
+        return iso_thread_refuse(call, NULL,
+                                 "AddressSanitizer keeps the locals of threads elsewhere: set "
+                                 "ASAN_OPTIONS=detect_stack_use_after_return=0",
+                                 ISO_ERR_INVALID);
+    if (iso_thread_walk(heap, may_leave, &check) != ISO_OK)
+        return iso_thread_refuse(call, NULL, "the heap is not at this rank", ISO_ERR_NOT_OWNER);
+    return check.why ? iso_thread_refuse(call, check.thread, check.why, ISO_ERR_BUSY) : ISO_OK;
+}
+
+/* ---- on their way ---- */
+
+bool iso_threads_is_leaving(const iso_threads_t *threads, const iso_heap_t *heap)
+{
+    iso_threads_t *mutable = (iso_threads_t *)threads;
+    const iso_departure_t *departure;
+    pthread_mutex_lock(&mutable->lock);
+    for (departure = threads->departures; departure && departure->heap != heap;)
+        departure = departure->next;
+    pthread_mutex_unlock(&mutable->lock);
+    return departure != NULL;
+}
+
+static bool let_go(iso_thread_t *thread, void *arg)
+{
+    iso_thread_unqueue(arg, thread);
+    iso_tool_gone(thread);
+    return true;
+}
+
+/* What takes a heap in: those that wanted to leave have arrived, or hear why not. */
+typedef struct taking {
+    iso_threads_t *threads;
+    iso_status_t status;
+    bool arrived;
+} taking_t;
+
+static bool take_in(iso_thread_t *thread, void *arg)
+{
+    const taking_t *taking = arg;
+    if (taking->arrived) { /* what another process had there */
+        thread->queued = false;
+        thread->back = NULL;
+    }
+    iso_tool_new(thread);
+    if (thread->state == ISO_THREAD_LEAVING) {
+        thread->moved = taking->status;
+        thread->state = ISO_THREAD_READY;
+    }
+    if (thread->state == ISO_THREAD_READY)
+        iso_thread_ready(taking->threads, thread);
+    return true;
+}
+
+/* It has not even begun: a scheduler of the runtime's has not heard of it. */
+static bool take_back(iso_thread_t *thread, void *arg)
+{
+    iso_threads_t *threads = arg;
+    iso_tool_new(thread);
+    if (thread->state == ISO_THREAD_READY && !threads->params.ready)
+        iso_thread_ready(threads, thread);
+    return true;
+}
+
+static iso_status_t depart(iso_threads_t *threads, iso_heap_t *heap, uint32_t dest)
+{
+    iso_departure_t *departure = malloc(sizeof *departure);
+    if (!departure)
+        return ISO_ERR_NO_MEMORY;
+    *departure = (iso_departure_t){.heap = heap};
+    iso_thread_walk(heap, let_go, threads);
+    /* from the moment that it has started, it may be gone, and be on its way back */
+    pthread_mutex_lock(&threads->lock);
+    iso_status_t status = iso_migrate(heap, dest, NULL, 0, &departure->request);
+    if (status == ISO_OK) {
+        departure->next = threads->departures;
+        threads->departures = departure;
+    }
+    pthread_mutex_unlock(&threads->lock);
+    if (status != ISO_OK) {
+        free(departure);
+        iso_thread_walk(heap, take_back, threads);
+    }
+    return status;
+}
+
+iso_status_t iso_thread_leave(iso_threads_t *threads, iso_thread_t *thread)
+{
+    return depart(threads, thread->heap, thread->dest);
+}
+
+/* Is there something to be done about it? */
+static bool has_news(const iso_departure_t *departure)
+{
+    iso_request_info_t info;
+    iso_heap_state_t state = departure->heap ? iso_heap_state(departure->heap) : ISO_HEAP_ELSEWHERE;
+    if (!departure->request) /* in doubt until now */
+        return state == ISO_HEAP_OWNED || state == ISO_HEAP_ELSEWHERE;
+    iso_request_query(departure->request, &info);
+    return state == ISO_HEAP_IN_DOUBT || strcmp(info.step, "ENDED") == 0;
+}
+
+/* How it has ended; ISO_INPROGRESS: it has not. Callbacks may run. */
+static iso_status_t settle(iso_departure_t *departure)
+{
+    if (!departure->request) /* has it stayed after all? */
+        return departure->heap && iso_heap_state(departure->heap) == ISO_HEAP_OWNED
+                   ? ISO_ERR_IN_DOUBT
+                   : ISO_OK;
+    iso_status_t status = iso_test(departure->request);
+    if (status != ISO_INPROGRESS)
+        departure->request = NULL;
+    return status == ISO_ERR_IN_DOUBT ? ISO_INPROGRESS : status;
+}
+
+static iso_departure_t *next_with_news(iso_threads_t *threads)
+{
+    pthread_mutex_lock(&threads->lock);
+    iso_departure_t *departure = threads->departures;
+    while (departure && (departure->looked_after || !has_news(departure)))
+        departure = departure->next;
+    if (departure)
+        departure->looked_after = true;
+    pthread_mutex_unlock(&threads->lock);
+    return departure;
+}
+
+static void forget(iso_threads_t *threads, iso_departure_t *departure)
+{
+    iso_departure_t **at = &threads->departures;
+    pthread_mutex_lock(&threads->lock);
+    while (*at != departure)
+        at = &(*at)->next;
+    *at = departure->next;
+    pthread_mutex_unlock(&threads->lock);
+    free(departure);
+}
+
+unsigned iso_threads_look_after(iso_threads_t *threads)
+{
+    unsigned ended = 0;
+    iso_departure_t *departure;
+    while (threads->departures && (departure = next_with_news(threads))) {
+        iso_status_t status = settle(departure);
+        iso_heap_t *heap = departure->heap;
+        if (status == ISO_INPROGRESS) {
+            departure->looked_after = false;
+            break; /* in doubt from now on, or in a moment */
+        }
+        forget(threads, departure);
+        ended++;
+        taking_t taking = {threads, status, false};
+        if (status != ISO_OK && heap)
+            iso_thread_walk(heap, take_in, &taking);
+    }
+    return ended;
+}
+
+void iso_threads_arrived(iso_threads_t *threads, iso_heap_t *heap)
+{
+    taking_t taking = {threads, ISO_OK, true};
+    pthread_mutex_lock(&threads->lock);
+    for (iso_departure_t *departure = threads->departures; departure; departure = departure->next)
+        if (departure->heap == heap) /* its end has not been asked for yet */
+            departure->heap = NULL;
+    pthread_mutex_unlock(&threads->lock);
+    iso_thread_walk(heap, take_in, &taking);
+}
+
+/* ---- asked for ---- */
+
+iso_status_t iso_thread_migrate(uint32_t dest)
+{
+    static const char call[] = "iso_thread_migrate";
+    iso_status_t status;
+    iso_thread_t *self = iso_thread_may_stop(call, &status);
+    if (!self)
+        return status;
+    const iso_job_t *job = iso_threads_of(self)->job;
+    if (dest >= iso_size(job))
+        return iso_thread_refuse(call, self, "the job has no such rank", ISO_ERR_RANK);
+    status = check_heap(call, self->heap, self);
+    if (status != ISO_OK || dest == iso_rank(job))
+        return status;
+    self->dest = dest;
+    iso_thread_stop(self, ISO_THREAD_LEAVING);
+    return self->moved;
+}
+
+iso_status_t iso_threads_move_heap(iso_heap_t *heap, uint32_t dest)
+{
+    static const char call[] = "iso_threads_move_heap";
+    iso_threads_t *threads = iso_threads_of(heap);
+    if (!threads || iso_heap_of(heap) != heap || iso_threads_is_leaving(threads, heap))
+        return iso_thread_refuse(call, NULL, "the heap is not at this rank, or is leaving",
+                                 ISO_ERR_NOT_OWNER);
+    iso_status_t status = check_heap(call, heap, NULL);
+    if (status != ISO_OK || dest == iso_rank(threads->job))
+        return status;
+    return depart(threads, heap, dest);
+}
+
+iso_status_t iso_threads_move(iso_thread_t *const *list, size_t count, uint32_t dest)
+{
+    static const char call[] = "iso_threads_move";
+    iso_status_t status = ISO_OK;
+    for (size_t i = 0; i < count && status == ISO_OK; i++) {
+        const iso_threads_t *threads = iso_threads_of(list[i]);
+        if (!threads || !iso_thread_is_here(threads, list[i]))
+            return iso_thread_refuse(call, list[i], "it is not at this rank, or is leaving",
+                                     ISO_ERR_NOT_OWNER);
+        status = check_heap(call, list[i]->heap, NULL);
+    }
+    for (size_t i = 0; i < count && status == ISO_OK; i++) {
+        const iso_threads_t *threads = iso_threads_of(list[i]);
+        if (iso_thread_is_here(threads, list[i])) /* else its heap has started, with another one */
+            status = iso_threads_move_heap(list[i]->heap, dest);
+    }
+    return status;
+}
+
+/* ---- in another way ---- */
+
+iso_status_t iso_threads_let_go(iso_heap_t *heap)
+{
+    static const char call[] = "iso_threads_let_go";
+    iso_threads_t *threads = iso_threads_of(heap);
+    if (!threads)
+        return iso_thread_refuse(call, NULL, "iso_threads_open was not called for the heap's job",
+                                 ISO_ERR_NOT_OWNER);
+    iso_status_t status = check_heap(call, heap, NULL);
+    if (status == ISO_OK)
+        iso_thread_walk(heap, let_go, threads);
+    return status;
+}
+
+iso_status_t iso_threads_take_in(iso_heap_t *heap)
+{
+    iso_threads_t *threads = iso_threads_of(heap);
+    if (!threads || iso_heap_state(heap) != ISO_HEAP_OWNED)
+        return iso_thread_refuse("iso_threads_take_in", NULL,
+                                 "the heap is not at this rank, or iso_threads_open was not called",
+                                 ISO_ERR_NOT_OWNER);
+    iso_threads_arrived(threads, heap);
+    return ISO_OK;
+}

@@ -1,0 +1,67 @@
+/*
+ * stack.h - stacks that migrate with their heap: for runtimes that have threads of their own. Those that have
+ * none find some in thread.h, which are made of this.
+ *
+ * A stack is a block of a heap, used from its end down. A migration of the heap, by whatever call, moves the part
+ * of it that is in use, from the stack pointer up; what is below stays behind, and is undefined afterwards. Below
+ * it lies a page that faults, at every rank that the heap comes to: an overflow ends the process with a line that
+ * names the stack, and overwrites nothing. Memory is used where the stack was touched.
+ *
+ * What is on a stack means something elsewhere only if the code is the same there, at the same addresses:
+ * return addresses, pointers to functions and to constants. So a heap with a stack in it comes only to ranks
+ * where the program and all libraries that were loaded when iso_init began are the same, at the same addresses, on
+ * a processor with the same features; to others it does not come: its migration ends in ISO_ERR_CODE, the heap
+ * stays where it is, and a line of the log at the other rank names what differs. Under the usual randomisation of
+ * addresses the ranks of a job differ. `iso_run --no-aslr` (or `setarch -R` under any launcher) starts them without,
+ * and iso_restart_without_aslr does so from within a program. Libraries that are loaded later (dlopen) are not
+ * compared: nothing of them may be on a stack that migrates, or be reached from it, unless the program sees to it that
+ * they lie at the same addresses. Heaps without stacks need none of this.
+ */
+#ifndef ISOMALLOC_STACK_H
+#define ISOMALLOC_STACK_H
+
+#include <isomalloc/isomalloc.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What a stack begins with, at its high end: it is in use from right below this down. Part of what migrates. */
+typedef struct iso_stack {
+    void *low; /* its lowest address, on a page; the page before it faults */
+    /* Where it is in use from, while nobody runs on it: set it whenever somebody leaves it. What is below is not
+     * moved. NULL, or anything outside of the stack: all of it moves. */
+    void *sp;
+    char name[48]; /* ends in 0 */
+} iso_stack_t;
+
+/* Makes a stack of at least `size` bytes, 4 KiB at the least, for which a line about an overflow will use the name (cut
+ * to 47 bytes; NULL: none). It takes a multiple of 64 KiB of addresses of the heap, of memory what is touched. The
+ * first stack of a heap brings a block more along, of the library's, which says what code it runs on.
+ * From the first one on, this process has a handler for SIGSEGV in front of the program's own: the line about an
+ * overflow is from there, if the operating system's thread has an alternate signal stack. NULL with
+ * errno EINVAL: too small, or the heap is one for many threads (ISO_HEAP_SHARED), logged; ENOMEM: no room. */
+ISO_API iso_stack_t *iso_stack_create(iso_heap_t *heap, size_t size, const char *name);
+/* NULL is ignored. Nobody runs on it. */
+ISO_API void iso_stack_destroy(iso_stack_t *stack);
+
+/* Calls fn for every stack of a heap that is here, in address order within a run of slots; stops when fn returns
+ * false. O(slots); nothing where the heap has none. fn makes and destroys none. ISO_ERR_NOT_OWNER. */
+typedef bool (*iso_stack_fn)(iso_stack_t *stack, void *arg);
+ISO_API iso_status_t iso_stack_walk(const iso_heap_t *heap, iso_stack_fn fn, void *arg);
+
+/* How many calls of the library the calling thread is inside of: callbacks of the library that run now, and heaps for many
+ * threads whose lock it has. A runtime's thread that is inside of one must not leave the operating system's
+ * thread that it runs in, let alone the rank. */
+ISO_API unsigned iso_call_depth(void);
+
+/* For programs that iso_run does not start: executes the program again, with these arguments and this environment,
+ * without randomisation of addresses; returns only if that is off already (ISO_OK), or if it cannot be turned
+ * off, as in some containers (ISO_ERR_SYSTEM, logged). Call it first of all: before MPI_Init, before threads,
+ * before anything is open that must not be twice. */
+ISO_API iso_status_t iso_restart_without_aslr(char **argv);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,195 @@
+/*
+ * thread.h - user-level threads that migrate with their stack: libisomalloc-thread, on top of isomalloc.h and stack.h.
+ *
+ * A thread is made in a heap, its stack is a block of that heap, and it goes where the heap goes: stack, registers
+ * and all. iso_thread_migrate(dest), called from inside, returns at rank dest, on the same stack, at the same
+ * addresses, as if nothing had happened; and so a thread that is suspended goes on where it was, when somebody else
+ * has moved it. All threads of a heap move together; a thread that is to move alone has a heap of its own.
+ *
+ *     static void *work(void *arg)
+ *     {
+ *         mesh_t mesh[16];                      // on the stack
+ *         mesh_init(mesh, arg);
+ *         iso_thread_migrate(next_rank);        // in another process from here on; `mesh` is where it was
+ *         return mesh_sum(mesh);
+ *     }
+ *
+ * Scheduling is the runtime's: iso_thread_resume is a plain call that runs a thread until it yields, suspends, ends
+ * or leaves. Programs that have no scheduler use iso_threads_run, which resumes threads in turn. A switch is some
+ * twenty instructions, without a system call.
+ *
+ * What a thread may rely on in another process, and what not:
+ *   - Addresses: its stack, its heap and other heaps of the iso space that are there. Of the process's own memory
+ *     (malloc, static variables) the addresses mean something, but what is there is the other process's. What is
+ *     called before and after a migration from one function is the same code: heaps with threads only come to ranks
+ *     where the code is the same and at the same addresses (stack.h), else the migration ends in ISO_ERR_CODE and the
+ *     thread goes on here. Under the usual randomisation of addresses start ranks by `iso_run --no-aslr`, or call
+ *     iso_restart_without_aslr.
+ *   - The stack protector's canary is the process's; a thread carries its own, which is switched with it. So code
+ *     with -fstack-protector migrates.
+ *   - Thread-local variables, errno too, are the operating system's thread's: their values are undefined after a
+ *     call that switches threads, and compilers may keep their *addresses* across such a call, so do not use the
+ *     same thread-local variable before and after one in one function. iso_thread_set_value is storage that moves.
+ *     No function of this library carries such an address across a switch.
+ *   - A jmp_buf or ucontext_t that was filled before a migration is void after it: the C library encodes them with
+ *     a secret of the process (the pointer guard), which stays the process's own.
+ *   - C++: exceptions are thrown and caught on a thread's stack as on any, and what was entered before a migration
+ *     is unwound after it. Not so inside a catch block, or in a destructor that an exception runs: the exception itself
+ *     lies in the process's memory, so migrating there is refused (ISO_ERR_BUSY), for each thread of the heap. What
+ *     the language keeps for each of the system's threads (std::uncaught_exceptions) is switched.
+ *   - FILE pointers, descriptors, locks, memory maps are the process's. So are signal masks, handlers and
+ *     alternate stacks. The rounding mode and other control bits of the floating-point units move; what flags they
+ *     have raised (fetestexcept) stays.
+ *   - AddressSanitizer and Valgrind are told of switches. A function's locals must be on its stack, so
+ *     detect_stack_use_after_return must be off, as it is by default of gcc: else migrating is refused.
+ *     ThreadSanitizer is not supported.
+ *   - pthread_exit, cancellation and what waits for other threads of the system (a mutex held across a switch) are
+ *     not for these threads. A blocking system call blocks all of them that share the system's thread.
+ * Processors: x86_64.
+ *
+ * Threads of the operating system. One at a time uses a heap, and so its threads: different ones may resume
+ * threads of different heaps side by side. iso_threads_run is for one at a time. Everything else is as isomalloc.h
+ * says. Functions that a thread calls on itself are refused outside of any (ISO_ERR_INVALID), and a thread that
+ * is inside of a call of the library (iso_call_depth) does not switch: ISO_ERR_BUSY.
+ */
+#ifndef ISOMALLOC_THREAD_H
+#define ISOMALLOC_THREAD_H
+
+#include <isomalloc/stack.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A thread, at an address in its heap: the same at every rank. */
+typedef struct iso_thread iso_thread_t;
+typedef void *(*iso_thread_fn)(void *arg);
+
+typedef enum iso_thread_state {
+    ISO_THREAD_READY = 0,     /* can be resumed */
+    ISO_THREAD_RUNNING = 1,   /* resumed; also while it has resumed another one itself */
+    ISO_THREAD_SUSPENDED = 2, /* waits for iso_thread_awaken, or for a thread to end */
+    ISO_THREAD_LEAVING = 3,   /* on its way to another rank, or not here */
+    ISO_THREAD_FINISHED = 4   /* ended; waits for iso_thread_join */
+} iso_thread_state_t;
+
+/* ---- the threads of a job ---------------------------------------------------------------------- */
+
+typedef struct iso_threads_params {
+    size_t struct_size; /* sizeof(iso_threads_params_t) */
+    /* For a runtime with a scheduler of its own; NULL: iso_threads_run is the scheduler. The thread can be resumed, for
+     * another reason than that a resume of it has returned READY: it was made, or awakened, or a thread that it
+     * waited for has ended; or its heap has arrived, or has stayed here after it had begun to leave. It may be resumed from then on, until
+     * a resume of a thread of its heap returns LEAVING, or iso_threads_move is called for it: that calls it again,
+     * here or elsewhere. Runs where it happens: an arrival as an iso_arrival_fn does. */
+    void (*ready)(iso_thread_t *thread, void *arg);
+    iso_arrival_fn
+        arrival; /* in the place of the job's: called for each heap, after its threads. NULL: nothing */
+    void *arg;
+} iso_threads_params_t;
+
+/* Makes threads possible in the heaps of a job: takes its arrival callback (iso_set_arrival) over. NULL: all
+ * defaults. ISO_ERR_BUSY: it is open; ISO_ERR_NO_MEMORY. */
+ISO_API iso_status_t iso_threads_open(iso_job_t *job, const iso_threads_params_t *params);
+/* Before iso_finalize. Threads that are not finished are never resumed again. ISO_ERR_BUSY, and nothing happens: a
+ * heap is still on its way from here; ISO_ERR_INVALID: not open. */
+ISO_API iso_status_t iso_threads_close(iso_job_t *job);
+
+/* Makes progress, and looks after threads that are leaving. A runtime that has a scheduler of its own calls it
+ * where it would call iso_progress. Returns the number of things that happened. */
+ISO_API unsigned iso_threads_progress(iso_job_t *job);
+
+/* The scheduler of programs that have none: resumes all that can be, in turn, and makes progress, until
+ * `until` returns true: it is asked after each turn. Sleeps while there is nothing to do, at most a tenth of a second before
+ * it asks again. Not from a thread or a callback. ISO_ERR_INVALID: the job's threads have another scheduler, or
+ * there are none. */
+ISO_API iso_status_t iso_threads_run(iso_job_t *job, bool (*until)(void *arg), void *arg);
+
+/* ---- a thread's life --------------------------------------------------------------------------- */
+
+typedef struct iso_thread_attr {
+    size_t struct_size; /* sizeof(iso_thread_attr_t) */
+    size_t stack_size;  /* bytes, 4 KiB at the least; 0: 256 KiB. Memory is used as it is touched */
+    const char *name;   /* for messages, cut to 47 bytes; NULL: none */
+    bool detached;      /* nobody joins it: it goes when it ends */
+} iso_thread_attr_t;
+
+/* Makes a thread, ready to run fn(arg), in a heap that is here and of one thread at a time. attr NULL: defaults.
+ * ISO_ERR_INVALID: the stack is too small, or the job's threads are not open; ISO_ERR_NO_SPACE. */
+ISO_API iso_status_t iso_thread_create(iso_heap_t *heap, iso_thread_fn fn, void *arg,
+                                       const iso_thread_attr_t *attr, iso_thread_t **thread_p);
+
+/* Runs a thread that is ready until it stops; *state_p (NULL: not wanted) says in what state: READY, if it has
+ * yielded, SUSPENDED, LEAVING, or FINISHED, after which a detached one is gone. From anywhere, also from another
+ * thread. ISO_ERR_INVALID, logged: it has finished; ISO_ERR_BUSY: it waits or runs, or its heap is leaving;
+ * ISO_ERR_NOT_OWNER: it is not here. */
+ISO_API iso_status_t iso_thread_resume(iso_thread_t *thread, iso_thread_state_t *state_p);
+
+/* Of a thread at this rank, or that was here; its state is what is known here. */
+ISO_API iso_thread_state_t iso_thread_state(const iso_thread_t *thread);
+/* A thread that waits can be resumed again. ISO_ERR_INVALID: it does not wait; ISO_ERR_NOT_OWNER. */
+ISO_API iso_status_t iso_thread_awaken(iso_thread_t *thread);
+
+/* Waits until the thread ends, and ends it for good: *result_p (NULL: not wanted) is what it returned. From a
+ * thread: of one of the same heap. From outside: by running the scheduler meanwhile; with a scheduler of the
+ * runtime's own the thread must have finished. ISO_ERR_INVALID, logged: none of this, or it is detached;
+ * ISO_ERR_BUSY: another one waits for it; ISO_ERR_NOT_OWNER: it is not here, or leaves. */
+ISO_API iso_status_t iso_thread_join(iso_thread_t *thread, void **result_p);
+
+ISO_API iso_heap_t *iso_thread_heap(const iso_thread_t *thread);
+ISO_API const char *iso_thread_name(const iso_thread_t *thread);
+/* Calls fn for every thread of a heap that is here; stops when it returns false. ISO_ERR_NOT_OWNER. */
+typedef bool (*iso_thread_walk_fn)(iso_thread_t *thread, void *arg);
+ISO_API iso_status_t iso_thread_walk(const iso_heap_t *heap, iso_thread_walk_fn fn, void *arg);
+
+/* ---- from inside ------------------------------------------------------------------------------- */
+
+/* The thread that calls; NULL: none. */
+ISO_API iso_thread_t *iso_thread_self(void);
+/* Lets others run; it can be resumed at once, or (suspend) when it is awakened. ISO_ERR_INVALID, ISO_ERR_BUSY: see above. */
+ISO_API iso_status_t iso_thread_yield(void);
+ISO_API iso_status_t iso_thread_suspend(void);
+/* Ends the thread, as returning from its function does; but destructors of C++ do not run. */
+__attribute__((noreturn)) ISO_API void iso_thread_exit(void *result);
+
+/* Goes to rank dest, with its heap and all threads of it: ISO_OK is returned there. All else is returned here, and
+ * nothing has changed: ends and errors of iso_migrate, ISO_ERR_CODE (see above), and each with a line of the log ISO_ERR_INVALID:
+ * the caller is no thread; ISO_ERR_BUSY: it, or another of its heap, is inside of a catch block, or of a call
+ * of the library, or has resumed this one. To this rank itself is nothing to do. */
+ISO_API iso_status_t iso_thread_migrate(uint32_t dest);
+
+/* ---- from outside, for a load balancer ---------------------------------------------------------- */
+
+/* Starts to move threads with their heaps, and all other threads of those, to rank dest; what was ready is ready
+ * there, what waits waits. iso_threads_progress sees to the rest; what cannot leave after all is ready here
+ * again. Errors, with nothing changed, logged: ISO_ERR_BUSY: one of these threads runs, is in a catch block or
+ * leaving; ISO_ERR_NOT_OWNER: one is not here, so it is no matter of this rank's; those of iso_migrate, where some may
+ * have left. */
+ISO_API iso_status_t iso_threads_move(iso_thread_t *const *threads, size_t count, uint32_t dest);
+/* The same of a heap with all its threads. */
+ISO_API iso_status_t iso_threads_move_heap(iso_heap_t *heap, uint32_t dest);
+
+/* For heaps with threads that move in another way: packed by a pup routine (pup.h), to a file or as a part of an
+ * object, or by iso_migrate. let_go, before: the scheduler forgets the heap's threads. Until take_in none of them is
+ * resumed. take_in, where the heap is then, or here again: those that can be resumed are the scheduler's.
+ * ISO_ERR_BUSY, logged: one of them runs, or is in a catch block; ISO_ERR_NOT_OWNER. */
+ISO_API iso_status_t iso_threads_let_go(iso_heap_t *heap);
+ISO_API iso_status_t iso_threads_take_in(iso_heap_t *heap);
+
+/* ---- storage that moves ------------------------------------------------------------------------- */
+
+#define ISO_THREAD_KEYS 16 /* at most */
+
+/* A key for a value of each thread, NULL at first. All ranks make the same keys in the same order, before there are
+ * threads. destroy (NULL: nothing) is called at a thread's end with its value, in the thread, unless that is NULL.
+ * ISO_ERR_LIMIT. */
+typedef uint32_t iso_thread_key_t;
+ISO_API iso_status_t iso_thread_key_create(void (*destroy)(void *value), iso_thread_key_t *key_p);
+/* The calling thread's. NULL, or ISO_ERR_INVALID: no thread calls, or there is no such key. */
+ISO_API void *iso_thread_value(iso_thread_key_t key);
+ISO_API iso_status_t iso_thread_set_value(iso_thread_key_t key, void *value);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,85 @@
+# Threads that migrate: travel.cpp, compiled as programs are: what compilers keep on a stack differs.
+set(iso_travel_flags_O0 -O0)
+set(iso_travel_flags_O2 -O2)
+set(iso_travel_flags_O3_lto -O3 -flto)
+set(iso_travellers "")
+foreach(how O0 O2 O3_lto)
+    add_executable(travel_${how} travel.cpp)
+    target_compile_options(travel_${how} PRIVATE ${iso_travel_flags_${how}} -fstack-protector-strong)
+    target_link_options(travel_${how} PRIVATE ${iso_travel_flags_${how}})
+    target_link_libraries(travel_${how} PRIVATE isomalloc-thread isomalloc iso_build_flags)
+    list(APPEND iso_travellers travel_${how})
+endforeach()
+# The other compiler, where it is there: the library is one, whatever its programs are compiled with.
+find_program(ISO_CLANGXX clang++)
+if(ISO_CLANGXX AND NOT ISO_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+    foreach(how O0 O2)
+        set(program ${ISO_BIN_DIR}/travel_clang_${how})
+        add_custom_command(OUTPUT ${program} DEPENDS travel.cpp ranks.hpp isomalloc-thread
+            COMMAND ${ISO_CLANGXX} -std=c++20 -Wall -Wextra -Werror -UNDEBUG ${iso_travel_flags_${how}} -fstack-protector-strong
+                -I ${PROJECT_SOURCE_DIR}/include ${CMAKE_CURRENT_SOURCE_DIR}/travel.cpp -o ${program}
+                -L ${ISO_LIB_DIR} -lisomalloc-thread -lisomalloc -Wl,-rpath,${ISO_LIB_DIR} VERBATIM)
+        add_custom_target(travel_clang_${how} ALL DEPENDS ${program})
+        list(APPEND iso_travellers travel_clang_${how})
+    endforeach()
+else()
+    message(STATUS "travel.cpp is compiled by ${CMAKE_CXX_COMPILER_ID} only")
+endif()
+
+# iso_travel_test(<name> <program> <ranks> <test> [ENV <NAME=value>...])
+function(iso_travel_test name program ranks test)
+    cmake_parse_arguments(PARSE_ARGV 4 arg "" "" "ENV")
+    add_test(NAME "ranks: travel: ${name}"
+        COMMAND iso_run -n ${ranks} --no-aslr ${ISO_BIN_DIR}/${program} ${test})
+    set_tests_properties("ranks: travel: ${name}" PROPERTIES TIMEOUT 120 PROCESSORS 2 LABELS ranks
+        ENVIRONMENT "${iso_test_environment};${arg_ENV}")
+endfunction()
+
+foreach(program IN LISTS iso_travellers)
+    iso_travel_test("depth, ${program}" ${program} 3 depth ENV ISO_BACKING=private)
+endforeach()
+foreach(path shared/4 private/4 private/1 anon/1)
+    string(REGEX MATCH "(.*)/(.*)" path ${path})
+    set(env ISO_BACKING=${CMAKE_MATCH_1} ISO_NODE_SIZE=${CMAKE_MATCH_2})
+    set(name "${CMAKE_MATCH_1}, nodes of ${CMAKE_MATCH_2}")
+    iso_travel_test("depth, ${name}" travel_O2 3 depth ENV ${env})
+    iso_travel_test("random walks, ${name}" travel_O2 4 random_walks ENV ${env})
+    iso_travel_test("exceptions, ${name}" travel_O2 3 exceptions ENV ${env})
+    iso_travel_test("outside, ${name}" travel_O2 2 outside ENV ${env})
+    iso_travel_test("at once, ${name}" travel_O2 2 at_once ENV ${env})
+endforeach()
+iso_travel_test("exceptions, not optimised" travel_O0 3 exceptions)
+iso_travel_test("exceptions, optimised at link time" travel_O3_lto 3 exceptions)
+foreach(transport ucx ofi)
+    if(TARGET isomalloc-${transport})
+        iso_travel_test("depth, ${transport}" travel_O2 3 depth
+            ENV ISO_BACKING=private ISO_NODE_SIZE=1 ISO_TRANSPORT=${transport} UCX_TLS=tcp,self ISO_OFI_PROVIDER=tcp FI_UNIVERSE_SIZE=8)
+    endif()
+endforeach()
+
+foreach(backing shared private)
+    foreach(node_size 1 2)
+        iso_travel_test("overflow, ${backing}, nodes of ${node_size}" travel_O2 2 overflow
+            ENV ISO_BACKING=${backing} ISO_NODE_SIZE=${node_size})
+        set_tests_properties("ranks: travel: overflow, ${backing}, nodes of ${node_size}" PROPERTIES
+            PASS_REGULAR_EXPRESSION "\\[1\\] isomalloc: FATAL SIGSEGV at .*overflow of the stack of 'traveller'")
+    endforeach()
+endforeach()
+
+# Randomised addresses: refused, with the object named; a program that executes itself again is not.
+function(iso_travel_script_test name)
+    add_test(NAME "ranks: travel: ${name}" COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/travel.sh
+        $<TARGET_FILE:iso_run> ${ISO_BIN_DIR}/travel_O2 ${name})
+    set_tests_properties("ranks: travel: ${name}" PROPERTIES TIMEOUT 60 PROCESSORS 2 LABELS ranks
+        ENVIRONMENT "${iso_test_environment};${ARGN}")
+endfunction()
+foreach(path shared/3 private/3 private/1)
+    string(REGEX MATCH "(.*)/(.*)" path ${path})
+    set(name "ranks: travel: a rank dies, ${CMAKE_MATCH_1}, nodes of ${CMAKE_MATCH_2}")
+    add_test(NAME ${name} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/survivors.sh 2
+        $<TARGET_FILE:iso_run> -n 3 --keep-going --no-aslr ${ISO_BIN_DIR}/travel_O2 death)
+    set_tests_properties(${name} PROPERTIES TIMEOUT 60 LABELS ranks PROCESSORS 2 ENVIRONMENT
+        "${iso_test_environment};ISO_BACKING=${CMAKE_MATCH_1};ISO_NODE_SIZE=${CMAKE_MATCH_2};ISO_TIMEOUT=3")
+endforeach()
+iso_travel_script_test(refused ISO_BACKING=shared)
+iso_travel_script_test(restart ISO_BACKING=private)

@@ -1,0 +1,219 @@
+// Stacks as blocks of a heap: what of them is live, the page below, what they tell, and that nothing of them stays behind.
+#include "tests/unit/support.hpp"
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <isomalloc/stack.h>
+#include <vector>
+
+namespace {
+
+struct Space {
+    iso_job_t *job = nullptr;
+    iso_heap_t *heap = nullptr;
+    explicit Space(iso_guard_t guard = ISO_GUARD_FIRST, uint32_t flags = 0)
+    {
+        iso_params_t params;
+        iso_params_init(&params);
+        params.space_size = 1ull << 30;
+        params.guard = guard;
+        params.poison = false; // a tool would be the first to see what is done here
+        if (iso_init(&params, &job) != ISO_OK || iso_heap_create_flags(job, flags, &heap) != ISO_OK)
+            _exit(99);
+    }
+    ~Space()
+    {
+        iso_finalize(job);
+    }
+    Space(const Space &) = delete;
+    Space &operator=(const Space &) = delete;
+
+    [[nodiscard]] uint64_t live() const
+    {
+        iso_heap_stats_t stats;
+        REQUIRE(iso_heap_stats(heap, &stats) == ISO_OK);
+        return stats.live_bytes;
+    }
+    [[nodiscard]] uint64_t guards() const
+    {
+        iso_stats_t stats;
+        iso_stats(job, &stats);
+        return stats.guards;
+    }
+};
+
+bool collect(iso_stack_t *stack, void *arg)
+{
+    static_cast<std::vector<iso_stack_t *> *>(arg)->push_back(stack);
+    return true;
+}
+
+size_t size_of(const iso_stack_t *stack)
+{
+    return static_cast<size_t>(reinterpret_cast<const char *>(stack) -
+                               static_cast<const char *>(stack->low));
+}
+
+} // namespace
+
+TEST_CASE("only the part of a stack that is in use is live")
+{
+    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    const size_t size = GENERATE(size_t{16} << 10, size_t{1} << 20, size_t{7} << 20);
+    const Space space;
+    iso_stack_t *stack = iso_stack_create(space.heap, size, "one");
+    REQUIRE(stack != nullptr);
+    CHECK(size_of(stack) >= size);
+    CHECK(reinterpret_cast<uintptr_t>(stack) % 64 == 0);
+    const uint64_t empty = space.live();
+    CHECK(empty <= 6 * page);
+    stack->sp = reinterpret_cast<char *>(stack) - 3 * page;
+    CHECK(space.live() == empty + 3 * page);
+    SECTION("all of it, when nobody says what")
+    {
+        stack->sp = nullptr;
+        CHECK(space.live() >= size);
+        stack->sp = static_cast<char *>(stack->low) - 1;
+        stack->sp = stack + 1;
+        CHECK(space.live() >= size);
+    }
+    iso_stack_destroy(stack);
+    iso_heap_stats_t stats;
+    REQUIRE(iso_heap_stats(space.heap, &stats) == ISO_OK);
+    CHECK(stats.blocks == 0);   // nor is the library's own there any more
+    CHECK(space.guards() <= 1); // of a large block that was freed
+}
+
+TEST_CASE("the stacks of a heap are found, in order, and each has a guard")
+{
+    const Space space;
+    std::vector<iso_stack_t *> made, found;
+    for (int i = 0; i < 40; i++)
+        made.push_back(iso_stack_create(space.heap, 100000, nullptr));
+    CHECK(space.guards() == 40);
+    REQUIRE(iso_malloc(space.heap, 200000) != nullptr); // is no stack
+    iso_stack_destroy(made[7]);
+    made.erase(made.begin() + 7);
+    REQUIRE(iso_stack_walk(space.heap, collect, &found) == ISO_OK);
+    CHECK(found.size() == made.size());
+    CHECK(std::is_sorted(found.begin(), found.end()));
+    CHECK(space.guards() == 39);
+    REQUIRE(iso_heap_destroy(space.heap) == ISO_OK);
+    CHECK(space.guards() == 0);
+    CHECK(iso_stack_walk(space.heap, collect, &found) == ISO_ERR_NOT_OWNER);
+}
+
+TEST_CASE("what is written below a stack overwrites nothing, and is told with the stack's name")
+{
+    const size_t size = GENERATE(size_t{16} << 10, size_t{3} << 20);
+    const char *without = GENERATE(as<const char *>{}, nullptr, "1");
+    const ScopedEnv guards("ISO_TEST_NO_GUARD_INSTALL", without);
+    const ChildResult child = in_child([&] {
+        const Space space;
+        iso_stack_t *stack = iso_stack_create(space.heap, size, "worker 7");
+        memset(stack->low, 1, size_of(stack));
+        static_cast<volatile char *>(stack->low)[-8] = 1;
+        return 0;
+    });
+    CHECK(WIFSIGNALED(child.status));
+    CHECK(WTERMSIG(child.status) == SIGSEGV);
+    CHECK(contains(child.stderr_text, "overflow of the stack of 'worker 7', which has "));
+}
+
+TEST_CASE("other faults are not explained because there are stacks")
+{
+    const ChildResult child = in_child([] {
+        const Space space;
+        iso_stack_create(space.heap, 16384, "worker 7");
+        char *block = static_cast<char *>(iso_malloc(space.heap, 5 << 20));
+        iso_free(block);
+        *static_cast<volatile char *>(block) = 1;
+        return 0;
+    });
+    CHECK(WIFSIGNALED(child.status));
+    CHECK(child.stderr_text.empty());
+}
+
+TEST_CASE("ISO_GUARD=none leaves out the guards of stacks")
+{
+    const Space space(ISO_GUARD_NONE);
+    iso_stack_t *stack = iso_stack_create(space.heap, 16384, nullptr);
+    REQUIRE(stack != nullptr);
+    CHECK(space.guards() == 0);
+    static_cast<volatile char *>(stack->low)[-8] = 1;
+}
+
+TEST_CASE("a stack that cannot be is refused in one line")
+{
+    const Space space;
+    const ChildResult child = in_child([&] {
+        errno = 0;
+        if (iso_stack_create(space.heap, 4095, nullptr) != nullptr || errno != EINVAL)
+            return 1;
+        if (iso_stack_create(space.heap, SIZE_MAX - 100, nullptr) != nullptr || errno != ENOMEM)
+            return 2;
+        if (iso_stack_create(space.heap, size_t{2} << 30, nullptr) != nullptr || errno != ENOMEM)
+            return 3;
+        return 0;
+    });
+    CHECK(child.exited_with(0));
+    CHECK(line_count(child.stderr_text) == 3);
+    CHECK(contains(child.stderr_text, "less than 4096 bytes is too small"));
+    iso_heap_stats_t stats;
+    REQUIRE(iso_heap_stats(space.heap, &stats) == ISO_OK);
+    CHECK(stats.blocks == 0);
+}
+
+TEST_CASE("no stack in a heap for many threads")
+{
+    const Space space(ISO_GUARD_FIRST, ISO_HEAP_SHARED);
+    const ChildResult child = in_child([&] {
+        return iso_stack_create(space.heap, 65536, nullptr) == nullptr && errno == EINVAL ? 0 : 1;
+    });
+    CHECK(child.exited_with(0));
+}
+
+TEST_CASE("a stack is not resized")
+{
+    const ChildResult child = in_child([] {
+        const Space space;
+        iso_stack_t *stack = iso_stack_create(space.heap, 16384, nullptr);
+        void *block = static_cast<char *>(stack->low) - sysconf(_SC_PAGESIZE);
+        return iso_realloc(space.heap, block, 65536) != nullptr;
+    });
+    CHECK(child.aborted());
+    CHECK(contains(child.stderr_text, "the block is a stack"));
+}
+
+namespace {
+unsigned depth_in_walk;
+bool ask_depth(void * /*block*/, size_t /*size*/, void * /*arg*/)
+{
+    depth_in_walk = iso_call_depth();
+    return true;
+}
+} // namespace
+
+TEST_CASE("a thread is inside of the library while it has the lock of a heap, or is called")
+{
+    const Space space(ISO_GUARD_FIRST, ISO_HEAP_SHARED);
+    REQUIRE(iso_malloc(space.heap, 64) != nullptr);
+    CHECK(iso_call_depth() == 0);
+    iso_heap_walk(space.heap, ask_depth, nullptr);
+    CHECK(depth_in_walk == 1);
+    CHECK(iso_call_depth() == 0);
+    unsigned depth = 0;
+    iso_set_arrival(
+        space.job,
+        [](iso_job_t *, const iso_arrival_t *, void *arg) {
+            *static_cast<unsigned *>(arg) = iso_call_depth();
+        },
+        &depth);
+    iso_request_t *request;
+    REQUIRE(iso_migrate(space.heap, 0, nullptr, 0, &request) == ISO_OK);
+    REQUIRE(iso_wait(request) == ISO_OK);
+    iso_progress(space.job);
+    CHECK(depth == 1);
+    CHECK(iso_call_depth() == 0);
+}
