@@ -24,7 +24,7 @@ mv "$work/first" "$prefix"
 
 # what is there
 for file in libisomalloc.so.0 libisomalloc.a isomalloc.pc isomalloc-config.cmake isomalloc.h \
-    pup.h converse.h pup_c.h libisomalloc-converse.so.0 isomalloc-converse.pc iso_mpi.h iso_info iso_run iso_demo iso_perftest iso_mallocbench iso_bounds iso_info.1 iso_bounds.1 \
+    pup.h converse.h pup_c.h libisomalloc-converse.so.0 isomalloc-converse.pc iso_mpi.h iso_info iso_run iso_demo iso_perftest iso_mallocbench iso_bounds iso_stencil iso_stencil.1 iso_info.1 iso_bounds.1 \
     compare-ucx compare-ofi iso_plot sweep.batch iso_perftest.1 compare-ucx.1 compare-ofi.1 iso_plot.1; do
     [[ -n $(find "$prefix" -name "$file") ]] || fail "$file is not installed: $(find "$prefix")"
 done

@@ -24,7 +24,7 @@ refused() {
 }
 
 refused "$bin/iso_bounds" -x
-for program in iso_run iso_info iso_demo iso_perftest iso_mallocbench iso_bounds compare-ucx compare-ofi iso_plot; do
+for program in iso_run iso_info iso_demo iso_perftest iso_mallocbench iso_bounds compare-ucx compare-ofi iso_plot iso_stencil; do
     prints "^[Uu]sage: .*$program" "$bin/$program" --help
     prints "^[Uu]sage: .*$program" "$bin/$program" -h
 done
