@@ -19,13 +19,13 @@ static const char usage[] =
     "GRAIN] [-p NAME]\n"
     "Computes a Jacobi stencil in threads that migrate, without and with balancing of a load that\n"
     "wanders; start it with iso_run -n RANKS iso_stencil, or by mpirun.\n"
-    "  -t THREADS   of each rank, a strip of the plane each (default 8, at least 8)\n"
-    "  -r ROWS      of a strip (default 64)\n"
+    "  -t THREADS   of each rank, a strip of the plane each (default 16, at least 8)\n"
+    "  -r ROWS      of a strip (default 32)\n"
     "  -c COLUMNS   of the plane (default 512)\n"
     "  -i STEPS     (default 400)\n"
-    "  -b PERIOD    steps from one balancing to the next (default 10)\n"
-    "  -w WEIGHT    times that a quarter of the threads compute their step (default 6)\n"
-    "  -g GRAIN     times more, for all (default 4)\n"
+    "  -b PERIOD    steps from one balancing to the next (default 5)\n"
+    "  -w WEIGHT    times that a quarter of the threads compute their step (default 16)\n"
+    "  -g GRAIN     times more, for all (default 2)\n"
     "  -p NAME, --plot NAME\n"
     "               draw the load of each rank over time, to NAME.svg and NAME.png (gnuplot)\n"
     "  -h           this help\n";
@@ -71,7 +71,7 @@ static void parse(int argc, char **argv, options_t *options)
     static const struct option longs[] = {
         {"plot", required_argument, NULL, 'p'}, {"help", no_argument, NULL, 'h'}, {0}};
     int c;
-    *options = (options_t){8, 64, 512, 400, 10, 6, 4, NULL};
+    *options = (options_t){16, 32, 512, 400, 5, 16, 2, NULL};
     const struct {
         char letter;
         size_t *value, least, most;
