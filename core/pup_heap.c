@@ -17,7 +17,7 @@
 #include "core/left.h"
 #include "core/migrate.h"
 #include "core/movable.h"
-#include "core/object.h"
+#include "core/object_pup.h"
 #include "core/poison.h"
 #include "core/pup.h"
 #include "core/shared.h"
