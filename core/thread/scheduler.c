@@ -80,8 +80,10 @@ iso_status_t iso_threads_open(iso_job_t *job, const iso_threads_params_t *params
     iso_space(job, &base, &threads->size);
     threads->base = (uintptr_t)base;
     pthread_mutex_init(&threads->lock, NULL);
+    pthread_mutex_init(&threads->queue_lock, NULL);
     iso_status_t status = enter(threads);
     if (status != ISO_OK) {
+        pthread_mutex_destroy(&threads->queue_lock);
         pthread_mutex_destroy(&threads->lock);
         free(threads);
         return iso_thread_refuse("iso_threads_open", NULL,
@@ -104,6 +106,7 @@ iso_status_t iso_threads_close(iso_job_t *job)
     for (unsigned i = 0; i < JOBS_MAX; i++)
         if (table[i] == threads)
             table[i] = NULL;
+    pthread_mutex_destroy(&threads->queue_lock);
     pthread_mutex_destroy(&threads->lock);
     free(threads);
     return ISO_OK;
@@ -124,10 +127,8 @@ static void push(iso_threads_t *threads, iso_thread_t *thread)
     threads->ready_count++;
 }
 
-void iso_thread_unqueue(iso_threads_t *threads, iso_thread_t *thread)
+static void take_out(iso_threads_t *threads, iso_thread_t *thread)
 {
-    if (!thread->queued)
-        return;
     if (thread->prev)
         thread->prev->next = thread->next;
     else
@@ -140,12 +141,38 @@ void iso_thread_unqueue(iso_threads_t *threads, iso_thread_t *thread)
     threads->ready_count--;
 }
 
-void iso_thread_ready(iso_threads_t *threads, iso_thread_t *thread)
+void iso_thread_unqueue(iso_threads_t *threads, iso_thread_t *thread)
 {
     if (threads->params.ready)
+        return;
+    pthread_mutex_lock(&threads->queue_lock);
+    if (thread->queued)
+        take_out(threads, thread);
+    pthread_mutex_unlock(&threads->queue_lock);
+}
+
+void iso_thread_ready(iso_threads_t *threads, iso_thread_t *thread)
+{
+    if (threads->params.ready) {
         threads->params.ready(thread, threads->params.arg);
-    else if (!thread->queued)
+        return;
+    }
+    pthread_mutex_lock(&threads->queue_lock);
+    if (!thread->queued)
         push(threads, thread);
+    pthread_mutex_unlock(&threads->queue_lock);
+}
+
+/* The one that has waited longest, and how many there are; NULL: none. */
+static iso_thread_t *take_first(iso_threads_t *threads, size_t *count_p)
+{
+    pthread_mutex_lock(&threads->queue_lock);
+    iso_thread_t *thread = threads->first;
+    *count_p = threads->ready_count;
+    if (thread)
+        take_out(threads, thread);
+    pthread_mutex_unlock(&threads->queue_lock);
+    return thread;
 }
 
 /* ---- turns ---- */
@@ -157,11 +184,16 @@ unsigned iso_threads_progress(iso_job_t *job)
     return threads ? events + iso_threads_look_after(threads) : events;
 }
 
-static void turn(iso_threads_t *threads)
+/* Who becomes ready meanwhile waits for the next one. false: there was none. */
+static bool turn(iso_threads_t *threads)
 {
-    /* who becomes ready meanwhile waits for the next one */
-    for (size_t count = threads->ready_count; count > 0 && threads->first; count--)
-        iso_thread_resume(threads->first, NULL);
+    size_t count, now;
+    iso_thread_t *thread = take_first(threads, &count);
+    for (size_t done = 0; thread && done < count; done++) {
+        iso_thread_resume(thread, NULL);
+        thread = done + 1 < count ? take_first(threads, &now) : NULL;
+    }
+    return count > 0;
 }
 
 iso_status_t iso_threads_run(iso_job_t *job, bool (*until)(void *arg), void *arg)
@@ -179,9 +211,7 @@ iso_status_t iso_threads_run(iso_job_t *job, bool (*until)(void *arg), void *arg
     threads->running = true;
     while (!until(arg)) {
         unsigned events = iso_threads_progress(job);
-        if (threads->first)
-            turn(threads);
-        else if (events == 0)
+        if (!turn(threads) && events == 0)
             iso_progress_wait(job, 0.1);
     }
     threads->running = false;

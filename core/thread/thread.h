@@ -67,9 +67,11 @@ typedef struct iso_threads {
     uintptr_t base;
     size_t size; /* of the iso space */
     iso_threads_params_t params;
-    iso_thread_t *first, *last; /* ready, if iso_threads_run is the scheduler */
+    bool running; /* iso_threads_run is */
+    /* Those that can be resumed, if iso_threads_run is the scheduler. Arrivals may be another thread's of the system. */
+    pthread_mutex_t queue_lock;
+    iso_thread_t *first, *last;
     size_t ready_count;
-    bool running;         /* iso_threads_run is */
     pthread_mutex_t lock; /* of what follows */
     iso_departure_t *departures;
 } iso_threads_t;

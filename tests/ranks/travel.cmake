@@ -48,6 +48,14 @@ foreach(path shared/4 private/4 private/1 anon/1)
     iso_travel_test("outside, ${name}" travel_O2 2 outside ENV ${env})
     iso_travel_test("at once, ${name}" travel_O2 2 at_once ENV ${env})
 endforeach()
+foreach(test depth random_walks)
+    iso_travel_test("${test}, arrivals in a thread of the library's" travel_O2 4 ${test}
+        ENV ISO_BACKING=private ISO_PROGRESS_THREAD=y)
+    iso_travel_test("${test}, in windows" travel_O2 4 ${test}
+        ENV ISO_BACKING=private ISO_NODE_SIZE=1 ISO_REGISTER=window ISO_PIN_LIMIT=8M)
+    iso_travel_test("${test}, guarded by protection" travel_O2 4 ${test}
+        ENV ISO_BACKING=private ISO_TEST_NO_GUARD_INSTALL=1 ISO_GUARD_BUDGET=100)
+endforeach()
 iso_travel_test("exceptions, not optimised" travel_O0 3 exceptions)
 iso_travel_test("exceptions, optimised at link time" travel_O3_lto 3 exceptions)
 foreach(transport ucx ofi)

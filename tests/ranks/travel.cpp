@@ -39,12 +39,12 @@ struct Threads {
         EXPECT_STATUS(ISO_OK, iso_thread_join(thread, &result));
         return result;
     }
-    // Every rank has come here, and threads run meanwhile: each sends a thread to each other one.
-    void meet()
+    // The first `count` ranks have all come here, and threads run meanwhile: each sends one to each other rank.
+    void meet(uint32_t count)
     {
         static unsigned met;
         std::vector<iso_thread_t *> sent;
-        for (uint32_t rank = 0; rank < job.size(); rank++)
+        for (uint32_t rank = 0; rank < count; rank++)
             if (rank != self)
                 sent.push_back(make(
                     [](void *arg) -> void * {
@@ -58,12 +58,12 @@ struct Threads {
             for (iso_thread_t *thread : sent)
                 if (iso_thread_state(thread) != ISO_THREAD_LEAVING)
                     return false;
-            return met == job.size() - 1;
+            return met == count - 1;
         });
     }
     void finish()
     {
-        meet();
+        meet(job.size());
         job.barrier();
         close();
     }
@@ -447,6 +447,7 @@ void death()
     for (unsigned i = 0; i < count; i++)
         threads.make(goes_on, reinterpret_cast<void *>(uintptr_t{self}));
     threads.run([&] { return went_on == count; });
+    threads.meet(2); // those of the other one may be here
     threads.job.barrier();
     std::printf("survivor %u ok\n", self);
     std::fflush(stdout);
