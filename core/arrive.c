@@ -73,7 +73,6 @@ static void own(iso_job_t *job, iso_incoming_t *incoming)
     if (incoming->parcel) {
         iso_parcel_split(incoming->parcel);
         iso_parcel_free(incoming->parcel);
-        incoming->delivery->is_object = true;
     }
     iso_heap_thaw(hold);
     job->stats.migrations_in++;
@@ -208,7 +207,8 @@ static iso_status_t enter_granted(iso_job_t *job, iso_peer_t *peer, const iso_ms
                            : NULL;
     if (!left)
         return ISO_ERR_AGAIN;
-    if (!admitted(job, heap, peer->rank, msg->bytes, msg->data, msg->data_len))
+    const bool is_object = msg->flags & ISO_COMMIT_OBJECT;
+    if (!admitted(job, heap, peer->rank, msg->bytes, msg->data, is_object ? 0 : msg->data_len))
         return ISO_ERR_REFUSED;
     iso_extent_t *extents = malloc(left->extent_count * sizeof *extents);
     iso_incoming_t *incoming;
@@ -234,6 +234,8 @@ iso_status_t iso_arrive_on_commit(iso_job_t *job, iso_peer_t *peer, const iso_ms
     iso_incoming_t *incoming = find(job, peer->rank, msg->heap);
     iso_status_t status = ISO_OK;
     iso_stage_reach(&job->stage_test, ISO_STAGE_COMMIT_CAME);
+    if ((msg->flags & ISO_COMMIT_OBJECT) && msg->data_len < ISO_OBJECT_HEADER)
+        return turn_away(job, peer, msg, NULL, ISO_ERR_INVALID);
     if (!incoming && msg->generation) {
         iso_migrate_settle(job); /* it may be back before this rank has seen that it was taken */
         status = enter_granted(job, peer, msg, &incoming);
@@ -260,6 +262,8 @@ iso_status_t iso_arrive_on_commit(iso_job_t *job, iso_peer_t *peer, const iso_ms
             iso_delivery_new(incoming->heap, peer->rank, msg->bytes, msg->data, msg->data_len);
         if (!incoming->delivery)
             status = ISO_ERR_NO_MEMORY;
+        else
+            incoming->delivery->is_object = incoming->parcel || (msg->flags & ISO_COMMIT_OBJECT);
     }
     uint32_t slot = iso_space_slot(&job->space, incoming->heap);
     if (status != ISO_OK && peer->same_node &&

@@ -191,6 +191,19 @@ void iso_hold_merge(iso_hold_t *carrier, iso_hold_t *member)
     member->extents_version++;
 }
 
+bool iso_hold_has(const iso_hold_t *hold, const iso_extent_t *extent)
+{
+    const iso_slots_t *slots = &hold->job->slots;
+    const uint32_t first = extent->first, count = iso_extent_slots(extent);
+    if (count == 0 || first >= slots->total || count > slots->total - first ||
+        iso_slots_word_heap_slot(atomic_load(&slots->table[first])) != heap_slot_address(hold))
+        return false;
+    const iso_extent_t *whole = &hold->extents[extent_find(hold, first)];
+    if ((whole->count | extent->count) & ISO_EXTENT_RUN)
+        return whole->first == first && whole->count == extent->count;
+    return count <= whole->count - (first - whole->first);
+}
+
 void iso_hold_split(iso_hold_t *carrier, iso_hold_t *member, const iso_extent_t *extents,
                     uint32_t count)
 {

@@ -85,7 +85,9 @@ iso_status_t iso_hold_expect(iso_job_t *job, iso_heap_t *heap, uint32_t extent_r
 iso_status_t iso_hold_room(iso_hold_t *hold, uint32_t count);
 /* The member's slots become the carrier's; its list of them stays, without being counted. */
 void iso_hold_merge(iso_hold_t *carrier, iso_hold_t *member);
-/* These slots of the carrier's become the member's, which has none. */
+/* Are these slots, which may be any numbers, all of one extent of this hold's, and a run only if that is this run? */
+bool iso_hold_has(const iso_hold_t *hold, const iso_extent_t *extent);
+/* These slots of the carrier's, which has them, become the member's, which has none. */
 void iso_hold_split(iso_hold_t *carrier, iso_hold_t *member, const iso_extent_t *extents,
                     uint32_t count);
 

@@ -105,7 +105,7 @@ void iso_set_arrival(iso_job_t *job, iso_arrival_fn fn, void *arg)
 
 static bool is_expected(const iso_job_t *job, const iso_delivery_t *delivery)
 {
-    if (delivery->gone)
+    if (delivery->settled)
         return true;
     return delivery->is_object ? iso_object_is_known(job, delivery) : job->params.arrival != NULL;
 }
@@ -149,8 +149,8 @@ static unsigned call_arrivals(iso_job_t *job)
                                  .bytes = delivery->bytes,
                                  .header = delivery->header,
                                  .header_len = delivery->header_len};
-        if (delivery->gone)
-            iso_object_gone(job, delivery->gone);
+        if (delivery->settled)
+            iso_object_settled(job, delivery->settled);
         else if (delivery->is_object)
             iso_object_arrived(job, delivery);
         else

@@ -43,6 +43,7 @@ typedef struct iso_job_row {
 } iso_job_row_t;
 extern __attribute__((visibility("hidden"))) iso_job_row_t iso_job_table[ISO_JOBS_MAX];
 
+#ifndef __cplusplus
 /* The row whose space the address lies in, or NULL. The first row is tried first. */
 static inline const iso_job_row_t *iso_job_row_of(const void *address)
 {
@@ -52,6 +53,7 @@ static inline const iso_job_row_t *iso_job_row_of(const void *address)
             return &iso_job_table[i];
     return NULL;
 }
+#endif
 
 /* An arrival that its callback has not been called for yet. */
 typedef struct iso_delivery {
@@ -59,8 +61,9 @@ typedef struct iso_delivery {
     iso_heap_t *heap;
     uint32_t source;
     uint64_t bytes;
-    bool is_object;          /* the heap is a carrier (parcel.h): object.c takes it */
-    struct iso_parcel *gone; /* no arrival: this object has gone, after a doubt */
+    bool is_object; /* the heap is a carrier (parcel.h): object.c takes it */
+    struct iso_parcel
+        *settled; /* no arrival: of this object there was a doubt, and is none any more */
     size_t header_len;
     __extension__ char header[];
 } iso_delivery_t;

@@ -111,7 +111,7 @@ static void destroy(iso_job_t *job)
     iso_windows_close(job);
     for (iso_delivery_t *delivery = job->deliveries, *next; delivery; delivery = next) {
         next = delivery->next;
-        iso_parcel_free(delivery->gone);
+        iso_parcel_free(delivery->settled);
         free(delivery);
     }
     iso_object_kinds_close(job);

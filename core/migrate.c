@@ -91,9 +91,14 @@ static void end_here(iso_request_t *request, iso_status_t status)
                 "heap %p stays here: its migration to rank %" PRIu32 " ended at step %s: %s",
                 (void *)request->heap, request->dest, iso_step_name(request->step),
                 iso_status_string(status));
-    if (request->parcel)
-        iso_heap_destroy(request->heap);
-    iso_parcel_free(request->parcel);
+    if (request->parcel) {
+        if (request->parcel->carrier)
+            iso_heap_destroy(request->heap);
+        if (request->in_doubt)
+            iso_object_doubt_ended(request->job, request->parcel, true);
+        else
+            iso_parcel_free(request->parcel);
+    }
     request->parcel = NULL;
     end(request, status);
 }
@@ -119,7 +124,7 @@ static void end_gone(iso_request_t *request)
     if (request->parcel)
         iso_parcel_gone(request->parcel);
     if (request->parcel && request->in_doubt) { /* nobody waits for it any more */
-        iso_object_went(job, request->parcel);
+        iso_object_doubt_ended(job, request->parcel, false);
         request->parcel = NULL;
     }
     reach(request, ISO_STAGE_DONE_SENT);
@@ -211,6 +216,7 @@ static void send_commit(iso_request_t *request)
                      .epoch = request->epoch,
                      .generation = request->grant,
                      .promise = request->promise,
+                     .flags = iso_parcel_is_header(request->parcel) ? ISO_COMMIT_OBJECT : 0,
                      .bytes = request->live_bytes,
                      .data = request->header,
                      .data_len = (uint32_t)request->header_len};

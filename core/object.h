@@ -29,14 +29,10 @@ void iso_object_arrived(iso_job_t *job, const struct iso_delivery *delivery);
 
 /* The object of a parcel from here is elsewhere: frees what was in it, and the parcel. Without the lock. */
 void iso_object_gone(iso_job_t *job, iso_parcel_t *parcel);
-/* The same, later, in progress. Under the lock. */
-void iso_object_went(iso_job_t *job, iso_parcel_t *parcel);
-
-/* Is the pup_er one of an object's on its way? Then heaps do not go through its bytes. */
-bool iso_object_is_by(const pup_er p);
-/* One of an object's that has gone. */
-bool iso_object_is_gone(const pup_er p);
-void iso_object_heap(pup_er p, iso_job_t *job, iso_heap_t **heap_p);
+/* There was a doubt, and it has ended: so that progress calls the other, which frees what has gone, and tells of what
+ * has stayed. The first under the lock, the other without. */
+void iso_object_doubt_ended(iso_job_t *job, iso_parcel_t *parcel, bool stayed);
+void iso_object_settled(iso_job_t *job, iso_parcel_t *parcel);
 
 #ifdef __cplusplus
 }

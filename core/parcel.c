@@ -61,7 +61,7 @@ iso_parcel_list_t *iso_parcel_write(iso_heap_t *carrier, uint64_t type, iso_hold
     return list;
 }
 
-static void freeze(iso_parcel_t *parcel)
+void iso_parcel_freeze(iso_parcel_t *parcel)
 {
     for (uint32_t i = 0; i < parcel->member_count; i++) {
         iso_hold_t *hold = parcel->members[i];
@@ -73,42 +73,33 @@ static void freeze(iso_parcel_t *parcel)
     }
 }
 
-static void thaw(iso_parcel_t *parcel)
+void iso_parcel_thaw(iso_parcel_t *parcel)
 {
-    for (uint32_t i = 0; i < parcel->member_count; i++) {
+    for (uint32_t i = 0; i < parcel->member_count; i++)
         iso_heap_thaw(parcel->members[i]);
-        parcel->members[i]->state = ISO_HEAP_OWNED;
-    }
+    iso_parcel_set_state(parcel, ISO_HEAP_OWNED);
 }
 
-iso_status_t iso_parcel_send(iso_parcel_t *parcel, uint64_t type, uint32_t dest,
-                             iso_request_t **request_p)
+iso_status_t iso_parcel_send(iso_parcel_t *parcel, uint32_t dest, iso_request_t **request_p)
 {
     iso_hold_t *carrier = parcel->carrier;
+    const iso_parcel_list_t *list = iso_heap_root(carrier->heap);
     iso_request_t *request = NULL;
-    freeze(parcel); /* first: it gives up what is empty of their slots */
-    iso_parcel_list_t *list =
-        iso_parcel_write(carrier->heap, type, parcel->members, parcel->member_count);
-    iso_status_t status = list ? iso_hold_room(carrier, list->extent_count) : ISO_ERR_NO_SPACE;
+    iso_status_t status = iso_hold_room(carrier, list->extent_count);
     if (status == ISO_OK)
         status = iso_request_open(carrier, dest, NULL, 0, &request);
-    if (status != ISO_OK) {
-        thaw(parcel);
+    if (status != ISO_OK)
         return status;
-    }
     /* the members' runs are listed by who knows them */
     for (uint32_t i = 0; i < parcel->member_count && request->path == ISO_PATH_PUT; i++)
         iso_heap_live_runs(parcel->members[i], iso_request_list_run, request);
     if (request->status != ISO_OK) {
         iso_request_free(request);
-        thaw(parcel);
         return ISO_ERR_NO_MEMORY;
     }
     status = iso_request_freeze(request);
-    if (status != ISO_OK) {
-        thaw(parcel);
+    if (status != ISO_OK)
         return status;
-    }
     for (uint32_t i = 0; i < parcel->member_count; i++)
         iso_hold_merge(carrier, parcel->members[i]);
     request->parcel = parcel;
@@ -134,6 +125,23 @@ static bool is_inside(const iso_job_t *job, const iso_hold_t *carrier, const voi
     return true;
 }
 
+/* They end, too: there are no more than have room. */
+static bool are_pieces(const iso_job_t *job, const iso_hold_t *carrier,
+                       const iso_parcel_piece_t *piece)
+{
+    uint64_t room = (uint64_t)carrier->slot_count << ISO_SLOT_SHIFT;
+    for (; piece; piece = piece->next) {
+        if (!is_inside(job, carrier, piece, sizeof *piece) || room < sizeof *piece)
+            return false;
+        room -= sizeof *piece;
+        if (piece->length > piece->room || piece->room > room ||
+            !is_inside(job, carrier, piece, sizeof *piece + piece->room))
+            return false;
+        room -= piece->room;
+    }
+    return true;
+}
+
 static bool is_list(const iso_job_t *job, const iso_hold_t *carrier, iso_parcel_list_t *list)
 {
     if (!is_inside(job, carrier, list, sizeof *list) || list->magic != ISO_PARCEL_MAGIC ||
@@ -142,23 +150,21 @@ static bool is_list(const iso_job_t *job, const iso_hold_t *carrier, iso_parcel_
     uint64_t extents = 0;
     if (!is_inside(job, carrier, list,
                    sizeof *list + list->member_count * sizeof(iso_parcel_member_t) +
-                       list->extent_count * sizeof(iso_extent_t)))
+                       list->extent_count * sizeof(iso_extent_t)) ||
+        !are_pieces(job, carrier, list->pieces))
         return false;
     for (uint32_t i = 0; i < list->member_count; i++)
         extents += iso_parcel_members(list)[i].extent_count;
     return extents == list->extent_count;
 }
 
-/* Do the slots' headers say so, too? */
+/* Is it one that the carrier can part with, and do the slots' headers say whose it is? */
 static bool is_extent_of(const iso_job_t *job, const iso_hold_t *carrier,
                          const iso_extent_t *extent, uint64_t heap)
 {
     const uint32_t slots = iso_extent_slots(extent);
     const uint32_t step = extent->count & ISO_EXTENT_RUN ? slots : 1;
-    if (slots == 0 || extent->first >= job->slots.total ||
-        slots > job->slots.total - extent->first ||
-        !is_inside(job, carrier, iso_space_slot_address(&job->space, extent->first),
-                   (uint64_t)slots << ISO_SLOT_SHIFT))
+    if (!iso_hold_has(carrier, extent))
         return false;
     for (uint32_t i = 0; i < slots; i += step) {
         const iso_slot_t *slot =
@@ -166,6 +172,22 @@ static bool is_extent_of(const iso_job_t *job, const iso_hold_t *carrier,
         if (!iso_check_holds(slot) || slot->heap != heap)
             return false;
     }
+    return true;
+}
+
+static int by_first(const void *a, const void *b)
+{
+    const iso_extent_t *left = a, *right = b;
+    return left->first < right->first ? -1 : left->first > right->first;
+}
+
+/* Sorts them; is no slot in two? (Those of different heaps differ in their slots' headers.) */
+static bool are_apart(iso_extent_t *extents, uint32_t count)
+{
+    qsort(extents, count, sizeof *extents, by_first);
+    for (uint32_t i = 1; i < count; i++)
+        if (extents[i].first - extents[i - 1].first < iso_extent_slots(&extents[i - 1]))
+            return false;
     return true;
 }
 
@@ -193,6 +215,8 @@ static iso_status_t open_member(iso_job_t *job, iso_parcel_t *parcel, void *arri
     hold->epoch = member->epoch;
     parcel->members[parcel->member_count++] = hold;
     memcpy(hold->extents, extents, member->extent_count * sizeof *extents);
+    if (!are_apart(hold->extents, member->extent_count))
+        return ISO_ERR_INVALID;
     return iso_heap_take_in(job, heap);
 }
 
@@ -230,6 +254,8 @@ iso_status_t iso_parcel_open(iso_job_t *job, iso_hold_t *carrier, void *arrival,
 
 void iso_parcel_split(iso_parcel_t *parcel)
 {
+    if (!parcel->carrier)
+        return;
     iso_job_t *job = parcel->carrier->job;
     iso_parcel_list_t *list = iso_heap_root(parcel->carrier->heap);
     for (uint32_t i = 0; i < parcel->member_count; i++) {

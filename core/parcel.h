@@ -1,7 +1,8 @@
 /*
  * parcel.h - an object that iso_migrate_pup moves: bytes and heaps that migrate as one.
  *
- * The bytes that the routine packed are in blocks of a heap that is made for it, the carrier; it is what the
+ * An object of one heap, and of few bytes beside it, is that heap with a header. Of any other the bytes that the routine
+ * packed are in blocks of a heap that is made for it, the carrier; it is what the
  * protocol knows, and a migration like any other: one COMMIT decides for all of it, whoever dies. From the
  * freezing on the slots of the heaps that come along, the members, are the carrier's (iso_hold_merge), and what
  * slots are whose is written in it. Where the migration ends, at the target or back here, they are the members' again.
@@ -29,7 +30,7 @@ struct iso_delivery;
 typedef struct iso_parcel_piece {
     struct iso_parcel_piece *next;
     uint64_t length, room;
-    unsigned char bytes[];
+    __extension__ unsigned char bytes[];
 } iso_parcel_piece_t;
 
 typedef struct iso_parcel_member {
@@ -55,30 +56,44 @@ static inline iso_extent_t *iso_parcel_extents(iso_parcel_list_t *list)
     return (iso_extent_t *)(iso_parcel_members(list) + list->member_count);
 }
 
+/* An object that is one heap and few bytes needs no carrier: the heap migrates with them in the header of its COMMIT,
+ * behind its type's hash, which has so many bytes. */
+#define ISO_OBJECT_HEADER sizeof(uint64_t)
+
 /* ---- one under way, at either end ---- */
 
 typedef struct iso_parcel {
-    iso_hold_t *carrier;
+    iso_hold_t *carrier; /* NULL: the object is one heap and what fits into the COMMIT's header */
     uint32_t member_count;
     iso_hold_t **members; /* from malloc */
     /* at the source: the object, and the routine that frees what is in it when it has gone */
     const struct iso_object_kind *kind;
     void *object;
-    struct iso_delivery *delivery; /* for who frees it, if it goes after a doubt */
+    struct iso_delivery *delivery; /* for who is told how a doubt ended */
+    bool stayed;                   /* so it ended */
 } iso_parcel_t;
 
 /* Is the heap a carrier? */
 bool iso_parcel_is(const iso_heap_t *heap);
+/* Is it one (NULL is none) without a carrier? */
+static inline bool iso_parcel_is_header(const iso_parcel_t *parcel)
+{
+    return parcel && !parcel->carrier;
+}
 
-/* The list of these heaps, all at this rank, in a block of the carrier's, as its root; NULL: no room in the iso space. Under the
- * lock, as all below. */
+/* The list of these heaps, all at this rank, in a block of the carrier's, as its root; NULL: no room in the iso space. Without
+ * the job's lock, since it may borrow slots. */
 iso_parcel_list_t *iso_parcel_write(iso_heap_t *carrier, uint64_t type, iso_hold_t *const *members,
                                     uint32_t count);
 
-/* At the source. Starts the migration of the parcel, which becomes the request's when it is ISO_OK. All heaps are
- * owned here, and their shared locks are taken. Else the heaps are as before. */
-iso_status_t iso_parcel_send(iso_parcel_t *parcel, uint64_t type, uint32_t dest,
-                             struct iso_request **request_p);
+/* All below are called under the job's lock. */
+
+/* At the source, in this order, with the members' shared locks taken: they are frozen, which gives up what is empty of their
+ * slots; their list is written; and the migration starts of the parcel, which is the request's from then on. What
+ * is frozen and does not migrate is thawed. */
+void iso_parcel_freeze(iso_parcel_t *parcel);
+void iso_parcel_thaw(iso_parcel_t *parcel);
+iso_status_t iso_parcel_send(iso_parcel_t *parcel, uint32_t dest, struct iso_request **request_p);
 
 /* At the target, when the carrier's own pages have been checked: what it carries, with holds that wait for their
  * slots. ISO_ERR_INVALID: it cannot be; ISO_ERR_VERSION, ISO_ERR_NO_MEMORY. Nothing is changed then. */

@@ -8,7 +8,7 @@
 #include "core/heap.h"
 #include "core/job.h"
 #include "core/movable.h"
-#include "core/object.h"
+#include "core/object_pup.h"
 #include "core/pup.h"
 #include <inttypes.h>
 #include <stdlib.h>

@@ -33,7 +33,8 @@ static unsigned fields_of(unsigned type)
     case ISO_MSG_GRANT:
         return HAS_HEAP | HAS_EPOCH;
     case ISO_MSG_COMMIT:
-        return HAS_HEAP | HAS_EPOCH | HAS_GENERATION | HAS_PROMISE | HAS_BYTES | HAS_DATA;
+        return HAS_HEAP | HAS_EPOCH | HAS_GENERATION | HAS_PROMISE | HAS_FLAGS | HAS_BYTES |
+               HAS_DATA;
     case ISO_MSG_ACK:
     case ISO_MSG_DONE:
     case ISO_MSG_CANCEL:

@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-#define ISO_WIRE_VERSION 4
+#define ISO_WIRE_VERSION 5
 #define ISO_WIRE_MAX ISO_TRANSPORT_MIN_SEND
 #define ISO_WIRE_EXTENTS_MAX 512 /* in one message; lists that are longer go in parts */
 #define ISO_WIRE_DENSE_MAX 64    /* ranges of slots */
@@ -43,6 +43,8 @@ typedef enum iso_msg_type {
 } iso_msg_type_t;
 
 #define ISO_RESERVE_HANDOVER 1u /* no bytes follow and no GRANT is wanted */
+#define ISO_COMMIT_OBJECT \
+    1u /* the header is not the user's: the heap is one of an object's (object.h) */
 
 typedef struct iso_msg {
     iso_msg_type_t type;

@@ -39,9 +39,10 @@ static void pup_mesh(pup_er p, void *object)
         free(mesh->weights);
 }
 
-static void arrived(iso_job_t *where, void *object, uint32_t source, void *arg)
+static void arrived(iso_job_t *where, void *object, uint32_t source, iso_status_t status, void *arg)
 {
     (void)where, (void)source, (void)arg;
+    check(status);
     here = object;
 }
 
@@ -72,7 +73,11 @@ static double sum(const mesh_t *mesh)
 
 int main(void)
 {
-    const iso_object_type_t type = {sizeof type, "mesh", sizeof(mesh_t), pup_mesh, arrived, NULL};
+    const iso_object_type_t type = {.struct_size = sizeof type,
+                                    .name = "mesh",
+                                    .size = sizeof(mesh_t),
+                                    .pup = pup_mesh,
+                                    .arrived = arrived};
     iso_request_t *request;
     check(iso_init(NULL, &job));
     check(iso_pup_register(job, &type));

@@ -216,9 +216,13 @@ typedef struct iso_object_type {
     const char *name;
     size_t size;    /* of an object: where one arrives it is made, zeroed, by calloc */
     iso_pup_fn pup; /* of everything in it */
-    /* An object has come; it is the program's, to be freed by free(). Runs as an iso_arrival_fn does. If its
-     * routine did not unpack what it packed a line of the log says so, and what was not unpacked is zero. */
-    void (*arrived)(iso_job_t *job, void *object, uint32_t source, void *arg);
+    /* An object has come; it is the program's, to be freed by free(). Runs as an iso_arrival_fn does. `status` is
+     * ISO_OK, or the error with which its routine unpacked (iso_pup_status, logged): then what was not unpacked is
+     * zero, and heaps that were not have arrivals of their own. */
+    void (*arrived)(iso_job_t *job, void *object, uint32_t source, iso_status_t status, void *arg);
+    /* Or NULL. The migration of an object from here ended in ISO_ERR_IN_DOUBT, and now it is known that it has not
+     * gone: it is here, whole, and the program's again. (If it has gone the routine runs to free it.) */
+    void (*stayed)(iso_job_t *job, void *object, void *arg);
     void *arg;
 } iso_object_type_t;
 
@@ -234,7 +238,7 @@ ISO_API iso_status_t iso_pup_register(iso_job_t *job, const iso_object_type_t *t
  *   - ISO_OK: the routine runs once more, packing nothing, with ISO_PUP_DELETING, in iso_test or iso_wait (or in
  *     progress, if a doubt was settled; not after iso_finalize), and frees what the object has allocated; pointers to its heaps are NULL
  *     then. The object's own `size` bytes stay the caller's. At dest the routine unpacks a new one, in progress there.
- *   - ISO_ERR_IN_DOUBT: the object is not touched before the state of a heap of it, or its arrival elsewhere, says more.
+ *   - ISO_ERR_IN_DOUBT: the object is not touched before the type's `stayed` says that it is here, or the routine frees it.
  *   - else the object is here and whole, as it was.
  * `type` is a registered name. Errors at once, beside those of iso_migrate, with
  * nothing changed: ISO_ERR_INVALID (no such type), ISO_ERR_BUSY (a heap twice), ISO_ERR_NO_SPACE, and what the

@@ -35,7 +35,7 @@ run 0 -c
 [[ $(grep -cE '^ISO_[A-Z_]+=[^ ]*  +[^ ].{10}' <<<"$output") == $(wc -l <<<"$output") ]] ||
     fail "-c has lines that are no 'ISO_NAME=default  help'"
 for field in $(sed -n '/^typedef struct iso_params {/,/^}/p' "$include/isomalloc/isomalloc.h" |
-    sed -nE 's/^ [^;]*[ *]([a-z_]+);.*/\1/p' | grep -vE '^(struct_size|caller_bootstrap|transport_shared|iso_params_t|(arrival|admit)(_arg)?)$'); do
+    sed -nE 's/^ [^;]*[ *]([a-z_]+);.*/\1/p' | grep -vE '^(struct_size|caller_bootstrap|transport_shared|iso_params_t|(arrival|admit)(_arg)?|image_rank_arg)$'); do
     [[ $field == registration ]] && field=register # which is a word of C
     grep -q "^ISO_${field^^}=" <<<"$output" || fail "-c does not list ISO_${field^^}"
 done

@@ -12,6 +12,7 @@
 #include "fuzz_transport.h"
 #include <dlfcn.h>
 #include <isomalloc/bootstrap.h>
+#include <isomalloc/pup.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,6 +71,8 @@ static struct {
     uint32_t promise, dest;
 } committed[16]; /* the last COMMITs */
 static unsigned committed_count;
+static unsigned char
+    object_type[8]; /* of the last COMMIT of an object: what its header begins with */
 
 static void on_sent(uint32_t dest, const void *data, size_t len)
 {
@@ -88,6 +91,8 @@ static void on_sent(uint32_t dest, const void *data, size_t len)
         committed[i].heap = msg.heap;
         committed[i].epoch = msg.epoch;
         committed[i].promise = msg.promise;
+        if (msg.flags & ISO_COMMIT_OBJECT)
+            memcpy(object_type, msg.data, sizeof object_type);
         committed[i].dest = dest;
     }
 }
@@ -144,10 +149,41 @@ static void check_heap(unsigned i)
         CHECK(block[at] == mark_of(i));
 }
 
-static void heap_send(unsigned i, uint32_t dest)
+/* An object of one heap, or of two. */
+typedef struct thing {
+    uint32_t count;
+    iso_heap_t *heaps[2];
+} thing_t;
+
+static thing_t things[HEAPS];
+
+static void pup_thing(pup_er p, void *object)
 {
-    if (heaps[i] && !requests[i])
+    thing_t *thing = object;
+    pup_uint(p, &thing->count);
+    for (uint32_t i = 0; i < 2 && i < thing->count; i++)
+        iso_pup_heap(p, job, &thing->heaps[i]);
+}
+
+static void thing_arrived(iso_job_t *where, void *object, uint32_t source, iso_status_t status,
+                          void *arg)
+{
+    (void)where, (void)source, (void)status, (void)arg;
+    free(object);
+}
+
+static void heap_send(unsigned i, uint32_t dest, uint32_t of_object)
+{
+    const unsigned j = (i + 1) % HEAPS;
+    if (!heaps[i] || requests[i])
+        return;
+    if (of_object == 0) {
         iso_migrate(heaps[i], dest, "header", 6, &requests[i]);
+        return;
+    }
+    things[i] = (thing_t){of_object, {heaps[i], heaps[j]}};
+    if (of_object == 1 || (heaps[j] && !requests[j]))
+        iso_migrate_pup(job, dest, "thing", &things[i], &requests[i]);
 }
 
 static void request_look(unsigned i, bool cancel)
@@ -317,6 +353,16 @@ static void come_back(input_t *in)
     msg.epoch = committed[i].epoch + 1;
     msg.generation = committed[i].promise;
     msg.source = committed[i].dest;
+    /* nearly what an object of this heap has in its header */
+    unsigned char header[sizeof object_type + sizeof(uint32_t) + 2 * sizeof(uint64_t)];
+    const uint32_t count = take(in) % 3;
+    const uint64_t mark[2] = {take(in) % 8 ? 0x50414548 : 0, (uintptr_t)heap};
+    memcpy(header, object_type, sizeof object_type);
+    memcpy(header + sizeof object_type, &count, sizeof count);
+    memcpy(header + sizeof header - sizeof mark, mark, sizeof mark);
+    msg.flags = take(in) % 2 ? ISO_COMMIT_OBJECT : 0;
+    msg.data = header;
+    msg.data_len = take(in) % 4 == 0 ? take(in) % sizeof header : sizeof header;
     for (unsigned h = 0; h < HEAPS; h++)
         if (heaps[h] == heap && iso_in_range(heap))
             iso_heap_set_epoch(heap, msg.epoch); /* as the put of the header page would */
@@ -337,7 +383,7 @@ static void step(input_t *in)
         break;
     case 1:
     case 2:
-        heap_send(i, 1 + what / 16 % 2);
+        heap_send(i, 1 + what / 16 % 2, what / 32 % 4 < 2 ? 0 : what / 32 % 4 - 1);
         break;
     case 3:
         request_look(i, what >= 128);
@@ -433,15 +479,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     params.poison = false; /* what peers put, and know of heaps, is read and stored here */
     params.log_level = ISO_LOG_ERROR;
     CHECK(iso_init(&params, &job) == ISO_OK);
+    const iso_object_type_t type = {.struct_size = sizeof type,
+                                    .name = "thing",
+                                    .size = sizeof(thing_t),
+                                    .pup = pup_thing,
+                                    .arrived = thing_arrived};
+    CHECK(iso_pup_register(job, &type) == ISO_OK);
     void *base;
     size_t length;
     iso_space(job, &base, &length);
     space = (uintptr_t)base;
     heap_new(0);
-    heap_send(0, 1); /* the first words have the cookie in them */
+    heap_send(0, 1, 0); /* the first words have the cookie in them */
     request_look(0, true);
     heap_new(1);
-    heap_send(1, 2);
+    heap_send(1, 2, 0);
     request_look(1, true);
     say_hello();
     for (int steps = 0; in.at < in.end && steps < 200; steps++)

@@ -28,14 +28,17 @@ void pup_thread(pup_er p, void *object)
 
 std::deque<Thread *> arrived; // the next one may come before this rank has sent its own
 
-const iso_object_type_t type = {sizeof type,
-                                "thread",
-                                sizeof(Thread),
-                                pup_thread,
-                                [](iso_job_t *, void *object, uint32_t, void *) {
-                                    arrived.push_back(static_cast<Thread *>(object));
-                                },
-                                nullptr};
+const iso_object_type_t type = {
+    sizeof type,
+    "thread",
+    sizeof(Thread),
+    pup_thread,
+    [](iso_job_t *, void *object, uint32_t, iso_status_t status, void *) {
+        EXPECT_STATUS(ISO_OK, status);
+        arrived.push_back(static_cast<Thread *>(object));
+    },
+    nullptr,
+    nullptr};
 
 bool faults(volatile char *address)
 {

@@ -49,6 +49,8 @@ function(iso_network_tests label over)
         iso_ranks_test(NAME "threads of the library: ${test}${over}" RANKS 2 PROGRAM service
             ARGS ${test} LABELS ${label} ENV ${private})
     endforeach()
+    iso_ranks_test(NAME "every kind of object${over}" RANKS 2 PROGRAM kinds ARGS ${iso_large_mib} TIMEOUT 300
+        LABELS ${label} ENV ${private})
     foreach(test many_heaps many_migrations)
         iso_ranks_test(NAME "${test}${over}" RANKS 2 PROGRAM scale ARGS ${test} TIMEOUT 180
             LABELS ${label} ENV ${private})
@@ -59,7 +61,7 @@ function(iso_network_tests label over)
     endforeach()
 
     iso_ranks_test(NAME "object: round_trip${over}" RANKS 3 PROGRAM object ARGS round_trip LABELS ${label} ENV ${private})
-    foreach(test stays late)
+    foreach(test stays late alone)
         iso_ranks_test(NAME "object: ${test}${over}" RANKS 2 PROGRAM object ARGS ${test} LABELS ${label} ENV ${private})
     endforeach()
 

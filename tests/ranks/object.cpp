@@ -20,7 +20,7 @@ struct Mesh {
     void *block[3];     // that move on their own
 };
 
-constexpr uint64_t peak_bytes = (64u << 20);
+uint64_t peak_bytes = 0; // of the large object, in `peak`
 constexpr size_t block_sizes[3] = {100, 70000, 5000000};
 int deleted = 0;
 
@@ -120,16 +120,19 @@ void end_mesh(Mesh &mesh)
 
 std::deque<std::pair<Mesh *, uint32_t>> meshes;
 
-void on_mesh(iso_job_t * /*job*/, void *object, uint32_t source, void *arg)
+iso_status_t last_status = ISO_OK;
+
+void on_mesh(iso_job_t * /*job*/, void *object, uint32_t source, iso_status_t status, void *arg)
 {
+    last_status = status;
     EXPECT(arg == &meshes);
     meshes.emplace_back(static_cast<Mesh *>(object), source);
 }
 
-const iso_object_type_t mesh_type = {sizeof mesh_type, "mesh",  sizeof(Mesh),
-                                     pup_mesh,         on_mesh, &meshes};
+const iso_object_type_t mesh_type = {sizeof mesh_type, "mesh",  sizeof(Mesh), pup_mesh,
+                                     on_mesh,          nullptr, &meshes};
 
-Mesh *receive(Job &job, uint32_t source)
+Mesh *receive(Job &job, uint32_t source, iso_status_t expected = ISO_OK)
 {
     const double until = now() + 60;
     while (meshes.empty()) {
@@ -139,6 +142,7 @@ Mesh *receive(Job &job, uint32_t source)
     const auto [mesh, from] = meshes.front();
     meshes.pop_front();
     EXPECT(from == source);
+    EXPECT_STATUS(expected, last_status);
     return mesh;
 }
 
@@ -234,6 +238,35 @@ void stays(Job &job)
     EXPECT(meshes.empty());
 }
 
+// An object of one heap, and little beside it, goes as a heap does: by grants, from the second time on.
+void alone(Job &job)
+{
+    Mesh first = {}, *mesh = nullptr;
+    if (self == 0) {
+        first = make_mesh(job, 100, 100, 0, false);
+        mesh = &first;
+    }
+    for (uint32_t hop = 0; hop < 20; hop++) {
+        const iso_stats_t before = job.stats();
+        if (hop % 2 == self) {
+            send(job, 1 - self, mesh);
+            if (mesh != &first)
+                free(mesh);
+            EXPECT(hop < 4 || job.stats().reservations == before.reservations);
+            EXPECT(job.stats().migrations_out == before.migrations_out + 1);
+        } else {
+            mesh = receive(job, 1 - self);
+            check_mesh(*mesh, 0, 100);
+        }
+        EXPECT(job.stats().heaps <= 1); // no carrier
+        job.barrier();
+    }
+    if (self == 0) {
+        end_mesh(*mesh);
+        free(mesh);
+    }
+}
+
 // An object waits for its type to be registered; what its routine does not unpack arrives as heaps do.
 void late(Job &job)
 {
@@ -291,13 +324,15 @@ void pup_large(pup_er p, void *object)
 void peak(Job &job)
 {
     const uint64_t size = peak_bytes;
-    const iso_object_type_t type = {
-        sizeof type,
-        "large",
-        sizeof(Large),
-        pup_large,
-        [](iso_job_t *, void *object, uint32_t, void *) { large = static_cast<Large *>(object); },
-        nullptr};
+    const iso_object_type_t type = {sizeof type,
+                                    "large",
+                                    sizeof(Large),
+                                    pup_large,
+                                    [](iso_job_t *, void *object, uint32_t, iso_status_t, void *) {
+                                        large = static_cast<Large *>(object);
+                                    },
+                                    nullptr,
+                                    nullptr};
     EXPECT_STATUS(ISO_OK, iso_pup_register(job.job, &type));
     const uint64_t before = status_of("VmHWM");
     Large mine = {};
@@ -339,7 +374,8 @@ void peak(Job &job)
 
 int main(int argc, char **argv)
 {
-    EXPECT(argc == 2);
+    EXPECT(argc == 2 || argc == 3);
+    peak_bytes = argc == 3 ? std::strtoull(argv[2], nullptr, 10) << 20 : 64u << 20;
     const std::string test = argv[1];
     Job job(test == "stays" ? admit_none : nullptr);
     the_job = job.job;
@@ -349,6 +385,8 @@ int main(int argc, char **argv)
         round_trip(job);
     else if (test == "stays")
         stays(job);
+    else if (test == "alone")
+        alone(job);
     else if (test == "late")
         late(job);
     else if (test == "peak")

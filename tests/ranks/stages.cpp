@@ -3,7 +3,7 @@
 //
 //   stages fresh|granted|object end|stop <victim> <stage>     status 77: the stage is not on this path
 //
-// object: the heap is part of an object, which has a block of its own, too.
+// object: the heap is part of an object, which has a block of its own, too; alone: it is all that the object has.
 //
 // The survivors print "survivor <rank>", and who has the heap in the end prints "owner <rank>".
 #include "marked.hpp"
@@ -36,42 +36,57 @@ struct Thing {
 
 constexpr size_t block_size = 300000;
 constexpr uint64_t check_value = 0x1234567890abcdef;
-bool of_object = false;
+bool of_object = false, has_block = false;
 Job *the_job = nullptr;
 std::map<iso_heap_t *, Thing *> things;
+
+int freed = 0, stayed = 0;
 
 void pup_thing(pup_er p, void *object)
 {
     auto *thing = static_cast<Thing *>(object);
     pup_ulong(p, &thing->check);
     iso_pup_heap(p, the_job->job, &thing->heap);
-    iso_pup_block(p, the_job->job, &thing->block);
+    if (has_block)
+        iso_pup_block(p, the_job->job, &thing->block);
+    freed += pup_isDeleting(p);
 }
 
 void check_thing(const Thing &thing)
 {
     const auto *bytes = static_cast<const unsigned char *>(thing.block);
-    EXPECT(thing.check == check_value);
+    EXPECT(thing.check == check_value && iso_heap_state(thing.heap) == ISO_HEAP_OWNED);
+    if (!has_block)
+        return;
     EXPECT(iso_heap_state(iso_heap_of(bytes)) == ISO_HEAP_OWNED);
     EXPECT(bytes[0] == mark && std::memcmp(bytes, bytes + 1, block_size - 1) == 0);
 }
 
-void on_thing(iso_job_t * /*job*/, void *object, uint32_t source, void * /*arg*/)
+void on_thing(iso_job_t * /*job*/, void *object, uint32_t source, iso_status_t status,
+              void * /*arg*/)
 {
+    EXPECT_STATUS(ISO_OK, status);
     auto *thing = static_cast<Thing *>(object);
     check_thing(*thing);
     things[thing->heap] = thing;
     the_job->arrivals.push_back({thing->heap, source, 0, {}});
 }
 
-const iso_object_type_t thing_type = {sizeof thing_type, "thing",  sizeof(Thing),
-                                      pup_thing,         on_thing, nullptr};
+void on_stay(iso_job_t * /*job*/, void *object, void * /*arg*/)
+{
+    check_thing(*static_cast<Thing *>(object));
+    stayed++;
+}
+
+const iso_object_type_t thing_type = {sizeof thing_type, "thing", sizeof(Thing), pup_thing,
+                                      on_thing,          on_stay, nullptr};
 
 iso_heap_t *make_thing(Job &job, iso_heap_t *heap)
 {
     auto *thing = static_cast<Thing *>(malloc(sizeof(Thing))); // as objects that arrive are
-    *thing = {heap, iso_movable_alloc(job.job, block_size), check_value};
-    std::memset(thing->block, mark, block_size);
+    *thing = {heap, has_block ? iso_movable_alloc(job.job, block_size) : nullptr, check_value};
+    if (has_block)
+        std::memset(thing->block, mark, block_size);
     things[heap] = thing;
     return heap;
 }
@@ -157,7 +172,11 @@ void source(Job &job, iso_heap_t *heap, bool stopped)
             EXPECT(now() - start < patience);
             iso_progress_wait(job.job, 0.05);
         }
+        iso_progress(job.job);
+        EXPECT(stayed == (of_object && iso_heap_state(heap) == ISO_HEAP_OWNED ? 1 : 0));
     }
+    if (of_object) // freed here if, and only if, it is elsewhere
+        EXPECT(freed == (iso_heap_state(heap) == ISO_HEAP_OWNED ? 0 : 1));
     if (iso_heap_state(heap) == ISO_HEAP_OWNED)
         pass_on(job, heap);
     else
@@ -263,7 +282,8 @@ int main(int argc, char **argv)
         return 77;
     Job job;
     the_job = &job;
-    of_object = way == "object";
+    has_block = way == "object";
+    of_object = has_block || way == "alone";
     EXPECT_STATUS(ISO_OK, iso_pup_register(job.job, &thing_type));
     Path path = {way == "granted", false, false};
     EXPECT_STATUS(ISO_OK, iso_same_node(job.job, self == 0 ? 1 : 0, &path.in_node));

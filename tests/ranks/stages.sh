@@ -1,6 +1,6 @@
 #!/bin/bash
 # stages.sh LAUNCHER PROGRAM ROUNDS end|stop [WAY...]: at every stage of a migration its source, and its target, ends
-# or is stopped for longer than ISO_TIMEOUT. Backing and nodes are set by the caller. WAY: fresh, granted, object;
+# or is stopped for longer than ISO_TIMEOUT. Backing and nodes are set by the caller. WAY: fresh, granted, object, alone;
 # the first two if none is given.
 set -uo pipefail
 run=$1 program=$2 rounds=$3 end=$4
