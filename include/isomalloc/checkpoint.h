@@ -11,7 +11,7 @@
  *
  * A new image takes the place of an old one of the same name when it is whole and on the disk: if the process is killed
  * meanwhile, or the disk is full, the old one is there as it was. (Until then it is called as the image with ".part" behind; what a
- * killed process left of that name, the next checkpoint to the same name writes over.)
+ * killed process left of that name, the next checkpoint to the same name writes over.) Its permissions are those that umask leaves.
  *
  * Everything in an image has a checksum (XXH3, 64 bits): one that is cut anywhere, or has a byte changed anywhere, is refused
  * with a line that says where, and the process is as before. That is against accidents: whoever can write the file can make

@@ -200,7 +200,8 @@ typedef struct iso_params {
     uint64_t pin_limit; /* bytes that may be registered at a time; 0: what the system allows */
     const char
         *ofi_provider; /* of transport ofi: libfabric's provider; "": the best that is there */
-    /* Images whose heaps are to be restored (checkpoint.h), ':' between; the same in every rank. "": none */
+    /* Images whose heaps are to be restored (checkpoint.h), with ':' between their names, the same ones in every
+     * rank. "": none */
     const char *images;
     /* Which rank of `size` may restore this heap of an image: the same answer in every rank. NULL: the one that saved
      * it, modulo size. Must not call the library, but for what it may ask of the image. */

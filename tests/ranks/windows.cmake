@@ -29,6 +29,16 @@ function(iso_window_test test)
             ${arg_ENV})
 endfunction()
 
+# Heaps out of images, into windows that are registered or are not.
+foreach(backing private anon)
+    set(name "ranks: windows: images, ${backing}, 16M")
+    add_test(NAME ${name} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/images.sh
+        $<TARGET_FILE:iso_run> $<TARGET_FILE:images> 1)
+    math(EXPR bytes "16 << 20")
+    set_tests_properties(${name} PROPERTIES TIMEOUT 300 LABELS "ranks;windows" PROCESSORS 2 ENVIRONMENT
+        "${iso_test_environment};ISO_BACKING=${backing};ISO_NODE_SIZE=1;ISO_REGISTER=window;ISO_PIN_LIMIT=16M;${iso_checking};ISO_TEST_PIN_LIMIT=${bytes};ISO_TEST_PIN=1")
+endforeach()
+
 iso_window_test(span RANKS 2 LIMIT 256 TIMEOUT 300)
 foreach(limit 64 256)
     iso_window_test(fits RANKS 2 LIMIT ${limit} PIN 1)
