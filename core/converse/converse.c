@@ -5,6 +5,7 @@
  * What a context has beside its blocks, its protections, is in a block of its heap, the root, and so comes along.
  * A protected page cannot be read by who puts it: protections are lifted before a context is packed.
  */
+#include "job.h"
 #include <errno.h>
 #include <isomalloc/converse.h>
 #include <pthread.h>
@@ -25,7 +26,7 @@ static void end_job(void)
     iso_finalize(the_job);
 }
 
-static iso_job_t *job(void)
+iso_job_t *iso_converse_job(void)
 {
     pthread_mutex_lock(&job_lock);
     if (!the_job && !tried) {
@@ -50,7 +51,7 @@ iso_status_t CmiIsomallocUseJob(iso_job_t *own)
 
 int CmiIsomallocEnabled(void)
 {
-    return job() != NULL;
+    return iso_converse_job() != NULL;
 }
 
 static void *none(void)
@@ -67,7 +68,7 @@ void *CmiIsomalloc(int size)
         errno = EINVAL;
         return NULL;
     }
-    iso_job_t *where = job();
+    iso_job_t *where = iso_converse_job();
     return where ? iso_movable_alloc(where, (size_t)size) : none();
 }
 
@@ -78,7 +79,7 @@ void CmiIsomallocFree(void *doomedBlock)
 
 void CmiIsomallocPup(pup_er p, void **block)
 {
-    iso_job_t *where = job();
+    iso_job_t *where = iso_converse_job();
     if (where)
         iso_pup_block(p, where, block);
     else
@@ -122,7 +123,7 @@ static context_t *context_of(CmiIsomallocContext ctx)
 CmiIsomallocContext CmiIsomallocContextCreate(int myunit, int numunits)
 {
     const CmiIsomallocContext nothing = {NULL};
-    iso_job_t *where = job();
+    iso_job_t *where = iso_converse_job();
     iso_heap_t *heap;
     (void)myunit, (void)numunits;
     if (!where || iso_heap_create(where, &heap) != ISO_OK)
@@ -156,10 +157,17 @@ static void lift(CmiIsomallocContext ctx)
         protect(range->start, range->length, PROT_READ | PROT_WRITE);
 }
 
-void CmiIsomallocContextJustMigrated(CmiIsomallocContext ctx)
+static void restore(CmiIsomallocContext ctx)
 {
     for (const range_t *range = context_of(ctx)->ranges; range; range = range->next)
         protect(range->start, range->length, range->prot);
+}
+
+void CmiIsomallocContextJustMigrated(CmiIsomallocContext ctx)
+{
+    restore(ctx);
+    if (iso_converse_take_back)
+        iso_converse_take_back(heap_of(ctx));
 }
 
 void CmiIsomallocContextDelete(CmiIsomallocContext ctx)
@@ -172,7 +180,7 @@ void CmiIsomallocContextDelete(CmiIsomallocContext ctx)
 
 void CmiIsomallocContextPup(pup_er p, CmiIsomallocContext *ctxptr)
 {
-    iso_job_t *where = job();
+    iso_job_t *where = iso_converse_job();
     iso_heap_t *heap = ctxptr->opaque;
     const bool packs =
         pup_isPacking(p) && !pup_isDeleting(p) && heap && iso_heap_state(heap) == ISO_HEAP_OWNED;
@@ -189,7 +197,7 @@ void CmiIsomallocContextPup(pup_er p, CmiIsomallocContext *ctxptr)
         ctxptr->opaque = heap;
     /* it is here, and not on its way */
     if (ctxptr->opaque && !pup_isSizing(p) && iso_heap_state(heap) == ISO_HEAP_OWNED)
-        CmiIsomallocContextJustMigrated(*ctxptr);
+        restore(*ctxptr);
 }
 
 void CmiIsomallocContextEnableRandomAccess(CmiIsomallocContext ctx)

@@ -84,6 +84,42 @@ ISO_API void *CmiIsomallocContextPermanentAlloc(CmiIsomallocContext ctx, size_t 
 ISO_API void *CmiIsomallocContextPermanentAllocAlign(CmiIsomallocContext ctx, size_t align,
                                                      size_t size);
 
+/* ---- threads ------------------------------------------------------------------------------------- */
+
+/* Threads of thread.h, whose rules about what moves and what does not hold; they are in the library where
+ * libisomalloc-thread is (x86_64). One thread of the operating system makes and runs all of them. The first one opens the job's
+ * threads (iso_threads_open), which takes its arrival callback; a program that has opened them itself gets none. */
+typedef struct CthThreadStruct *CthThread;
+typedef void (*CthVoidFn)(void *);
+
+/* Makes a thread, suspended, in a context (opaque NULL: one of its own, which ends with it); `size` bytes of stack, 0: 256 KiB.
+ * It ends when fn returns, and is gone then. NULL, with a line or errno: no room, or no job. */
+ISO_API CthThread CthCreateMigratable(CthVoidFn fn, void *arg, int size, CmiIsomallocContext ctx);
+/* 1: threads can migrate. */
+ISO_API int CthMigratable(void);
+/* The one that calls; outside of any: what stands for that. */
+ISO_API CthThread CthSelf(void);
+/* The context that its stack is in. opaque NULL: of none. */
+ISO_API CmiIsomallocContext CmiIsomallocGetThreadContext(CthThread th);
+
+/* Puts a suspended thread into the queue of those that are run in turn: by CthSuspend and CthYield from outside. */
+ISO_API void CthAwaken(CthThread th);
+/* Switches to a suspended thread at once; the caller is suspended until it is awakened or resumed. Outside of any thread it
+ * returns when the one that it has switched to, or one after it, stops and names no successor. */
+ISO_API void CthResume(CthThread th);
+/* Stops until the caller is awakened or resumed. Outside of any thread: runs those that are awakened, and makes
+ * progress, until somebody awakens that (CthSelf of it). */
+ISO_API void CthSuspend(void);
+/* Lets the others run that are awakened now. */
+ISO_API void CthYield(void);
+
+/* Packs, unpacks, moves a suspended thread, with its context and all that is in it (CmiIsomallocContextPup), other threads too,
+ * which have to be suspended as well. Returns the
+ * thread: it has the same value everywhere; NULL after deleting. In an object that migrates (iso_migrate_pup) the thread is this
+ * rank's no more from when it is packed; if that migration fails, CmiIsomallocContextJustMigrated of its context makes it so
+ * again. Errors are the pup_er's: ISO_ERR_BUSY (not suspended), ISO_ERR_CODE. */
+ISO_API CthThread CthPup(pup_er p, CthThread th);
+
 #ifdef __cplusplus
 }
 #endif

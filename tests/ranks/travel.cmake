@@ -91,3 +91,13 @@ foreach(path shared/3 private/3 private/1)
 endforeach()
 iso_travel_script_test(refused ISO_BACKING=shared)
 iso_travel_script_test(restart ISO_BACKING=private)
+
+# The same by Converse's names.
+add_executable(cth cth.cpp)
+target_compile_options(cth PRIVATE -fstack-protector-strong)
+target_link_libraries(cth PRIVATE isomalloc-converse isomalloc iso_build_flags)
+foreach(path shared/3 private/1)
+    string(REGEX MATCH "(.*)/(.*)" path ${path})
+    iso_travel_test("Converse's threads, ${CMAKE_MATCH_1}, nodes of ${CMAKE_MATCH_2}" cth 3 ""
+        ENV ISO_BACKING=${CMAKE_MATCH_1} ISO_NODE_SIZE=${CMAKE_MATCH_2})
+endforeach()

@@ -1,0 +1,13 @@
+/* job.h - the job that Converse's names are about. */
+#ifndef ISO_CONVERSE_JOB_H
+#define ISO_CONVERSE_JOB_H
+
+#include <isomalloc/isomalloc.h>
+
+/* Started now, if it has to be; NULL: it could not be started. */
+iso_job_t *iso_converse_job(void);
+
+/* threads.c, where it is in the library. A context's threads are this rank's again. */
+__attribute__((weak)) void iso_converse_take_back(iso_heap_t *heap);
+
+#endif

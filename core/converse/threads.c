@@ -1,0 +1,304 @@
+/*
+ * threads.c - Converse's threads, on top of libisomalloc-thread. See <isomalloc/converse.h>.
+ *
+ * Converse switches from any thread to any other, libisomalloc-thread only between a thread and who has resumed it. So
+ * a thread that names its successor is suspended, and `run`, which is never on a thread's stack, resumes that one. Each thread is
+ * resumed once when it is made, and suspends itself: so that those that wait to be awakened are all alike.
+ *
+ * What is static here is this process's.
+ */
+#include "job.h"
+#include <isomalloc/converse.h>
+#include <isomalloc/thread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* What a thread begins with: a block of its heap. */
+typedef struct start {
+    CthVoidFn fn;
+    void *arg;
+    bool own_heap; /* made for it, goes with it */
+} start_t;
+
+static char main_thread; /* its address stands for what runs outside of any thread */
+
+static struct {
+    bool open;
+    iso_thread_t **queue; /* a ring of those that were awakened */
+    size_t first, count, room;
+    iso_thread_t *next;   /* named by the one that stops */
+    iso_heap_t *finished; /* of the thread that ends, if it goes with it */
+    bool ignores_ready;   /* the thread is resumed at once, and not by the queue */
+    bool main_awakened;
+} threads;
+
+static void say(const char *call, const char *why)
+{
+    fprintf(stderr, "%s: %s\n", call, why);
+}
+
+static CthThread name_of(iso_thread_t *thread)
+{
+    return (CthThread)thread;
+}
+
+static iso_thread_t *thread_of(CthThread thread)
+{
+    return thread == (CthThread)(void *)&main_thread ? NULL : (iso_thread_t *)thread;
+}
+
+/* ---- the queue ------------------------------------------------------------------------------------ */
+
+static bool make_room(void)
+{
+    const size_t room = 2 * threads.room + 64;
+    iso_thread_t **queue = malloc(room * sizeof(iso_thread_t *));
+    if (!queue)
+        return false;
+    for (size_t i = 0; i < threads.count; i++)
+        queue[i] = threads.queue[(threads.first + i) % threads.room];
+    free(threads.queue);
+    threads.queue = queue;
+    threads.room = room;
+    threads.first = 0;
+    return true;
+}
+
+static void push(iso_thread_t *thread)
+{
+    if (threads.count == threads.room && !make_room()) {
+        say("CthAwaken", "no memory for the queue of threads");
+        abort();
+    }
+    threads.queue[(threads.first + threads.count++) % threads.room] = thread;
+}
+
+static iso_thread_t *pop(void)
+{
+    if (threads.count == 0)
+        return NULL;
+    iso_thread_t *thread = threads.queue[threads.first];
+    threads.first = (threads.first + 1) % threads.room;
+    threads.count--;
+    return thread;
+}
+
+static void on_ready(iso_thread_t *thread, void *arg)
+{
+    (void)arg;
+    if (!threads.ignores_ready)
+        push(thread);
+}
+
+/* The first thread opens the job's. */
+static bool are_open(iso_job_t *job)
+{
+    const iso_threads_params_t params = {.struct_size = sizeof params, .ready = on_ready};
+    if (!threads.open && job)
+        threads.open = iso_threads_open(job, &params) == ISO_OK;
+    return threads.open;
+}
+
+/* ---- switching, outside of any thread --------------------------------------------------------------- */
+
+static void run(iso_thread_t *thread)
+{
+    while (thread) {
+        iso_thread_state_t state;
+        threads.next = NULL;
+        if (iso_thread_resume(thread, &state) != ISO_OK)
+            return; /* a line has said why */
+        if (state == ISO_THREAD_READY)
+            push(thread);
+        if (state == ISO_THREAD_FINISHED && threads.finished)
+            CmiIsomallocContextDelete((CmiIsomallocContext){threads.finished});
+        threads.finished = NULL;
+        thread = threads.next;
+    }
+}
+
+static bool awaken(iso_thread_t *thread, bool ignores_ready)
+{
+    threads.ignores_ready = ignores_ready;
+    const iso_status_t status = iso_thread_awaken(thread);
+    threads.ignores_ready = false;
+    return status == ISO_OK;
+}
+
+static void *begin(void *arg)
+{
+    const start_t start = *(start_t *)arg;
+    iso_free(arg);
+    iso_thread_suspend(); /* see above */
+    start.fn(start.arg);
+    threads.finished = start.own_heap ? iso_thread_heap(iso_thread_self()) : NULL;
+    return NULL;
+}
+
+/* ---- Converse's -------------------------------------------------------------------------------------- */
+
+int CthMigratable(void)
+{
+    return 1;
+}
+
+CthThread CthSelf(void)
+{
+    iso_thread_t *thread = iso_thread_self();
+    return thread ? name_of(thread) : (CthThread)(void *)&main_thread;
+}
+
+CmiIsomallocContext CmiIsomallocGetThreadContext(CthThread th)
+{
+    iso_thread_t *thread = thread_of(th);
+    return (CmiIsomallocContext){thread ? iso_thread_heap(thread) : NULL};
+}
+
+static iso_thread_t *create(CthVoidFn fn, void *arg, int size, iso_heap_t *heap, bool own_heap)
+{
+    const iso_thread_attr_t attr = {
+        .struct_size = sizeof attr, .stack_size = (size_t)size, .detached = true};
+    iso_thread_t *thread = NULL;
+    start_t *start = iso_malloc(heap, sizeof *start);
+    if (!start)
+        return NULL;
+    *start = (start_t){fn, arg, own_heap};
+    threads.ignores_ready = true;
+    const iso_status_t status = iso_thread_create(heap, begin, start, &attr, &thread);
+    threads.ignores_ready = false;
+    if (status != ISO_OK) {
+        iso_free(start);
+        return NULL;
+    }
+    iso_thread_resume(thread, NULL); /* up to where it suspends itself */
+    return thread;
+}
+
+CthThread CthCreateMigratable(CthVoidFn fn, void *arg, int size, CmiIsomallocContext ctx)
+{
+    if (size < 0) {
+        say("CthCreateMigratable", "the size of the stack is negative: give bytes, or 0");
+        return NULL;
+    }
+    if (!are_open(iso_converse_job()))
+        return NULL;
+    CmiIsomallocContext context = ctx.opaque ? ctx : CmiIsomallocContextCreate(0, 0);
+    if (!context.opaque)
+        return NULL;
+    iso_thread_t *thread = create(fn, arg, size, context.opaque, !ctx.opaque);
+    if (!thread && !ctx.opaque)
+        CmiIsomallocContextDelete(context);
+    return thread ? name_of(thread) : NULL;
+}
+
+void CthAwaken(CthThread th)
+{
+    iso_thread_t *thread = thread_of(th);
+    if (!thread)
+        threads.main_awakened = true;
+    else if (iso_thread_state(thread) != ISO_THREAD_READY) /* else it is in the queue */
+        awaken(thread, false);
+}
+
+void CthResume(CthThread th)
+{
+    iso_thread_t *thread = thread_of(th);
+    if (thread && iso_thread_state(thread) != ISO_THREAD_SUSPENDED) {
+        say("CthResume", "the thread is not suspended: it runs, was awakened, or is not here");
+        return;
+    }
+    if (thread && !awaken(thread, true))
+        return;
+    if (!iso_thread_self()) {
+        run(thread);
+        return;
+    }
+    threads.next = thread;
+    iso_thread_suspend();
+}
+
+static void make_progress(double seconds)
+{
+    iso_job_t *job = iso_converse_job();
+    if (job && iso_threads_progress(job) == 0 && seconds > 0 && threads.count == 0)
+        iso_progress_wait(job, seconds);
+}
+
+void CthSuspend(void)
+{
+    if (iso_thread_self()) {
+        iso_thread_suspend();
+        return;
+    }
+    threads.main_awakened = false;
+    while (!threads.main_awakened) {
+        run(pop());
+        make_progress(threads.count == 0 && !threads.main_awakened ? 0.1 : 0);
+    }
+}
+
+void CthYield(void)
+{
+    if (iso_thread_self()) {
+        iso_thread_yield();
+        return;
+    }
+    for (size_t count = threads.count; count > 0; count--) /* who is awakened meanwhile waits */
+        run(pop());
+    make_progress(0);
+}
+
+void iso_converse_take_back(iso_heap_t *heap)
+{
+    if (threads.open)
+        iso_threads_take_in(heap);
+}
+
+static bool is_suspended(iso_thread_t *thread, void *arg)
+{
+    bool *all = arg;
+    return *all = iso_thread_state(thread) == ISO_THREAD_SUSPENDED;
+}
+
+static bool are_suspended(const iso_heap_t *heap)
+{
+    bool all = true;
+    iso_thread_walk(heap, is_suspended, &all);
+    return all;
+}
+
+CthThread CthPup(pup_er p, CthThread th)
+{
+    CmiIsomallocContext context = {NULL};
+    iso_thread_t *thread = pup_isUnpacking(p) ? NULL : thread_of(th);
+    const bool leaves = pup_isPacking(p) && (pup_isDeleting(p) || pup_isMigration(p));
+    if (!pup_isUnpacking(p) && !thread) {
+        say("CthPup", "what runs outside of any thread cannot be packed");
+        iso_pup_fail(p, ISO_ERR_INVALID);
+        return th;
+    }
+    if (thread)
+        context = CmiIsomallocGetThreadContext(th);
+    /* of an object that has gone the heap is not here any more */
+    const bool here = context.opaque && iso_heap_state(context.opaque) == ISO_HEAP_OWNED;
+    if (here && !are_suspended(context.opaque)) {
+        say("CthPup", "a thread of the context is not suspended: it runs, or was awakened");
+        iso_pup_fail(p, ISO_ERR_BUSY);
+        return th;
+    }
+    if (here && leaves && iso_threads_let_go(context.opaque) != ISO_OK) {
+        iso_pup_fail(p, ISO_ERR_BUSY);
+        return th;
+    }
+    void *address = thread;
+    pup_pointer(p, &address);
+    CmiIsomallocContextPup(p, &context);
+    if (iso_pup_status(p) != ISO_OK) {
+        if (here && leaves)
+            iso_threads_take_in(iso_thread_heap(thread));
+        return th;
+    }
+    if (pup_isUnpacking(p) && are_open(iso_converse_job()))
+        iso_threads_take_in(context.opaque);
+    return pup_isDeleting(p) ? NULL : (CthThread)address;
+}

@@ -1,0 +1,162 @@
+// Converse's threads in one process: who runs when, and through memory and back.
+#include <catch2/catch.hpp>
+#include <converse.h>
+#include <cstring>
+#include <pup_c.h>
+#include <string>
+#include <vector>
+
+namespace {
+
+std::string trace;
+CthThread the_main, other;
+
+void letters(void *arg)
+{
+    const char letter = *static_cast<const char *>(arg);
+    for (int i = 0; i < 3; i++) {
+        trace += letter;
+        CthYield();
+    }
+}
+
+void once(void *arg)
+{
+    trace += static_cast<const char *>(arg);
+    CthSuspend();
+    trace += static_cast<const char *>(arg);
+    CthAwaken(the_main);
+}
+
+void switches(void *arg)
+{
+    trace += static_cast<const char *>(arg);
+    CthResume(other); // this one is suspended
+    trace += static_cast<const char *>(arg);
+}
+
+struct Frame {
+    int values[100];
+    int *first;
+    CmiIsomallocContext context;
+};
+
+// What a stack and its context hold is there afterwards.
+void remembers(void *arg)
+{
+    Frame frame;
+    frame.context = CmiIsomallocGetThreadContext(CthSelf());
+    frame.first = frame.values;
+    for (int i = 0; i < 100; i++)
+        frame.values[i] = i;
+    auto *block = static_cast<char *>(CmiIsomallocContextMalloc(frame.context, 100000));
+    std::memset(block, 5, 100000);
+    CthSuspend();
+    bool whole = frame.first == frame.values;
+    for (int i = 0; i < 100; i++)
+        whole = whole && frame.first[i] == i;
+    whole = whole && block[0] == 5 && std::memcmp(block, block + 1, 99999) == 0;
+    *static_cast<bool *>(arg) = whole;
+}
+
+} // namespace
+
+TEST_CASE("Cth: threads that yield run in turn")
+{
+    trace.clear();
+    for (const char *letter : {"a", "b", "c"})
+        CthAwaken(CthCreateMigratable(letters, const_cast<char *>(letter), 0, {nullptr}));
+    REQUIRE(trace.empty()); // nobody runs by being awakened
+    for (int i = 0; i < 3; i++)
+        CthYield();
+    REQUIRE(trace == "abcabcabc");
+    CthYield(); // they end
+    CthYield();
+    REQUIRE(trace == "abcabcabc");
+}
+
+TEST_CASE("Cth: who suspends waits until it is awakened, the outside as well")
+{
+    trace.clear();
+    the_main = CthSelf();
+    REQUIRE(CthMigratable() == 1);
+    CthThread thread = CthCreateMigratable(once, const_cast<char *>("x"), 32768, {nullptr});
+    REQUIRE(thread != nullptr);
+    REQUIRE(thread != the_main);
+    REQUIRE(CmiIsomallocGetThreadContext(thread).opaque != nullptr);
+    REQUIRE(CmiIsomallocGetThreadContext(the_main).opaque == nullptr);
+    CthYield();
+    REQUIRE(trace.empty()); // made, and not awakened
+    CthAwaken(thread);
+    CthAwaken(thread); // it is
+    CthYield();
+    CthYield();
+    REQUIRE(trace == "x");
+    CthAwaken(thread);
+    CthSuspend(); // until it awakens this one
+    REQUIRE(trace == "xx");
+}
+
+TEST_CASE("Cth: a thread switches to another, and comes back when it is resumed")
+{
+    trace.clear();
+    CthThread first = CthCreateMigratable(switches, const_cast<char *>("1"), 0, {nullptr});
+    other = CthCreateMigratable(once, const_cast<char *>("2"), 0, {nullptr});
+    the_main = CthSelf();
+    CthResume(first);
+    REQUIRE(trace == "12"); // the second has suspended itself: nobody is left
+    CthResume(first);
+    REQUIRE(trace == "121");
+    CthResume(other);
+    REQUIRE(trace == "1212");
+}
+
+TEST_CASE("Cth: a suspended thread goes through memory and goes on where it was")
+{
+    for (const bool deleting : {true, false}) {
+        bool whole = false;
+        CthThread thread = CthCreateMigratable(remembers, &whole, 0, {nullptr}), again = nullptr;
+        CthResume(thread);
+        pup_er sizer = pup_new_sizer();
+        REQUIRE(CthPup(sizer, thread) == thread);
+        std::vector<char> bytes(pup_size(sizer));
+        pup_destroy(sizer);
+        REQUIRE(bytes.size() < 150000); // of the stack what is in use
+        pup_er p = iso_pup_new_to_memory(bytes.data(), bytes.size());
+        REQUIRE(iso_pup_set_use(p, deleting ? ISO_PUP_DELETING : 0) == ISO_OK);
+        REQUIRE(CthPup(p, thread) == (deleting ? nullptr : thread));
+        REQUIRE(iso_pup_status(p) == ISO_OK);
+        pup_destroy(p);
+        if (deleting) {
+            p = iso_pup_new_from_memory(bytes.data(), bytes.size());
+            again = CthPup(p, nullptr);
+            REQUIRE(iso_pup_status(p) == ISO_OK);
+            REQUIRE(again == thread);
+            pup_destroy(p);
+        }
+        CthResume(thread);
+        REQUIRE(whole);
+    }
+}
+
+TEST_CASE("Cth: what is not suspended is not packed, and not resumed")
+{
+    bool whole = false;
+    CthThread thread = CthCreateMigratable(remembers, &whole, 0, {nullptr});
+    CthAwaken(thread);
+    pup_er sizer = pup_new_sizer();
+    CthPup(sizer, thread);
+    REQUIRE(iso_pup_status(sizer) == ISO_ERR_BUSY);
+    pup_destroy(sizer);
+    sizer = pup_new_sizer();
+    CthPup(sizer, CthSelf());
+    REQUIRE(iso_pup_status(sizer) == ISO_ERR_INVALID);
+    pup_destroy(sizer);
+    CthResume(thread); // a line, and nothing
+    REQUIRE(!whole);
+    CthYield();
+    CthAwaken(thread);
+    CthYield();
+    REQUIRE(whole);
+    REQUIRE(CthCreateMigratable(remembers, &whole, -1, {nullptr}) == nullptr);
+}
