@@ -294,13 +294,20 @@ static void own(iso_job_t *job, iso_hold_t *hold, const iso_contents_t *contents
     iso_retain_trim(job);
 }
 
+iso_status_t iso_contents_looks_sound(const iso_job_t *job, const char *call,
+                                      const iso_hold_t *hold)
+{
+    const iso_status_t status = iso_heap_check_arrived(hold->heap, hold->epoch);
+    if (status != ISO_OK && status != ISO_ERR_CODE) /* which has been said */
+        iso_contents_refuse(job, call, status, (uintptr_t)hold->heap,
+                            "what was unpacked is not that heap: the data are damaged");
+    return status;
+}
+
 iso_status_t iso_contents_own(iso_job_t *job, const char *call, iso_hold_t *hold,
                               const iso_contents_t *contents)
 {
-    iso_status_t status = iso_heap_check_arrived(hold->heap, hold->epoch);
-    if (status != ISO_OK && status != ISO_ERR_CODE) /* which has been said */
-        iso_contents_refuse(job, call, status, contents->heap,
-                            "what was unpacked is not that heap: the data are damaged");
+    iso_status_t status = iso_contents_looks_sound(job, call, hold);
     iso_job_lock(job);
     if (status == ISO_OK)
         status = iso_heap_take_in(job, hold->heap);

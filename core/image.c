@@ -2,6 +2,7 @@
 #include "core/image.h"
 #include "core/checksum.h"
 #include "core/heap.h"
+#include "core/os.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -386,6 +387,45 @@ iso_status_t iso_image_read_heap(iso_image_t *image, const iso_logger_t *logger,
     }
     free(nowhere);
     return status;
+}
+
+/* ---- mapping ----------------------------------------------------------------------------------- */
+
+uint64_t iso_image_mappings(const iso_image_t *image, uint32_t number)
+{
+    const iso_image_entry_t *entry = &image->tables.heaps[number];
+    for (uint64_t i = 0; i < entry->run_count; i++) {
+        const iso_image_run_t *run = &image->tables.runs[entry->runs + i];
+        if ((run->address | run->length | run->offset) % iso_os_page_size() != 0)
+            return 0;
+    }
+    return entry->run_count;
+}
+
+iso_status_t iso_image_map_heap(const iso_image_t *image, const iso_logger_t *logger,
+                                uint32_t number)
+{
+    const iso_image_entry_t *entry = &image->tables.heaps[number];
+    for (uint64_t i = 0; i < entry->run_count; i++) {
+        const iso_image_run_t *run = &image->tables.runs[entry->runs + i];
+        const int error = iso_os_file_map((void *)(uintptr_t)run->address, (size_t)run->length,
+                                          image->fds[run->file], run->offset);
+        if (!error)
+            continue;
+        iso_log(logger, ISO_LOG_ERROR, "image %s cannot be mapped: %s%s", image->path,
+                strerror(error), error == ENOMEM ? " (vm.max_map_count?)" : "");
+        return ISO_ERR_SYSTEM;
+    }
+    return ISO_OK;
+}
+
+void iso_image_unmap_heap(const iso_image_t *image, uint32_t number)
+{
+    const iso_image_entry_t *entry = &image->tables.heaps[number];
+    for (uint64_t i = 0; i < entry->run_count; i++) {
+        const iso_image_run_t *run = &image->tables.runs[entry->runs + i];
+        iso_os_anon_map((void *)(uintptr_t)run->address, (size_t)run->length);
+    }
 }
 
 iso_status_t iso_image_verify(iso_image_t *image)

@@ -98,6 +98,14 @@ typedef enum iso_image_reading {
 iso_status_t iso_image_read_heap(iso_image_t *image, const iso_logger_t *logger, uint32_t number,
                                  iso_image_reading_t reading);
 
+/* Maps all of a heap's pages to where they belong, copy-on-write, without looking at them; and makes that plain memory
+ * again, after an error as well. ISO_ERR_SYSTEM: logged. */
+iso_status_t iso_image_map_heap(const iso_image_t *image, const iso_logger_t *logger,
+                                uint32_t number);
+void iso_image_unmap_heap(const iso_image_t *image, uint32_t number);
+/* How many mappings that takes. 0: pages of this system are larger than those of the image. */
+uint64_t iso_image_mappings(const iso_image_t *image, uint32_t number);
+
 /* iso_image_open that logs as the job does. */
 iso_status_t iso_image_open_for(const iso_logger_t *logger, const char *path,
                                 iso_image_t **image_p);

@@ -269,7 +269,8 @@ static iso_status_t restart_image(iso_job_t *job, const named_t *named, iso_rest
         status = rank_of(job, image, i, &rank);
         if (status != ISO_OK || rank != job->rank || named->restored[i])
             continue;
-        status = iso_image_restore(job, image, i, &heap);
+        status = job->params.map_images ? iso_image_map(job, image, i, &heap)
+                                        : iso_image_restore(job, image, i, &heap);
         if (status == ISO_OK && fn)
             fn(job, heap, image, i, arg);
     }

@@ -132,6 +132,13 @@ int iso_os_memfd_map(int fd, uint64_t offset, size_t size, void *fixed, void **a
     return 0;
 }
 
+int iso_os_file_map(void *fixed, size_t size, int fd, uint64_t offset)
+{
+    void *p = mmap(fixed, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd,
+                   (off_t)offset);
+    return p == MAP_FAILED ? errno : 0;
+}
+
 int iso_os_anon_map(void *fixed, size_t size)
 {
     void *p = mmap(fixed, size, PROT_READ | PROT_WRITE,

@@ -37,6 +37,8 @@ int iso_os_memfd_create(const char *name, uint64_t size, int *fd_p);
 /* The memory object open as descriptor fd in process pid: a descriptor of our own. 0 or errno. */
 int iso_os_memfd_open_of(int32_t pid, int fd, int *fd_p);
 
+/* Maps a part of a file, copy-on-write, over a range of ours. Multiples of the page size. 0 or errno. */
+int iso_os_file_map(void *fixed, size_t size, int fd, uint64_t offset);
 /* Maps the object over a range that was reserved by us (fixed != NULL), or anywhere. 0 or errno. */
 int iso_os_memfd_map(int fd, uint64_t offset, size_t size, void *fixed, void **address_p);
 /* Makes a range that was reserved by us memory of this process alone, in small pages whatever the

@@ -49,6 +49,8 @@ static const char *const thread_level_names[] = {"single", "serialized", "multip
     ROW(IMAGES, images, STRING, NULL, "",                                                        \
         "images of heaps that the program may restore, ':' between, the same in every rank: "    \
         "their addresses are kept free, and the iso space is where it was")                      \
+    ROW(MAP_IMAGES, map_images, BOOL, NULL, "n",                                                 \
+        "iso_restart maps heaps copy-on-write from their images, where backing is anon")         \
     ROW(RETAIN, retain, SIZE, NULL, "256M",                                                      \
         "bytes of unused pages that a rank keeps resident for what comes next")                  \
     ROW(HUGE_PAGES, huge_pages, ENUM, huge_pages_names, "n",                                     \

@@ -1,8 +1,8 @@
 /*
  * restore.c - a heap out of an image, to its addresses: iso_image_restore.
  *
- * Its slots are entered, then its pages are read to where they belong and their checksums compared on the way. If anything is
- * wrong the slots are given back: nobody has seen the heap.
+ * Its slots are entered, then its pages are read to where they belong and their checksums compared on the way, or mapped
+ * there from the file. If anything is wrong the slots are given back: nobody has seen the heap.
  */
 #include "core/contents.h"
 #include "core/image.h"
@@ -11,6 +11,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define MAPPINGS_MOST 1000 /* of a heap; Linux lets a process have 65530 by default */
 
 static const char call[] = "iso_image_restore";
 
@@ -72,18 +74,43 @@ static iso_status_t enter(iso_job_t *job, const iso_image_t *image, uint32_t num
     return status;
 }
 
-static iso_status_t fill(iso_job_t *job, iso_image_t *image, uint32_t number,
+/* NULL: its pages can be mapped from the file. */
+static const char *why_not_mapped(const iso_job_t *job, const iso_image_t *image, uint32_t number)
+{
+    const uint64_t mappings = iso_image_mappings(image, number);
+    if (job->space.backing != ISO_BACKING_ANON)
+        return "that takes ISO_BACKING=anon: other ranks, too, reach the memory of this one";
+    if ((job->node_link && job->node_link->caps.pins_memory) ||
+        (job->net_link && job->net_link->caps.pins_memory))
+        return "the transport pins memory";
+    if (mappings == 0)
+        return "pages of this system are larger than those of the image";
+    return mappings <= MAPPINGS_MOST ? NULL : "its pages lie in too many pieces";
+}
+
+static iso_status_t fill(iso_job_t *job, iso_image_t *image, uint32_t number, bool map,
                          const iso_contents_t *contents, iso_hold_t *hold)
 {
-    iso_status_t status = iso_image_read_heap(image, &job->logger, number, ISO_IMAGE_TO_PLACE);
+    const char *why_not = map ? why_not_mapped(job, image, number) : NULL;
+    if (why_not)
+        iso_log(&job->logger, ISO_LOG_WARN, "image %s: heap %" PRIu32 " is read, not mapped: %s",
+                image->path, number, why_not);
+    map = map && !why_not;
+    iso_status_t status =
+        map ? iso_image_map_heap(image, &job->logger, number)
+            : iso_image_read_heap(image, &job->logger, number, ISO_IMAGE_TO_PLACE);
+    if (status == ISO_OK && map) /* what is damaged in it is found now, or never */
+        status = iso_contents_looks_sound(job, call, hold);
     if (status == ISO_OK)
         return iso_contents_own(job, call, hold, contents);
+    if (map)
+        iso_image_unmap_heap(image, number);
     iso_contents_abandon(job, hold, contents);
     return status;
 }
 
-iso_status_t iso_image_restore(iso_job_t *job, iso_image_t *image, uint32_t number,
-                               iso_heap_t **heap_p)
+static iso_status_t restore(iso_job_t *job, iso_image_t *image, uint32_t number, bool map,
+                            iso_heap_t **heap_p)
 {
     iso_contents_t contents = {.extents = NULL};
     iso_hold_t *hold = NULL;
@@ -97,7 +124,7 @@ iso_status_t iso_image_restore(iso_job_t *job, iso_image_t *image, uint32_t numb
         status = enter(job, image, number, &contents, &hold);
         iso_job_unlock(job);
         if (status == ISO_OK) {
-            status = fill(job, image, number, &contents, hold);
+            status = fill(job, image, number, map, &contents, hold);
             if (status != ISO_OK && contents.own_slots) {
                 iso_job_lock(job);
                 iso_images_unclaim(job, image, number);
@@ -109,4 +136,15 @@ iso_status_t iso_image_restore(iso_job_t *job, iso_image_t *image, uint32_t numb
         *heap_p = (iso_heap_t *)(uintptr_t)contents.heap;
     iso_contents_free(&contents);
     return status;
+}
+
+iso_status_t iso_image_restore(iso_job_t *job, iso_image_t *image, uint32_t number,
+                               iso_heap_t **heap_p)
+{
+    return restore(job, image, number, false, heap_p);
+}
+
+iso_status_t iso_image_map(iso_job_t *job, iso_image_t *image, uint32_t number, iso_heap_t **heap_p)
+{
+    return restore(job, image, number, true, heap_p);
 }

@@ -120,11 +120,19 @@ ISO_API iso_status_t iso_image_verify(iso_image_t *image);
 ISO_API iso_status_t iso_image_restore(iso_job_t *job, iso_image_t *image, uint32_t number,
                                        iso_heap_t **heap_p);
 
+/* The same, but the heap's pages are not read: they are mapped, copy-on-write, and come from the file when they are touched. The
+ * file stays as it is, and takes room on its disk as long as the job has these addresses, also when the heap is gone; it must not be
+ * written to meanwhile (a new image of the same name is another file). Pages are not compared with their checksums: iso_image_verify does that.
+ * Each piece of the heap is a mapping of its own. Where that cannot be (a backing other than anon, a transport that pins
+ * memory, more than 1,000 pieces) the heap is read after all, and a line of the log says why. */
+ISO_API iso_status_t iso_image_map(iso_job_t *job, iso_image_t *image, uint32_t number,
+                                   iso_heap_t **heap_p);
+
 /* Called for a heap that has been restored and is this rank's own. The image is good during the call. No lock is held. */
 typedef void (*iso_restored_fn)(iso_job_t *job, iso_heap_t *heap, const iso_image_t *image,
                                 uint32_t number, void *arg);
 
-/* Restores all heaps of the images that were named when the job began that belong to this rank, and were not restored yet,
+/* Restores (ISO_MAP_IMAGES=y: maps) all heaps of the images that were named when the job began that belong to this rank, and were not restored yet,
  * image by image in the order of their names; fn (NULL: nothing) is called after each. Local: other ranks do the same for theirs, and what
  * points into those may be followed after an iso_barrier. Stops at the first that fails, and returns its error, those of
  * iso_image_open and iso_image_restore; ISO_ERR_INVALID also if an image was replaced since iso_init. A job without such images:

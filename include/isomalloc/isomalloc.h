@@ -203,6 +203,7 @@ typedef struct iso_params {
     /* Images whose heaps are to be restored (checkpoint.h), with ':' between their names, the same ones in every
      * rank. "": none */
     const char *images;
+    bool map_images; /* iso_restart maps them, see iso_image_map */
     /* Which rank of `size` may restore this heap of an image: the same answer in every rank. NULL: the one that saved
      * it, modulo size. Must not call the library, but for what it may ask of the image. */
     uint32_t (*image_rank)(const struct iso_image *image, uint32_t number, uint32_t size,

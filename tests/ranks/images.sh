@@ -35,12 +35,13 @@ for saved in 3 1; do
     for ranks in 3 1 4; do
         for ((i = 0; i < runs; i++)); do
             job "$ranks ranks restore what $saved have saved" \
-                env ISO_IMAGES="$(named $saved)" "$run" -n $ranks "$program" restart $saved
+                env ISO_IMAGES="$(named $saved)" ISO_MAP_IMAGES=$((i % 2)) "$run" -n $ranks "$program" restart $saved
         done
     done
 done
 job "three ranks save" "$run" -n 3 "$program" save "$folder"
 job "three ranks restore, and save an increment" env ISO_IMAGES="$(named 3)" "$run" -n 3 "$program" increment "$folder"
+job "two ranks map the increments" env ISO_MAP_IMAGES=y ISO_IMAGES="$(named 3 .next)" "$run" -n 2 "$program" restart 3
 job "two ranks restore the increments" env ISO_IMAGES="$(named 3 .next)" "$run" -n 2 "$program" restart 3
 rm -f "$folder"/image.*
 job "two ranks save" "$run" -n 2 "$program" save "$folder"
