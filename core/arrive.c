@@ -266,8 +266,10 @@ iso_status_t iso_arrive_on_commit(iso_job_t *job, iso_peer_t *peer, const iso_ms
             iso_delivery_new(incoming->heap, peer->rank, msg->bytes, msg->data, msg->data_len);
         if (!incoming->delivery)
             status = ISO_ERR_NO_MEMORY;
-        else
-            incoming->delivery->is_object = incoming->parcel || (msg->flags & ISO_COMMIT_OBJECT);
+    }
+    if (status == ISO_OK) {
+        incoming->delivery->is_object = incoming->parcel || (msg->flags & ISO_COMMIT_OBJECT);
+        incoming->delivery->has_carrier = incoming->parcel;
     }
     uint32_t slot = iso_space_slot(&job->space, incoming->heap);
     if (status != ISO_OK && peer->same_node &&

@@ -61,7 +61,8 @@ typedef struct iso_delivery {
     iso_heap_t *heap;
     uint32_t source;
     uint64_t bytes;
-    bool is_object; /* the heap is a carrier (parcel.h): object.c takes it */
+    bool is_object;   /* object.c takes it */
+    bool has_carrier; /* which is the heap (parcel.h); else the heap may have moved on meanwhile */
     struct iso_parcel
         *settled; /* no arrival: of this object there was a doubt, and is none any more */
     size_t header_len;

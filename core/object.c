@@ -81,7 +81,7 @@ void iso_object_kinds_close(iso_job_t *job)
 static uint64_t type_of(const iso_delivery_t *delivery)
 {
     uint64_t type;
-    if (iso_parcel_is(delivery->heap))
+    if (delivery->has_carrier)
         return ((const iso_parcel_list_t *)iso_heap_root(delivery->heap))->type;
     memcpy(&type, delivery->header, sizeof type);
     return type;
@@ -124,7 +124,7 @@ static void deliver_rest(iso_job_t *job, const iso_pass_t *pass, uint32_t source
 
 static void start_unpacking(iso_pass_t *pass, const iso_delivery_t *delivery)
 {
-    if (iso_parcel_is(delivery->heap)) {
+    if (delivery->has_carrier) {
         pass->carrier = delivery->heap;
         pass->piece = ((iso_parcel_list_t *)iso_heap_root(delivery->heap))->pieces;
         return;
@@ -227,6 +227,7 @@ static iso_status_t send_to_self(iso_parcel_t *parcel, iso_hold_t *hold, const i
         return status;
     }
     delivery->is_object = true;
+    delivery->has_carrier = parcel->carrier;
     iso_job_deliver(job, delivery);
     iso_parcel_set_state(parcel, ISO_HEAP_OWNED);
     request->parcel = parcel;
