@@ -35,6 +35,20 @@ static iso_status_t refuse_type(const iso_job_t *job, const char *name, const ch
     return ISO_ERR_INVALID;
 }
 
+/* false: there is one of this name. */
+static bool enter_kind(iso_job_t *job, iso_object_kind_t *kind)
+{
+    iso_job_lock(job);
+    const bool taken = kind_of(job, kind->id);
+    if (!taken) {
+        kind->next = job->object_kinds;
+        job->object_kinds = kind;
+        iso_wait_note(job, 1); /* what has waited for it can be delivered */
+    }
+    iso_job_unlock(job);
+    return !taken;
+}
+
 iso_status_t iso_pup_register(iso_job_t *job, const iso_object_type_t *type)
 {
     if (type->struct_size != sizeof *type || !type->name || !*type->name || !type->pup ||
@@ -51,15 +65,7 @@ iso_status_t iso_pup_register(iso_job_t *job, const iso_object_type_t *type)
     }
     *kind = (iso_object_kind_t){.id = hash_of(name), .type = *type};
     kind->type.name = name;
-    iso_job_lock(job);
-    const bool taken = kind_of(job, kind->id);
-    if (!taken) {
-        kind->next = job->object_kinds;
-        job->object_kinds = kind;
-        iso_wait_note(job, 1); /* what has waited for it can be delivered */
-    }
-    iso_job_unlock(job);
-    if (!taken)
+    if (enter_kind(job, kind))
         return ISO_OK;
     free(name);
     free(kind);

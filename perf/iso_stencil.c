@@ -7,12 +7,15 @@
 #include "perftest/number.h"
 #include "stencil/tasks.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <isomalloc/stack.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 static const char usage[] =
     "usage: iso_stencil [-t THREADS] [-r ROWS] [-c COLUMNS] [-i STEPS] [-b PERIOD] [-w WEIGHT] [-g "
@@ -166,11 +169,33 @@ static void plot_data(FILE *to, const record_t *record, unsigned number)
     fputs("EOD\n", to);
 }
 
+/* Started with what is written to *to_p as its standard input. */
+static pid_t start_gnuplot(FILE **to_p)
+{
+    char *const argv[] = {(char[]){"gnuplot"}, NULL};
+    posix_spawn_file_actions_t actions;
+    int ends[2];
+    pid_t process;
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        fail("gnuplot", strerror(errno));
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, ends[0], STDIN_FILENO);
+    const int error = posix_spawnp(&process, argv[0], &actions, NULL, argv, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    close(ends[0]);
+    if (error)
+        fail("gnuplot (Debian: gnuplot-nox)", strerror(error));
+    *to_p = fdopen(ends[1], "w");
+    if (!*to_p)
+        fail("gnuplot", strerror(errno));
+    return process;
+}
+
 static void plot_format(const record_t *records, const char *name, const char *format)
 {
-    FILE *to = popen("gnuplot", "w");
-    if (!to)
-        fail("gnuplot", strerror(errno));
+    FILE *to;
+    int status = 0;
+    const pid_t process = start_gnuplot(&to);
     fprintf(to, "set terminal %s size 900,600\nset output \"", format);
     for (const char *at = name; *at; at++)
         fprintf(to, strchr("\"\\`", *at) ? "\\%c" : "%c", *at);
@@ -187,15 +212,21 @@ static void plot_format(const record_t *records, const char *name, const char *f
         fputc('\n', to);
     }
     fputs("unset multiplot\n", to);
-    int status = pclose(to);
-    if (status == -1 || !WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-        fprintf(stderr, "iso_stencil: gnuplot did not draw %s.%s (Debian: gnuplot-nox)\n", name,
-                format);
+    fclose(to);
+    if (waitpid(process, &status, 0) != process || !WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+        fprintf(stderr, "iso_stencil: gnuplot did not draw %s.%s\n", name, format);
         exit(1);
     }
 }
 
 /* ---- both runs ----------------------------------------------------------------------------------- */
+
+static uint64_t bits_of(double value)
+{
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
 
 static void compare(const work_t *work, const double *plane)
 {
@@ -205,7 +236,7 @@ static void compare(const work_t *work, const double *plane)
         fail("no memory for the serial run", "take fewer or smaller strips");
     const size_t first = grid->columns, count = (size_t)grid->strips * grid->rows * grid->columns;
     for (size_t i = first; i < first + count; i++)
-        if (memcmp(&plane[i], &serial[i], sizeof *plane) != 0) {
+        if (bits_of(plane[i]) != bits_of(serial[i])) {
             fprintf(stderr, "iso_stencil: row %zu, column %zu is %a, in the serial run %a\n",
                     i / grid->columns - 1, i % grid->columns, plane[i], serial[i]);
             exit(1);
