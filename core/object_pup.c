@@ -201,6 +201,11 @@ bool iso_object_is_gone(const pup_er p)
     return bottom(p)->kind == &iso_pass_freer;
 }
 
+int iso_pup_is_gone(const pup_er p)
+{
+    return iso_object_is_gone(p);
+}
+
 bool iso_object_is_by(const pup_er p)
 {
     const iso_pup_kind_t *kind = bottom(p)->kind;

@@ -182,21 +182,19 @@ void CmiIsomallocContextPup(pup_er p, CmiIsomallocContext *ctxptr)
 {
     iso_job_t *where = iso_converse_job();
     iso_heap_t *heap = ctxptr->opaque;
-    const bool packs =
-        pup_isPacking(p) && !pup_isDeleting(p) && heap && iso_heap_state(heap) == ISO_HEAP_OWNED;
-    const bool goes =
-        pup_isPacking(p) && pup_isDeleting(p) && heap && iso_heap_state(heap) == ISO_HEAP_OWNED;
+    const bool gone = iso_pup_is_gone(p);
+    const bool packs = pup_isPacking(p) && !gone && heap && iso_heap_state(heap) == ISO_HEAP_OWNED;
     if (!where) {
         iso_pup_fail(p, ISO_ERR_NOT_OWNER);
         return;
     }
-    if (packs || goes)
+    if (packs)
         lift(*ctxptr);
     iso_pup_heap(p, where, &heap);
     if (iso_pup_status(p) == ISO_OK)
         ctxptr->opaque = heap;
     /* it is here, and not on its way */
-    if (ctxptr->opaque && !pup_isSizing(p) && iso_heap_state(heap) == ISO_HEAP_OWNED)
+    if (ctxptr->opaque && !gone && !pup_isSizing(p) && iso_heap_state(heap) == ISO_HEAP_OWNED)
         restore(*ctxptr);
 }
 

@@ -10,6 +10,7 @@
 #include "job.h"
 #include <isomalloc/converse.h>
 #include <isomalloc/thread.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -28,9 +29,13 @@ static struct {
     size_t first, count, room;
     iso_thread_t *next;   /* named by the one that stops */
     iso_heap_t *finished; /* of the thread that ends, if it goes with it */
-    bool ignores_ready;   /* the thread is resumed at once, and not by the queue */
     bool main_awakened;
+    bool runner_awakened; /* the thread that runs, by itself or by who it has called */
 } threads;
+
+static pthread_mutex_t queue_lock =
+    PTHREAD_MUTEX_INITIALIZER;           /* arrivals may be in a thread of the library's */
+static _Thread_local bool ignores_ready; /* the thread is resumed at once, and not by the queue */
 
 static void say(const char *call, const char *why)
 {
@@ -66,27 +71,40 @@ static bool make_room(void)
 
 static void push(iso_thread_t *thread)
 {
+    pthread_mutex_lock(&queue_lock);
     if (threads.count == threads.room && !make_room()) {
         say("CthAwaken", "no memory for the queue of threads");
         abort();
     }
     threads.queue[(threads.first + threads.count++) % threads.room] = thread;
+    pthread_mutex_unlock(&queue_lock);
+}
+
+static size_t queue_length(void)
+{
+    pthread_mutex_lock(&queue_lock);
+    const size_t count = threads.count;
+    pthread_mutex_unlock(&queue_lock);
+    return count;
 }
 
 static iso_thread_t *pop(void)
 {
-    if (threads.count == 0)
-        return NULL;
-    iso_thread_t *thread = threads.queue[threads.first];
-    threads.first = (threads.first + 1) % threads.room;
-    threads.count--;
+    iso_thread_t *thread = NULL;
+    pthread_mutex_lock(&queue_lock);
+    if (threads.count > 0) {
+        thread = threads.queue[threads.first];
+        threads.first = (threads.first + 1) % threads.room;
+        threads.count--;
+    }
+    pthread_mutex_unlock(&queue_lock);
     return thread;
 }
 
 static void on_ready(iso_thread_t *thread, void *arg)
 {
     (void)arg;
-    if (!threads.ignores_ready)
+    if (!ignores_ready)
         push(thread);
 }
 
@@ -106,6 +124,7 @@ static void run(iso_thread_t *thread)
     while (thread) {
         iso_thread_state_t state;
         threads.next = NULL;
+        threads.runner_awakened = false;
         if (iso_thread_resume(thread, &state) != ISO_OK)
             return; /* a line has said why */
         if (state == ISO_THREAD_READY)
@@ -117,11 +136,11 @@ static void run(iso_thread_t *thread)
     }
 }
 
-static bool awaken(iso_thread_t *thread, bool ignores_ready)
+static bool awaken(iso_thread_t *thread, bool at_once)
 {
-    threads.ignores_ready = ignores_ready;
+    ignores_ready = at_once;
     const iso_status_t status = iso_thread_awaken(thread);
-    threads.ignores_ready = false;
+    ignores_ready = false;
     return status == ISO_OK;
 }
 
@@ -151,7 +170,7 @@ CthThread CthSelf(void)
 CmiIsomallocContext CmiIsomallocGetThreadContext(CthThread th)
 {
     iso_thread_t *thread = thread_of(th);
-    return (CmiIsomallocContext){thread ? iso_thread_heap(thread) : NULL};
+    return (CmiIsomallocContext){thread ? iso_heap_of(thread) : NULL};
 }
 
 static iso_thread_t *create(CthVoidFn fn, void *arg, int size, iso_heap_t *heap, bool own_heap)
@@ -163,9 +182,9 @@ static iso_thread_t *create(CthVoidFn fn, void *arg, int size, iso_heap_t *heap,
     if (!start)
         return NULL;
     *start = (start_t){fn, arg, own_heap};
-    threads.ignores_ready = true;
+    ignores_ready = true;
     const iso_status_t status = iso_thread_create(heap, begin, start, &attr, &thread);
-    threads.ignores_ready = false;
+    ignores_ready = false;
     if (status != ISO_OK) {
         iso_free(start);
         return NULL;
@@ -196,6 +215,8 @@ void CthAwaken(CthThread th)
     iso_thread_t *thread = thread_of(th);
     if (!thread)
         threads.main_awakened = true;
+    else if (thread == iso_thread_self())
+        threads.runner_awakened = true;                    /* it has not stopped yet */
     else if (iso_thread_state(thread) != ISO_THREAD_READY) /* else it is in the queue */
         awaken(thread, false);
 }
@@ -220,21 +241,24 @@ void CthResume(CthThread th)
 static void make_progress(double seconds)
 {
     iso_job_t *job = iso_converse_job();
-    if (job && iso_threads_progress(job) == 0 && seconds > 0 && threads.count == 0)
+    if (job && iso_threads_progress(job) == 0 && seconds > 0 && queue_length() == 0)
         iso_progress_wait(job, seconds);
 }
 
 void CthSuspend(void)
 {
     if (iso_thread_self()) {
-        iso_thread_suspend();
+        if (threads.runner_awakened)
+            iso_thread_yield();
+        else
+            iso_thread_suspend();
         return;
     }
-    threads.main_awakened = false;
     while (!threads.main_awakened) {
         run(pop());
-        make_progress(threads.count == 0 && !threads.main_awakened ? 0.1 : 0);
+        make_progress(queue_length() == 0 && !threads.main_awakened ? 0.1 : 0);
     }
+    threads.main_awakened = false;
 }
 
 void CthYield(void)
@@ -243,7 +267,7 @@ void CthYield(void)
         iso_thread_yield();
         return;
     }
-    for (size_t count = threads.count; count > 0; count--) /* who is awakened meanwhile waits */
+    for (size_t count = queue_length(); count > 0; count--) /* who is awakened meanwhile waits */
         run(pop());
     make_progress(0);
 }
@@ -272,15 +296,23 @@ CthThread CthPup(pup_er p, CthThread th)
     CmiIsomallocContext context = {NULL};
     iso_thread_t *thread = pup_isUnpacking(p) ? NULL : thread_of(th);
     const bool leaves = pup_isPacking(p) && (pup_isDeleting(p) || pup_isMigration(p));
+    if (iso_pup_is_gone(p)) {
+        CmiIsomallocContextPup(p, &context);
+        return NULL;
+    }
     if (!pup_isUnpacking(p) && !thread) {
         say("CthPup", "what runs outside of any thread cannot be packed");
         iso_pup_fail(p, ISO_ERR_INVALID);
         return th;
     }
     if (thread)
-        context = CmiIsomallocGetThreadContext(th);
-    /* of an object that has gone the heap is not here any more */
+        context = (CmiIsomallocContext){iso_heap_of(thread)};
     const bool here = context.opaque && iso_heap_state(context.opaque) == ISO_HEAP_OWNED;
+    if (thread && !here) {
+        say("CthPup", "the thread is not at this rank");
+        iso_pup_fail(p, ISO_ERR_NOT_OWNER);
+        return th;
+    }
     if (here && !are_suspended(context.opaque)) {
         say("CthPup", "a thread of the context is not suspended: it runs, or was awakened");
         iso_pup_fail(p, ISO_ERR_BUSY);
@@ -295,7 +327,7 @@ CthThread CthPup(pup_er p, CthThread th)
     CmiIsomallocContextPup(p, &context);
     if (iso_pup_status(p) != ISO_OK) {
         if (here && leaves)
-            iso_threads_take_in(iso_thread_heap(thread));
+            iso_threads_take_in(iso_heap_of(thread));
         return th;
     }
     if (pup_isUnpacking(p) && are_open(iso_converse_job()))

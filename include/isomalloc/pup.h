@@ -81,6 +81,9 @@ ISO_API int pup_isPacking(const pup_er p);
 ISO_API int pup_isUnpacking(const pup_er p);
 /* The object goes once it is packed: the routine frees what it has allocated. */
 ISO_API int pup_isDeleting(const pup_er p);
+/* The object has gone already (iso_migrate_pup): the routine runs to free, and packs nothing. Its heaps are not to be
+ * touched: they are elsewhere, or they are back, as another object's. */
+ISO_API int iso_pup_is_gone(const pup_er p);
 ISO_API int pup_isUserlevel(const pup_er p);  /* the program's own use, not the runtime's */
 ISO_API int pup_isRestarting(const pup_er p); /* from a checkpoint of an earlier job */
 ISO_API int pup_isCheckpoint(const pup_er p);

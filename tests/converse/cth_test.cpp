@@ -97,6 +97,31 @@ TEST_CASE("Cth: who suspends waits until it is awakened, the outside as well")
     REQUIRE(trace == "xx");
 }
 
+namespace {
+
+void yields_by_hand(void *arg)
+{
+    for (int i = 0; i < 2; i++) {
+        trace += *static_cast<const char *>(arg);
+        CthAwaken(CthSelf());
+        CthSuspend();
+    }
+}
+
+} // namespace
+
+TEST_CASE("Cth: who is awakened before it suspends goes on")
+{
+    trace.clear();
+    for (const char *letter : {"a", "b"})
+        CthAwaken(CthCreateMigratable(yields_by_hand, const_cast<char *>(letter), 0, {nullptr}));
+    for (int i = 0; i < 3; i++)
+        CthYield();
+    REQUIRE(trace == "abab");
+    CthAwaken(CthSelf());
+    CthSuspend(); // and the outside as well
+}
+
 TEST_CASE("Cth: a thread switches to another, and comes back when it is resumed")
 {
     trace.clear();
