@@ -103,6 +103,8 @@ uint64_t iso_os_memory(void);
 uint64_t iso_os_lock_limit(void);
 uint64_t iso_os_pinned(void);
 
+/* Bytes that a file may have (ulimit -f); UINT64_MAX: any. To write beyond is no error, but SIGXFSZ: a process that ends without a word. */
+uint64_t iso_os_file_limit(void);
 /* Bytes of address space that this process may still map (RLIMIT_AS), UINT64_MAX when unlimited. */
 uint64_t iso_os_address_limit(void);
 
