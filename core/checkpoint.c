@@ -69,9 +69,26 @@ static void put_back(checkpoint_t *checkpoint)
     iso_job_unlock(checkpoint->job);
 }
 
+/* What the caller's own stack is changes while it is saved, and a thread that came out of it would go on in a call of iso_checkpoint. */
+static iso_status_t check_stack(const iso_job_t *job, iso_heap_t *const *heaps, uint32_t count)
+{
+    const uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    const uintptr_t offset = here - (uintptr_t)job->space.base;
+    if (offset >= job->space.size)
+        return ISO_OK;
+    const uintptr_t heap_slot =
+        iso_slots_word_heap_slot(atomic_load(&job->slots.table[offset >> ISO_SLOT_SHIFT]));
+    for (uint32_t i = 0; i < count; i++)
+        if (heap_slot && iso_heap_slot_of(heaps[i]) == heap_slot)
+            return iso_contents_refuse(job, call, ISO_ERR_BUSY, (uintptr_t)heaps[i],
+                                       "the thread that calls has its stack in it: call from "
+                                       "outside of the heap");
+    return ISO_OK;
+}
+
 static iso_status_t freeze(checkpoint_t *checkpoint, iso_heap_t *const *heaps)
 {
-    iso_status_t status = ISO_OK;
+    iso_status_t status = check_stack(checkpoint->job, heaps, checkpoint->count);
     for (uint32_t i = 0; i < checkpoint->count && status == ISO_OK; i++)
         status = iso_contents_take(checkpoint->job, call, heaps[i], false,
                                    &checkpoint->heaps[i].hold, &checkpoint->heaps[i].contents);
@@ -87,7 +104,7 @@ static iso_status_t no_memory(const checkpoint_t *checkpoint)
 }
 
 /* What is known before the pages are looked at. */
-static iso_status_t prepare(checkpoint_t *checkpoint, size_t user_len)
+static iso_status_t prepare(checkpoint_t *checkpoint, const iso_checkpoint_params_t *params)
 {
     const iso_job_t *job = checkpoint->job;
     iso_image_header_t *header = &checkpoint->header;
@@ -103,10 +120,12 @@ static iso_status_t prepare(checkpoint_t *checkpoint, size_t user_len)
                                    .rank = job->rank,
                                    .size = job->size,
                                    .heap_count = checkpoint->count,
-                                   .user_len = user_len,
+                                   .user_len = params->user_len,
+                                   .set = params->set,
                                    .seconds = now.tv_sec,
                                    .nanoseconds = (uint64_t)now.tv_nsec};
     memcpy(header->magic, ISO_IMAGE_MAGIC, sizeof header->magic);
+    memcpy(header->cookie, job->cookie, sizeof header->cookie);
     for (uint32_t i = 0; i < checkpoint->count; i++) {
         header->extent_count += checkpoint->heaps[i].contents.extent_count;
         page_count += checkpoint->heaps[i].contents.run_bytes / ISO_IMAGE_PAGE;
@@ -299,11 +318,11 @@ static iso_status_t save(checkpoint_t *checkpoint, const char *path,
                          const iso_checkpoint_params_t *params)
 {
     const iso_logger_t *logger = &checkpoint->job->logger;
-    iso_status_t status = prepare(checkpoint, params->user_len);
+    iso_status_t status = prepare(checkpoint, params);
     if (status == ISO_OK)
         status = iso_increment_open(&checkpoint->increment, logger, path, params->since);
     if (status == ISO_OK)
-        status = iso_replace_begin(&checkpoint->file, logger, path);
+        status = iso_replace_begin(&checkpoint->file, logger, path, ISO_IMAGE_MAGIC);
     if (status == ISO_OK) {
         status = write_file(checkpoint, params->user);
         iso_replace_end(&checkpoint->file);
@@ -318,11 +337,18 @@ static iso_status_t save(checkpoint_t *checkpoint, const char *path,
     return status;
 }
 
-/* What a program built with an older header gives is shorter, and the rest is 0. */
+/* What a program built with an older header gives is shorter, and the rest is 0. The first had `since` last. */
 static iso_status_t import(const iso_job_t *job, const iso_checkpoint_params_t *given,
                            iso_checkpoint_params_t *params)
 {
     *params = (iso_checkpoint_params_t){.struct_size = sizeof *params};
+    if (given && given->struct_size < offsetof(iso_checkpoint_params_t, set)) {
+        iso_log(&job->logger, ISO_LOG_ERROR,
+                "iso_checkpoint: iso_checkpoint_params_t::struct_size is %zu: set it to sizeof "
+                "(iso_checkpoint_params_t)",
+                given->struct_size);
+        return ISO_ERR_INVALID;
+    }
     if (given)
         memcpy(params, given,
                given->struct_size < sizeof *params ? given->struct_size : sizeof *params);

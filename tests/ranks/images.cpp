@@ -81,6 +81,40 @@ void save()
     job.finish();
 }
 
+// Two checkpoints, between which a heap migrates: image.r is of set 7, image.r.next of set 8.
+void sets()
+{
+    Job job;
+    iso_heap_t *heap = self == 0 ? job.heap() : nullptr;
+    for (const auto &[set, end] : {std::pair(7, ""), std::pair(8, ".next")}) {
+        iso_checkpoint_params_t params = {};
+        params.struct_size = sizeof params;
+        params.set = static_cast<uint64_t>(set);
+        EXPECT_STATUS(ISO_OK, iso_checkpoint(job.job, (image_of(self) + end).c_str(), &heap,
+                                             heap != nullptr ? 1 : 0, &params));
+        job.barrier();
+        if (set == 7 && self == 0) {
+            job.send(heap, 1);
+            heap = nullptr;
+        } else if (set == 7 && self == 1) {
+            heap = job.receive().heap;
+        }
+        job.barrier();
+    }
+    job.finish();
+}
+
+// The job begins; as many heaps as the argument says are restored at all ranks, of which it has one.
+void begin()
+{
+    Job job;
+    iso_stats_t stats;
+    EXPECT_STATUS(ISO_OK, iso_restart(job.job, nullptr, nullptr));
+    iso_stats(job.job, &stats);
+    EXPECT(stats.heaps == std::strtoul(argument, nullptr, 10));
+    job.finish();
+}
+
 struct Restored {
     std::vector<iso_heap_t *> heaps;
 };
@@ -160,7 +194,7 @@ void increment()
     for (iso_heap_t *heap : mine.heaps)
         EXPECT(iso_malloc(heap, 100) != nullptr);
     const std::string before = image_of(self), after = before + ".next";
-    const iso_checkpoint_params_t params = {sizeof params, nullptr, 0, before.c_str()};
+    const iso_checkpoint_params_t params = {sizeof params, nullptr, 0, before.c_str(), 0};
     EXPECT_STATUS(ISO_OK, iso_checkpoint(job.job, after.c_str(), mine.heaps.data(), 2, &params));
     EXPECT(bytes_of(after) * 20 < bytes_of(before));
     job.barrier();
@@ -286,6 +320,8 @@ int main(int argc, char **argv)
     return run_test({{"save", save},
                      {"restart", restart},
                      {"increment", increment},
+                     {"sets", sets},
+                     {"begin", begin},
                      {"damaged", damaged},
                      {"shared_out", shared_out},
                      {"alive", alive},
