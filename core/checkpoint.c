@@ -2,8 +2,9 @@
  * checkpoint.c - heaps of this rank into a file: iso_checkpoint.
  *
  * All heaps are frozen before the first byte is written. Their pages go from where they are: a page's checksum is made when it
- * is about to be written, so that it is read from memory once, or is not written, when an earlier image has it. Then come
- * the tables, and the header, whose place is before the pages.
+ * is about to be written, so that it is read from memory once, or is not written, when an earlier image has it. A page of zeros is
+ * a hole in the file; one that was never touched is not read either, so that it stays without memory. Then come the tables, and the
+ * header, whose place is before the pages.
  */
 #include "core/checksum.h"
 #include "core/contents.h"
@@ -22,6 +23,7 @@
 #include <time.h>
 
 static const char call[] = "iso_checkpoint";
+static const unsigned char zeros[ISO_IMAGE_PAGE];
 
 /* A heap that is being saved. */
 typedef struct saved {
@@ -43,6 +45,9 @@ typedef struct checkpoint {
     iso_image_run_t *runs; /* so far */
     uint64_t run_room;
     uint64_t *pages; /* checksums so far */
+    uint64_t zeros;  /* the checksum of a page of them */
+    uint64_t looked, data,
+        data_end; /* the space's object has no pages in [looked, data), and some in [data, data_end) */
 
     struct iovec pieces[BATCH / ISO_IMAGE_PAGE]; /* to be written next, at `offset` */
     int piece_count;
@@ -131,6 +136,7 @@ static iso_status_t prepare(checkpoint_t *checkpoint, const iso_checkpoint_param
         page_count += checkpoint->heaps[i].contents.run_bytes / ISO_IMAGE_PAGE;
     }
     checkpoint->offset = sizeof *header;
+    checkpoint->zeros = iso_checksum_of(zeros, sizeof zeros);
     checkpoint->entries = calloc(checkpoint->count + 1, sizeof *checkpoint->entries);
     checkpoint->pages = malloc((page_count + 1) * sizeof *checkpoint->pages);
     return checkpoint->entries && checkpoint->pages ? ISO_OK : no_memory(checkpoint);
@@ -164,6 +170,29 @@ static iso_status_t store_page(checkpoint_t *checkpoint, uint64_t address)
     return status;
 }
 
+/* The file has a hole there. */
+static iso_status_t skip_page(checkpoint_t *checkpoint)
+{
+    iso_status_t status = checkpoint->piece_count ? write_pieces(checkpoint) : ISO_OK;
+    checkpoint->offset += ISO_IMAGE_PAGE;
+    checkpoint->header.stored_count++;
+    return status;
+}
+
+/* Was it never touched, by any process? Of anonymous memory it need not be known: to read that costs no page. */
+static bool is_untouched(checkpoint_t *checkpoint, uint64_t address)
+{
+    const iso_space_t *space = &checkpoint->job->space;
+    const uint64_t offset = address - (uintptr_t)space->base;
+    if (space->fd < 0)
+        return false;
+    if (offset < checkpoint->looked || offset >= checkpoint->data_end) {
+        checkpoint->looked = offset;
+        iso_os_memfd_data(space->fd, offset, &checkpoint->data, &checkpoint->data_end);
+    }
+    return offset < checkpoint->data;
+}
+
 /* The page is part of the last run, if that is of this heap and goes on like this. */
 static iso_status_t add_page(checkpoint_t *checkpoint, const iso_image_entry_t *entry,
                              iso_image_run_t page)
@@ -192,7 +221,9 @@ static iso_status_t add_page(checkpoint_t *checkpoint, const iso_image_entry_t *
 static iso_status_t write_page(checkpoint_t *checkpoint, const iso_image_entry_t *entry,
                                uint64_t address)
 {
-    const uint64_t checksum = iso_checksum_of((void *)(uintptr_t)address, ISO_IMAGE_PAGE);
+    const uint64_t checksum = is_untouched(checkpoint, address)
+                                  ? checkpoint->zeros
+                                  : iso_checksum_of((void *)(uintptr_t)address, ISO_IMAGE_PAGE);
     iso_image_run_t page = {.address = address,
                             .length = ISO_IMAGE_PAGE,
                             .offset = checkpoint->offset + checkpoint->piece_bytes};
@@ -200,7 +231,9 @@ static iso_status_t write_page(checkpoint_t *checkpoint, const iso_image_entry_t
     const bool there =
         iso_increment_find(&checkpoint->increment, address, checksum, &page.file, &page.offset);
     iso_status_t status = add_page(checkpoint, entry, page);
-    return status == ISO_OK && !there ? store_page(checkpoint, address) : status;
+    if (status != ISO_OK || there)
+        return status;
+    return checksum == checkpoint->zeros ? skip_page(checkpoint) : store_page(checkpoint, address);
 }
 
 static iso_status_t write_pages(checkpoint_t *checkpoint)

@@ -168,6 +168,15 @@ int iso_os_memfd_punch(int fd, uint64_t offset, uint64_t size)
     return 0;
 }
 
+void iso_os_memfd_data(int fd, uint64_t from, uint64_t *begin_p, uint64_t *end_p)
+{
+    const off_t begin = lseek(fd, (off_t)from, SEEK_DATA);
+    const bool none = begin < 0 && errno == ENXIO;
+    const off_t end = begin >= 0 ? lseek(fd, begin, SEEK_HOLE) : -1;
+    *begin_p = none ? UINT64_MAX : begin >= 0 ? (uint64_t)begin : from; /* not known: it has */
+    *end_p = end >= 0 ? (uint64_t)end : UINT64_MAX;
+}
+
 int iso_os_anon_discard(void *address, size_t size)
 {
     while (madvise(address, size, MADV_DONTNEED) != 0)

@@ -59,7 +59,7 @@ typedef struct iso_checkpoint_params {
 /* Saves `count` heaps of this rank (0: an image of none) in the file `path`, whose folder is there and on the same file
  * system. Returns when the image is on the disk. The heaps are all saved as of one moment: they are frozen meanwhile, as while
  * they migrate, and usable again, unchanged, when it returns, whatever it returns. Only the live pages are read, from where
- * they are; nothing is copied but by the kernel. params NULL: nothing optional. Local: no other rank is asked; what belongs
+ * they are; nothing is copied but by the kernel. Those of zeros take no room on the disk, and those that were never touched get no memory. params NULL: nothing optional. Local: no other rank is asked; what belongs
  * together is saved between two iso_barrier.
  * ISO_ERR_NOT_OWNER, ISO_ERR_BUSY: a heap is not here, or migrating, or named twice, or the caller's stack is in it; or another process is writing
  * an image of this name. ISO_ERR_SYSTEM: the file cannot be written, and the log line says why (no room on the disk, ulimit -f: it also says how

@@ -1,6 +1,7 @@
 // Images of heaps: saved, looked at, restored, cut, damaged, and replaced.
 #include "core/checksum.h"
 #include "core/image.h"
+#include "core/os.h"
 #include "tests/unit/allocator.hpp"
 #include "tests/unit/support.hpp"
 #include <cerrno>
@@ -945,6 +946,49 @@ TEST_CASE("image: those of one job that are named together are of one set", "[im
     REQUIRE_FALSE(begins({"a7", "b8"}));
     REQUIRE_FALSE(begins({"a7", "other", "b8"}));
     REQUIRE_FALSE(begins({"other", "a0", "b7"}));
+}
+
+TEST_CASE("image: what was never touched gets no memory when it is saved, and zeros take no room",
+          "[image]")
+{
+    Folder folder;
+    const std::string path = folder / "image";
+    const size_t large = 32u << 20;
+    for (const char *backing : {"private", "anon"}) {
+        INFO(backing);
+        ScopedEnv env("ISO_BACKING", backing);
+        Job job;
+        REQUIRE(std::string(iso_backing_name(job.job)) == backing);
+        iso_heap_t *heap = job.heap();
+        auto *bytes = static_cast<unsigned char *>(iso_malloc(heap, large));
+        const size_t touched = 5 * 4096 + 100; // a page among others, and one of zeros behind
+        bytes[touched] = 1;
+        bytes[touched + 4096] = 0;
+        const auto resident = [&] {
+            size_t sum = 0;
+            const uintptr_t first = reinterpret_cast<uintptr_t>(bytes) & ~(ISO_SLOT_SIZE - 1);
+            for (size_t at = 0; at < large; at += ISO_SLOT_SIZE)
+                sum +=
+                    iso_os_resident(reinterpret_cast<void *>(first + at), ISO_SLOT_SIZE); // NOLINT
+            return sum;
+        };
+        const size_t before = resident();
+        REQUIRE(save(job.job, path, {heap}) == ISO_OK);
+        if (std::string(backing) == "private")
+            REQUIRE(resident() == before); // of anon, the zero page is counted, too
+        struct stat file {};
+        REQUIRE(stat(path.c_str(), &file) == 0);
+        REQUIRE(static_cast<size_t>(file.st_size) > large);
+        REQUIRE(static_cast<size_t>(file.st_blocks) * 512 < large / 8); // with the lists of pages
+        REQUIRE(save(job.job, folder / "next", {heap}, "", path.c_str()) == ISO_OK);
+        REQUIRE(static_cast<size_t>(Opened(folder / "next").info().bytes) < large / 8);
+        REQUIRE(iso_heap_destroy(heap) == ISO_OK);
+        soil(job);
+        REQUIRE(restore(job.job, folder / "next", 0, &heap) == ISO_OK);
+        for (size_t i = 0; i < large; i++)
+            if (bytes[i] != (i == touched ? 1 : 0))
+                FAIL("byte " << i);
+    }
 }
 
 TEST_CASE("image: a chain ends with an image of all pages when it is as long as it may be",
