@@ -2,6 +2,7 @@
 #include "ranks.hpp"
 #include <fcntl.h>
 #include <isomalloc/checkpoint.h>
+#include <isomalloc/stack.h>
 #include <sys/mman.h>
 
 namespace {
@@ -247,6 +248,7 @@ void damaged()
 
 uint32_t to_last(const iso_image_t * /*image*/, uint32_t number, uint32_t size, void * /*arg*/)
 {
+    EXPECT(iso_call_depth() > 0); // no thread may be switched here: the job's lock may be held
     return number == 0 ? size - 1 : 0;
 }
 
