@@ -358,10 +358,10 @@ static iso_status_t save(checkpoint_t *checkpoint, const char *path,
         status = iso_replace_begin(&checkpoint->file, logger, path, ISO_IMAGE_MAGIC);
     if (status == ISO_OK) {
         status = write_file(checkpoint, params->user);
-        iso_replace_end(&checkpoint->file);
-        if (status != ISO_OK)
+        if (status != ISO_OK && !iso_replace_is_done(&checkpoint->file))
             iso_log(logger, ISO_LOG_ERROR, "%s: the image needs %s%s", path,
                     ISO_SIZE(bytes_wanted(checkpoint)), params->since ? " at most" : "");
+        iso_replace_end(&checkpoint->file);
     }
     iso_increment_close(&checkpoint->increment);
     free(checkpoint->entries);

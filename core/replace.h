@@ -42,6 +42,11 @@ iso_status_t iso_replace_write(iso_replace_t *file, uint64_t offset, struct iove
 iso_status_t iso_replace_sync(iso_replace_t *file);
 iso_status_t iso_replace_rename(iso_replace_t *file);
 iso_status_t iso_replace_sync_folder(iso_replace_t *file);
+/* Has it become the file? */
+static inline bool iso_replace_is_done(const iso_replace_t *file)
+{
+    return !file->part;
+}
 /* Closes; a part that has not become the file is removed. */
 void iso_replace_end(iso_replace_t *file);
 
