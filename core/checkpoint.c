@@ -2,8 +2,9 @@
  * checkpoint.c - heaps of this rank into a file: iso_checkpoint.
  *
  * All heaps are frozen before the first byte is written. Their pages go from where they are: a page's checksum is made when it
- * is about to be written, so that it is read from memory once, or is not written, when an earlier image has it. Then come
- * the tables, and the header, whose place is before the pages.
+ * is about to be written, so that it is read from memory once, or is not written, when an earlier image has it. A page of zeros is
+ * a hole in the file; one that was never touched is not read either, so that it stays without memory. Then come the tables, and the
+ * header, whose place is before the pages.
  */
 #include "core/checksum.h"
 #include "core/contents.h"
@@ -22,6 +23,7 @@
 #include <time.h>
 
 static const char call[] = "iso_checkpoint";
+static const unsigned char zeros[ISO_IMAGE_PAGE];
 
 /* A heap that is being saved. */
 typedef struct saved {
@@ -43,6 +45,9 @@ typedef struct checkpoint {
     iso_image_run_t *runs; /* so far */
     uint64_t run_room;
     uint64_t *pages; /* checksums so far */
+    uint64_t zeros;  /* the checksum of a page of them */
+    uint64_t looked, data,
+        data_end; /* the space's object has no pages in [looked, data), and some in [data, data_end) */
 
     struct iovec pieces[BATCH / ISO_IMAGE_PAGE]; /* to be written next, at `offset` */
     int piece_count;
@@ -69,9 +74,26 @@ static void put_back(checkpoint_t *checkpoint)
     iso_job_unlock(checkpoint->job);
 }
 
+/* What the caller's own stack is changes while it is saved, and a thread that came out of it would go on in a call of iso_checkpoint. */
+static iso_status_t check_stack(const iso_job_t *job, iso_heap_t *const *heaps, uint32_t count)
+{
+    const uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    const uintptr_t offset = here - (uintptr_t)job->space.base;
+    if (offset >= job->space.size)
+        return ISO_OK;
+    const uintptr_t heap_slot =
+        iso_slots_word_heap_slot(atomic_load(&job->slots.table[offset >> ISO_SLOT_SHIFT]));
+    for (uint32_t i = 0; i < count; i++)
+        if (heap_slot && iso_heap_slot_of(heaps[i]) == heap_slot)
+            return iso_contents_refuse(job, call, ISO_ERR_BUSY, (uintptr_t)heaps[i],
+                                       "the thread that calls has its stack in it: call from "
+                                       "outside of the heap");
+    return ISO_OK;
+}
+
 static iso_status_t freeze(checkpoint_t *checkpoint, iso_heap_t *const *heaps)
 {
-    iso_status_t status = ISO_OK;
+    iso_status_t status = check_stack(checkpoint->job, heaps, checkpoint->count);
     for (uint32_t i = 0; i < checkpoint->count && status == ISO_OK; i++)
         status = iso_contents_take(checkpoint->job, call, heaps[i], false,
                                    &checkpoint->heaps[i].hold, &checkpoint->heaps[i].contents);
@@ -87,7 +109,7 @@ static iso_status_t no_memory(const checkpoint_t *checkpoint)
 }
 
 /* What is known before the pages are looked at. */
-static iso_status_t prepare(checkpoint_t *checkpoint, size_t user_len)
+static iso_status_t prepare(checkpoint_t *checkpoint, const iso_checkpoint_params_t *params)
 {
     const iso_job_t *job = checkpoint->job;
     iso_image_header_t *header = &checkpoint->header;
@@ -103,15 +125,18 @@ static iso_status_t prepare(checkpoint_t *checkpoint, size_t user_len)
                                    .rank = job->rank,
                                    .size = job->size,
                                    .heap_count = checkpoint->count,
-                                   .user_len = user_len,
+                                   .user_len = params->user_len,
+                                   .set = params->set,
                                    .seconds = now.tv_sec,
                                    .nanoseconds = (uint64_t)now.tv_nsec};
     memcpy(header->magic, ISO_IMAGE_MAGIC, sizeof header->magic);
+    memcpy(header->cookie, job->cookie, sizeof header->cookie);
     for (uint32_t i = 0; i < checkpoint->count; i++) {
         header->extent_count += checkpoint->heaps[i].contents.extent_count;
         page_count += checkpoint->heaps[i].contents.run_bytes / ISO_IMAGE_PAGE;
     }
     checkpoint->offset = sizeof *header;
+    checkpoint->zeros = iso_checksum_of(zeros, sizeof zeros);
     checkpoint->entries = calloc(checkpoint->count + 1, sizeof *checkpoint->entries);
     checkpoint->pages = malloc((page_count + 1) * sizeof *checkpoint->pages);
     return checkpoint->entries && checkpoint->pages ? ISO_OK : no_memory(checkpoint);
@@ -145,6 +170,29 @@ static iso_status_t store_page(checkpoint_t *checkpoint, uint64_t address)
     return status;
 }
 
+/* The file has a hole there. */
+static iso_status_t skip_page(checkpoint_t *checkpoint)
+{
+    iso_status_t status = checkpoint->piece_count ? write_pieces(checkpoint) : ISO_OK;
+    checkpoint->offset += ISO_IMAGE_PAGE;
+    checkpoint->header.stored_count++;
+    return status;
+}
+
+/* Was it never touched, by any process? Of anonymous memory it need not be known: to read that costs no page. */
+static bool is_untouched(checkpoint_t *checkpoint, uint64_t address)
+{
+    const iso_space_t *space = &checkpoint->job->space;
+    const uint64_t offset = address - (uintptr_t)space->base;
+    if (space->fd < 0)
+        return false;
+    if (offset < checkpoint->looked || offset >= checkpoint->data_end) {
+        checkpoint->looked = offset;
+        iso_os_memfd_data(space->fd, offset, &checkpoint->data, &checkpoint->data_end);
+    }
+    return offset < checkpoint->data;
+}
+
 /* The page is part of the last run, if that is of this heap and goes on like this. */
 static iso_status_t add_page(checkpoint_t *checkpoint, const iso_image_entry_t *entry,
                              iso_image_run_t page)
@@ -173,7 +221,9 @@ static iso_status_t add_page(checkpoint_t *checkpoint, const iso_image_entry_t *
 static iso_status_t write_page(checkpoint_t *checkpoint, const iso_image_entry_t *entry,
                                uint64_t address)
 {
-    const uint64_t checksum = iso_checksum_of((void *)(uintptr_t)address, ISO_IMAGE_PAGE);
+    const uint64_t checksum = is_untouched(checkpoint, address)
+                                  ? checkpoint->zeros
+                                  : iso_checksum_of((void *)(uintptr_t)address, ISO_IMAGE_PAGE);
     iso_image_run_t page = {.address = address,
                             .length = ISO_IMAGE_PAGE,
                             .offset = checkpoint->offset + checkpoint->piece_bytes};
@@ -181,7 +231,9 @@ static iso_status_t write_page(checkpoint_t *checkpoint, const iso_image_entry_t
     const bool there =
         iso_increment_find(&checkpoint->increment, address, checksum, &page.file, &page.offset);
     iso_status_t status = add_page(checkpoint, entry, page);
-    return status == ISO_OK && !there ? store_page(checkpoint, address) : status;
+    if (status != ISO_OK || there)
+        return status;
+    return checksum == checkpoint->zeros ? skip_page(checkpoint) : store_page(checkpoint, address);
 }
 
 static iso_status_t write_pages(checkpoint_t *checkpoint)
@@ -299,17 +351,17 @@ static iso_status_t save(checkpoint_t *checkpoint, const char *path,
                          const iso_checkpoint_params_t *params)
 {
     const iso_logger_t *logger = &checkpoint->job->logger;
-    iso_status_t status = prepare(checkpoint, params->user_len);
+    iso_status_t status = prepare(checkpoint, params);
     if (status == ISO_OK)
         status = iso_increment_open(&checkpoint->increment, logger, path, params->since);
     if (status == ISO_OK)
-        status = iso_replace_begin(&checkpoint->file, logger, path);
+        status = iso_replace_begin(&checkpoint->file, logger, path, ISO_IMAGE_MAGIC);
     if (status == ISO_OK) {
         status = write_file(checkpoint, params->user);
-        iso_replace_end(&checkpoint->file);
-        if (status != ISO_OK)
+        if (status != ISO_OK && !iso_replace_is_done(&checkpoint->file))
             iso_log(logger, ISO_LOG_ERROR, "%s: the image needs %s%s", path,
                     ISO_SIZE(bytes_wanted(checkpoint)), params->since ? " at most" : "");
+        iso_replace_end(&checkpoint->file);
     }
     iso_increment_close(&checkpoint->increment);
     free(checkpoint->entries);
@@ -318,11 +370,18 @@ static iso_status_t save(checkpoint_t *checkpoint, const char *path,
     return status;
 }
 
-/* What a program built with an older header gives is shorter, and the rest is 0. */
+/* What a program built with an older header gives is shorter, and the rest is 0. The first had `since` last. */
 static iso_status_t import(const iso_job_t *job, const iso_checkpoint_params_t *given,
                            iso_checkpoint_params_t *params)
 {
     *params = (iso_checkpoint_params_t){.struct_size = sizeof *params};
+    if (given && given->struct_size < offsetof(iso_checkpoint_params_t, set)) {
+        iso_log(&job->logger, ISO_LOG_ERROR,
+                "iso_checkpoint: iso_checkpoint_params_t::struct_size is %zu: set it to sizeof "
+                "(iso_checkpoint_params_t)",
+                given->struct_size);
+        return ISO_ERR_INVALID;
+    }
     if (given)
         memcpy(params, given,
                given->struct_size < sizeof *params ? given->struct_size : sizeof *params);

@@ -137,7 +137,8 @@ static bool extents_fit(const iso_job_t *job, const iso_contents_t *contents)
         return false;
     for (uint32_t i = 0; i < contents->extent_count; i++) {
         uint32_t slots = iso_extent_slots(&contents->extents[i]);
-        if (slots == 0 || contents->extents[i].first >= job->slots.total ||
+        const bool run = contents->extents[i].count & ISO_EXTENT_RUN;
+        if (slots < (run ? 2 : 1) || contents->extents[i].first >= job->slots.total ||
             slots > job->slots.total - contents->extents[i].first)
             return false;
     }

@@ -3,6 +3,7 @@
 #include "core/checksum.h"
 #include "core/heap.h"
 #include "core/os.h"
+#include "core/replace.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -16,7 +17,7 @@
 
 _Static_assert(sizeof(iso_image_header_t) == ISO_IMAGE_PAGE && sizeof(iso_image_parent_t) == 256 &&
                    sizeof(iso_image_entry_t) == 64 && sizeof(iso_extent_t) == 8 &&
-                   sizeof(iso_image_run_t) == 32,
+                   sizeof(iso_image_run_t) == 32 && sizeof ISO_IMAGE_MAGIC - 1 == ISO_REPLACE_MAGIC,
                "what is in files has no gaps, and the same layout in every build");
 
 /* ---- tables ------------------------------------------------------------------------------------ */
@@ -47,10 +48,14 @@ static uint64_t tables_offset(const iso_image_header_t *header)
     return sizeof *header + header->stored_count * ISO_IMAGE_PAGE;
 }
 
-/* Counts that neither overflow nor speak of more than there can be. */
-static bool counts_fit(const iso_image_header_t *header, uint64_t file_bytes)
+/* Counts that neither overflow nor speak of more than there can be, and a space that ISO_SPACE_BASE and ISO_SPACE_SIZE could say. */
+static bool header_fits(const iso_image_header_t *header, uint64_t file_bytes)
 {
-    return header->parent_count <= ISO_IMAGE_PARENTS_MAX &&
+    uint64_t end;
+    return header->base % ISO_SLOT_SIZE == 0 && header->space_size % ISO_SLOT_SIZE == 0 &&
+           header->base > 0 && header->space_size > 0 &&
+           !__builtin_add_overflow(header->base, header->space_size, &end) &&
+           header->parent_count <= ISO_IMAGE_PARENTS_MAX &&
            header->extent_count <= file_bytes / sizeof(iso_extent_t) &&
            header->run_count <= file_bytes / sizeof(iso_image_run_t) &&
            header->page_count <= file_bytes / sizeof(uint64_t) &&
@@ -203,7 +208,7 @@ static iso_status_t read_header(iso_image_t *image, const iso_logger_t *logger)
                 image->path, bytes, expected);
         return ISO_ERR_INVALID;
     }
-    return counts_fit(header, bytes)
+    return header_fits(header, bytes)
                ? ISO_OK
                : refuse(image, logger, ISO_ERR_INVALID, "has a header that cannot be");
 }
@@ -230,13 +235,12 @@ static iso_status_t read_tables(iso_image_t *image, const iso_logger_t *logger)
 static iso_status_t open_parent(iso_image_t *image, const iso_logger_t *logger, uint64_t i)
 {
     const iso_image_parent_t *parent = &image->tables.parents[i];
-    const char *slash = strrchr(image->path, '/');
-    const int folder = slash ? (int)(slash - image->path) + 1 : 0;
+    const int folder = (int)(strrchr(image->real, '/') - image->real) + 1;
     iso_image_header_t header;
     char *path = malloc((size_t)folder + ISO_IMAGE_NAME);
     if (!path)
         return ISO_ERR_NO_MEMORY;
-    snprintf(path, (size_t)folder + ISO_IMAGE_NAME, "%.*s%s", folder, image->path, parent->name);
+    snprintf(path, (size_t)folder + ISO_IMAGE_NAME, "%.*s%s", folder, image->real, parent->name);
     image->fds[i + 1] = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     free(path);
     if (image->fds[i + 1] < 0) {
@@ -271,6 +275,10 @@ iso_status_t iso_image_open_for(const iso_logger_t *logger, const char *path, is
         image->fds[0] = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* should it be no file */
         status = image->fds[0] < 0 ? cannot_read(image, logger, errno) : read_header(image, logger);
     }
+    if (status == ISO_OK) {
+        image->real = realpath(path, NULL);
+        status = image->real ? ISO_OK : cannot_read(image, logger, errno);
+    }
     if (status == ISO_OK)
         status = read_tables(image, logger);
     for (uint64_t i = 0; status == ISO_OK && i < image->header.parent_count; i++)
@@ -297,6 +305,7 @@ void iso_image_close(iso_image_t *image)
             close(image->fds[i]);
     free(image->memory);
     free(image->path);
+    free(image->real);
     free(image);
 }
 
@@ -455,6 +464,7 @@ void iso_image_query(const iso_image_t *image, iso_image_info_t *info_p)
         .time = (double)header->seconds + (double)header->nanoseconds * 1e-9,
         .user = image->tables.user,
         .user_len = header->user_len,
+        .set = header->set,
     };
 }
 

@@ -24,7 +24,7 @@
 extern "C" {
 #endif
 
-#define ISO_IMAGE_MAGIC "isoimage" /* 8 bytes, without the end */
+#define ISO_IMAGE_MAGIC "isoimage" /* 8 bytes, without the end; also of one that is being written */
 #define ISO_IMAGE_BYTE_ORDER 0x01020304u
 #define ISO_IMAGE_VERSION 1u
 #define ISO_IMAGE_PAGE ((size_t)4096)
@@ -45,8 +45,10 @@ typedef struct iso_image_header {
     uint64_t user_len;
     int64_t seconds; /* since 1970 */
     uint64_t nanoseconds;
-    uint64_t tables; /* their checksum */
-    uint8_t zeros[3960];
+    uint64_t tables;    /* their checksum */
+    uint8_t cookie[16]; /* of the job that saved it */
+    uint64_t set;       /* iso_checkpoint_params_t::set */
+    uint8_t zeros[3936];
     uint64_t check; /* of the header up to here */
 } iso_image_header_t;
 
@@ -78,7 +80,8 @@ typedef struct iso_image_tables {
 
 struct iso_image {
     int fds[1 + ISO_IMAGE_PARENTS_MAX]; /* this file, and its parents */
-    char *path;                         /* for messages, and to find parents */
+    char *path;                         /* as it was given: for messages */
+    char *real; /* absolute and without symbolic links: to find it again, and its parents */
     iso_image_header_t header;
     void *memory; /* of the tables */
     iso_image_tables_t tables;

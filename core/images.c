@@ -1,6 +1,7 @@
 /* images.c - see images.h. */
 #include "core/images.h"
 #include "core/checksum.h"
+#include "core/depth.h"
 #include "core/image.h"
 #include "core/job.h"
 #include <inttypes.h>
@@ -8,10 +9,13 @@
 #include <string.h>
 
 typedef struct named {
-    char *path;
-    uint64_t check; /* of its header: that it is still the same file */
-    uint32_t rank;  /* that saved it */
+    char *path;         /* absolute: the program may change its folder */
+    uint64_t check;     /* of its header: that it is still the same file */
+    uint8_t cookie[16]; /* of the job that saved it */
+    uint64_t set;
+    uint32_t rank, size; /* which of its ranks, of how many */
     uint32_t heap_count;
+    uint32_t left;  /* heaps that were not restored yet */
     bool *restored; /* per heap */
 } named_t;
 
@@ -39,7 +43,22 @@ static named_t *find(const iso_job_t *job, const iso_image_t *image)
 
 /* ---- when the job begins ----------------------------------------------------------------------- */
 
-/* Takes over the image's path. */
+/* False: no memory. An image without heaps wants nothing (realloc to no bytes would free the list). */
+static bool carve_later(struct iso_images *images, const iso_image_t *image)
+{
+    const uint64_t count = image->header.extent_count;
+    if (count == 0)
+        return true;
+    iso_extent_t *carved = realloc(images->carved, (images->carved_count + count) * sizeof *carved);
+    if (!carved)
+        return false;
+    memcpy(carved + images->carved_count, image->tables.extents, count * sizeof *carved);
+    images->carved = carved;
+    images->carved_count += count;
+    return true;
+}
+
+/* Takes over where the image is. */
 static iso_status_t add_image(iso_job_t *job, iso_image_t *image)
 {
     struct iso_images *images = job->images;
@@ -60,27 +79,23 @@ static iso_status_t add_image(iso_job_t *job, iso_image_t *image)
         iso_log(&job->logger, ISO_LOG_ERROR, "image %s is named twice in ISO_IMAGES", image->path);
         return ISO_ERR_INVALID;
     }
-    iso_extent_t *carved =
-        realloc(images->carved, (images->carved_count + header->extent_count) * sizeof *carved);
     bool *restored = calloc(header->heap_count + 1, sizeof *restored);
-    if (carved)
-        images->carved = carved;
-    if ((!carved && header->extent_count) || !restored) {
+    if (!restored || !carve_later(images, image)) {
         free(restored);
         return no_memory(job);
     }
-    if (header->extent_count)
-        memcpy(images->carved + images->carved_count, image->tables.extents,
-               header->extent_count * sizeof *carved);
-    images->carved_count += header->extent_count;
     if (images->space_size < header->space_size)
         images->space_size = header->space_size;
-    images->images[images->count++] = (named_t){.path = image->path,
+    images->images[images->count++] = (named_t){.path = image->real,
                                                 .check = header->check,
+                                                .set = header->set,
                                                 .rank = header->rank,
+                                                .size = header->size,
                                                 .heap_count = header->heap_count,
+                                                .left = header->heap_count,
                                                 .restored = restored};
-    image->path = NULL;
+    memcpy(images->images[images->count - 1].cookie, header->cookie, sizeof header->cookie);
+    image->real = NULL;
     return ISO_OK;
 }
 
@@ -108,6 +123,62 @@ static iso_status_t check_overlap(const iso_job_t *job)
     return ISO_OK;
 }
 
+static bool of_one_job(const named_t *a, const named_t *b)
+{
+    return memcmp(a->cookie, b->cookie, sizeof a->cookie) == 0;
+}
+
+/* The images of one job are those of one checkpoint of it. */
+static iso_status_t check_sets(const iso_job_t *job)
+{
+    const struct iso_images *images = job->images;
+    for (uint32_t i = 1; i < images->count; i++) {
+        const named_t *image = &images->images[i], *first = images->images;
+        while (!of_one_job(first, image))
+            first++;
+        if (first->set == image->set)
+            continue;
+        iso_log(&job->logger, ISO_LOG_ERROR,
+                "image %s is of set %" PRIu64 ", %s of set %" PRIu64
+                " of the same job: they are not of one checkpoint, name those of one set",
+                image->path, image->set, first->path, first->set);
+        return ISO_ERR_INVALID;
+    }
+    return ISO_OK;
+}
+
+/* How many ranks of its job have an image here. Of the first of them; 0: of another. */
+static uint32_t ranks_of_job(const struct iso_images *images, const named_t *first)
+{
+    uint32_t ranks = 0;
+    for (uint32_t i = 0; i < images->count; i++) {
+        const named_t *image = &images->images[i], *earlier = images->images;
+        if (!of_one_job(image, first))
+            continue;
+        if (image < first)
+            return 0;
+        while (!of_one_job(earlier, image) || earlier->rank != image->rank)
+            earlier++;
+        ranks += earlier == image;
+    }
+    return ranks;
+}
+
+/* A program that does not number its sets may have saved at some ranks only. */
+static void warn_of_missing(const iso_job_t *job)
+{
+    const struct iso_images *images = job->images;
+    for (uint32_t i = 0; job->rank == 0 && i < images->count; i++) {
+        const named_t *image = &images->images[i];
+        const uint32_t ranks = image->set ? ranks_of_job(images, image) : 0;
+        if (ranks > 0 && ranks < image->size)
+            iso_log(&job->logger, ISO_LOG_WARN,
+                    "ISO_IMAGES has images of %" PRIu32 " of the %" PRIu32
+                    " ranks that saved set %" PRIu64 " (%s): heaps of the others are missing",
+                    ranks, image->size, image->set, image->path);
+    }
+}
+
 static iso_status_t open_all(iso_job_t *job, char *names)
 {
     iso_status_t status = ISO_OK;
@@ -121,7 +192,13 @@ static iso_status_t open_all(iso_job_t *job, char *names)
         status = add_image(job, image);
         iso_image_close(image);
     }
-    return status == ISO_OK ? check_overlap(job) : status;
+    if (status == ISO_OK)
+        status = check_sets(job);
+    if (status == ISO_OK)
+        status = check_overlap(job);
+    if (status == ISO_OK)
+        warn_of_missing(job);
+    return status;
 }
 
 iso_status_t iso_images_open(iso_job_t *job)
@@ -207,7 +284,9 @@ static iso_status_t rank_of(const iso_job_t *job, const iso_image_t *image, uint
         *rank_p = image->header.rank % job->size;
         return ISO_OK;
     }
+    iso_depth++; /* the job's lock may be held */
     uint32_t rank = job->params.image_rank(image, number, job->size, job->params.image_rank_arg);
+    iso_depth--;
     if (rank < job->size) {
         *rank_p = rank;
         return ISO_OK;
@@ -239,6 +318,7 @@ iso_status_t iso_images_claim(iso_job_t *job, const iso_image_t *image, uint32_t
         return ISO_ERR_NOT_OWNER;
     }
     *own_slots_p = !named->restored[number];
+    named->left -= *own_slots_p;
     named->restored[number] = true;
     return ISO_OK;
 }
@@ -246,8 +326,10 @@ iso_status_t iso_images_claim(iso_job_t *job, const iso_image_t *image, uint32_t
 void iso_images_unclaim(iso_job_t *job, const iso_image_t *image, uint32_t number)
 {
     named_t *named = find(job, image);
-    if (named)
+    if (named) {
         named->restored[number] = false;
+        named->left++;
+    }
 }
 
 static iso_status_t restart_image(iso_job_t *job, const named_t *named, iso_restored_fn fn,
@@ -285,7 +367,7 @@ iso_status_t iso_restart(iso_job_t *job, iso_restored_fn fn, void *arg)
         return ISO_ERR_INVALID;
     for (uint32_t i = 0; job->images && i < job->images->count && status == ISO_OK; i++) {
         const named_t *named = &job->images->images[i];
-        if (job->params.image_rank || named->rank % job->size == job->rank)
+        if (named->left > 0 && (job->params.image_rank || named->rank % job->size == job->rank))
             status = restart_image(job, named, fn, arg);
     }
     return status;

@@ -17,7 +17,7 @@ extern "C" {
 #endif
 
 /* Reads what ISO_IMAGES names, and has the settings say where the space is. ISO_ERR_INVALID: an image is damaged, of another space than the
- * others or than the settings say, or two have the same addresses. */
+ * others or than the settings say, or of another set than others of their job, or two have the same addresses. A set that is not whole is warned of. */
 iso_status_t iso_images_open(iso_job_t *job);
 /* Of what all the images hold; 0: there are none. */
 uint64_t iso_images_digest(const iso_job_t *job);

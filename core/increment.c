@@ -1,7 +1,9 @@
 /* increment.c - see increment.h. */
 #include "core/increment.h"
+#include "core/replace.h"
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 typedef struct iso_increment_run {
     uint64_t address, length;
@@ -15,29 +17,65 @@ static const char *name_in(const char *path)
     return slash ? slash + 1 : path;
 }
 
+static bool is_same(const struct stat *a, const struct stat *b)
+{
+    return a->st_ino == b->st_ino && a->st_dev == b->st_dev;
+}
+
+/* Both are in one folder, however that is called in either. */
+static bool in_one_folder(const char *path, const char *real)
+{
+    struct stat folders[2];
+    const char *paths[] = {path, real};
+    for (int i = 0; i < 2; i++) {
+        const size_t length = (size_t)(name_in(paths[i]) - paths[i]);
+        char *folder = length ? strndup(paths[i], length) : strdup(".");
+        const bool there = folder && stat(folder, &folders[i]) == 0;
+        free(folder);
+        if (!there)
+            return false;
+    }
+    return is_same(&folders[0], &folders[1]);
+}
+
+/* Is what has this path the image, or one of those that it refers to? By their names, and as files, whatever they are called. */
+static bool is_of(const iso_image_t *since, const char *path)
+{
+    struct stat file, own;
+    bool same = strcmp(name_in(path), name_in(since->real)) == 0;
+    for (uint64_t i = 0; i < since->header.parent_count && !same; i++)
+        same = strcmp(name_in(path), since->tables.parents[i].name) == 0;
+    if (same || lstat(path, &file) != 0)
+        return same;
+    for (uint64_t i = 0; i <= since->header.parent_count && !same; i++)
+        same = fstat(since->fds[i], &own) == 0 && is_same(&own, &file);
+    return same;
+}
+
 /* Can an image at `path` refer to this one, and to those that it refers to? */
 static iso_status_t check_names(const iso_image_t *since, const iso_logger_t *logger,
                                 const char *path)
 {
-    const char *name = name_in(path), *before = name_in(since->path);
-    const size_t folder = (size_t)(name - path);
-    if (folder != (size_t)(before - since->path) || strncmp(path, since->path, folder) != 0 ||
-        strlen(before) >= ISO_IMAGE_NAME) {
+    if (!in_one_folder(path, since->real) || strlen(name_in(since->real)) >= ISO_IMAGE_NAME) {
         iso_log(logger, ISO_LOG_ERROR,
-                "image %s cannot be an increment to %s: they must be in one folder, written "
-                "alike, and the name be shorter than %d bytes",
-                path, since->path, ISO_IMAGE_NAME);
+                "image %s cannot be an increment to %s (%s): they must be in one folder, and the "
+                "name be shorter than %d bytes",
+                path, since->path, since->real, ISO_IMAGE_NAME);
         return ISO_ERR_INVALID;
     }
-    bool same = strcmp(name, before) == 0;
-    for (uint64_t i = 0; i < since->header.parent_count && !same; i++)
-        same = strcmp(name, since->tables.parents[i].name) == 0;
-    if (!same)
+    char *part = iso_replace_part_of(path);
+    if (!part) {
+        iso_log(logger, ISO_LOG_ERROR, "image %s: no memory for its name", path);
+        return ISO_ERR_NO_MEMORY;
+    }
+    const bool replaces = is_of(since, path) || is_of(since, part);
+    free(part);
+    if (!replaces)
         return ISO_OK;
     iso_log(logger, ISO_LOG_ERROR,
-            "image %s cannot be an increment to %s: it would replace what it needs: give it "
+            "image %s cannot be an increment to %s (%s): it would replace what it needs: give it "
             "another name",
-            path, since->path);
+            path, since->path, since->real);
     return ISO_ERR_INVALID;
 }
 
@@ -102,7 +140,7 @@ uint64_t iso_increment_parents(const iso_increment_t *increment,
         return 0;
     memset(&parents[0], 0, sizeof parents[0]);
     parents[0].check = since->header.check;
-    memcpy(parents[0].name, name_in(since->path), strlen(name_in(since->path)));
+    memcpy(parents[0].name, name_in(since->real), strlen(name_in(since->real)));
     for (uint64_t i = 0; i < since->header.parent_count; i++)
         parents[i + 1] = since->tables.parents[i];
     return since->header.parent_count + 1;

@@ -20,7 +20,8 @@ typedef struct iso_increment {
     uint64_t run_count, at;         /* at: the run that was found last */
 } iso_increment_t;
 
-/* For an image that will be at `path`. since NULL: of none. ISO_ERR_INVALID: it is in another folder, or would be replaced; errors of
+/* For an image that will be at `path`. since NULL: of none. It is known by the name that it has without
+ * symbolic links, since those are moved on. ISO_ERR_INVALID: it is in another folder, or it or one of its parents would be replaced; errors of
  * iso_image_open. Logged. An image whose chain is as long as it may be is not referred to, which is said at level info. */
 iso_status_t iso_increment_open(iso_increment_t *increment, const iso_logger_t *logger,
                                 const char *path, const char *since);

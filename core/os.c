@@ -94,10 +94,7 @@ int iso_os_reserve(void *address, size_t size)
 
 int iso_os_memfd_create(const char *name, uint64_t size, int *fd_p)
 {
-    struct rlimit
-        limit; /* what is larger is no error, but SIGXFSZ: a process that ends without a word */
-    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
-        size > limit.rlim_cur)
+    if (size > iso_os_file_limit())
         return EFBIG;
     int fd = memfd_create(name, MFD_CLOEXEC);
     if (fd < 0)
@@ -169,6 +166,15 @@ int iso_os_memfd_punch(int fd, uint64_t offset, uint64_t size)
         if (errno != EINTR)
             return errno;
     return 0;
+}
+
+void iso_os_memfd_data(int fd, uint64_t from, uint64_t *begin_p, uint64_t *end_p)
+{
+    const off_t begin = lseek(fd, (off_t)from, SEEK_DATA);
+    const bool none = begin < 0 && errno == ENXIO;
+    const off_t end = begin >= 0 ? lseek(fd, begin, SEEK_HOLE) : -1;
+    *begin_p = none ? UINT64_MAX : begin >= 0 ? (uint64_t)begin : from; /* not known: it has */
+    *end_p = end >= 0 ? (uint64_t)end : UINT64_MAX;
 }
 
 int iso_os_anon_discard(void *address, size_t size)
@@ -367,6 +373,13 @@ bool iso_os_process_ended(int pidfd)
 {
     struct pollfd p = {.fd = pidfd, .events = POLLIN};
     return poll(&p, 1, 0) > 0 && (p.revents & POLLIN);
+}
+
+uint64_t iso_os_file_limit(void)
+{
+    struct rlimit limit;
+    return getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY ? limit.rlim_cur
+                                                                                   : UINT64_MAX;
 }
 
 uint64_t iso_os_address_limit(void)

@@ -50,6 +50,9 @@ void iso_os_no_dump(void *address, size_t size);
 
 /* Gives the pages of a range of the object back; they read as zero after. 0 or errno. */
 int iso_os_memfd_punch(int fd, uint64_t offset, uint64_t size);
+/* The next bytes of the object, at `from` or after it, that have pages: [*begin_p, *end_p). There are none: both are UINT64_MAX. To read those that
+ * have none through a mapping would give them pages. */
+void iso_os_memfd_data(int fd, uint64_t from, uint64_t *begin_p, uint64_t *end_p);
 
 /* The same of anonymous memory. 0 or errno. */
 int iso_os_anon_discard(void *address, size_t size);
@@ -103,6 +106,8 @@ uint64_t iso_os_memory(void);
 uint64_t iso_os_lock_limit(void);
 uint64_t iso_os_pinned(void);
 
+/* Bytes that a file may have (ulimit -f); UINT64_MAX: any. To write beyond is no error, but SIGXFSZ: a process that ends without a word. */
+uint64_t iso_os_file_limit(void);
 /* Bytes of address space that this process may still map (RLIMIT_AS), UINT64_MAX when unlimited. */
 uint64_t iso_os_address_limit(void);
 

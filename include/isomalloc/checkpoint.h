@@ -10,12 +10,22 @@
  * functions) is not in it.
  *
  * A new image takes the place of an old one of the same name when it is whole and on the disk: if the process is killed
- * meanwhile, or the disk is full, the old one is there as it was. (Until then it is called as the image with ".part" behind; what a
- * killed process left of that name, the next checkpoint to the same name writes over.) Its permissions are those that umask leaves.
+ * meanwhile, or the disk is full, the old one is there as it was. (A symbolic link of that name is replaced, not what it leads to.) Until then
+ * it is called as the image with ".part" behind; what a killed process left of that name, the next checkpoint to the same name writes over,
+ * but no other file. (Where the file system has no locks it cannot be told from one that is being written, and is to be removed by hand.) Its
+ * permissions are those that umask leaves.
+ *
+ * That is one image. Those of a job's ranks are not replaced together: if it ends in between, some are of one checkpoint and some of the next,
+ * and heaps that migrated meanwhile are in two of them or in none. So give each checkpoint names of its own (step.42.r), number it
+ * (iso_checkpoint_params_t::set), and remove the images of the one before after an iso_barrier that follows the new one.
  *
  * Everything in an image has a checksum (XXH3, 64 bits): one that is cut anywhere, or has a byte changed anywhere, is refused
  * with a line that says where, and the process is as before. That is against accidents: whoever can write the file can make
  * one that is accepted. Images are of one layout of heaps (ISO_ERR_VERSION otherwise), and of machines with one byte order.
+ *
+ * Migratable threads (thread.h) whose stacks are in a heap are saved with it, as they stand. Before: iso_threads_let_go, so that none of them runs; after,
+ * and after the heap was restored: iso_threads_take_in. A thread cannot save the heap that its own stack is in. A heap with stacks is restored
+ * only where the program and its libraries are the same, at the same addresses (ISO_ERR_CODE): see stack.h.
  *
  * Thread rules: those of isomalloc.h. An image is used by one thread at a time.
  */
@@ -36,11 +46,12 @@ typedef struct iso_checkpoint_params {
     const void *user;  /* bytes of the program's own that go into the image: see iso_image_info_t */
     size_t user_len;   /* 1 MiB at most */
     const char *since; /* an earlier image: write only pages that it has not; NULL: all pages */
+    uint64_t set;      /* its number, e.g. the step: the same at all ranks; 0: none */
 } iso_checkpoint_params_t;
 
 /* An increment (iso_checkpoint_params_t::since) has only those pages that differ from what the earlier image has at the same
  * address, and refers to that for the others; that may be an increment, too. It is an image as any, of all the heaps that are named,
- * but needs the earlier ones, in the same folder and under the same names, as long as it is to be restored: if one is
+ * but needs the earlier ones, in the same folder and under the same names (those behind symbolic links), as long as it is to be restored: if one is
  * missing, or was replaced, that is said. All pages are read to know which differ (by 64-bit checksums): so it works with
  * any backing and transport, and for a heap that was at other ranks since, or restored. 32 others is the most that one may need: then all is written, and
  * the log says so at level info. */
@@ -48,12 +59,13 @@ typedef struct iso_checkpoint_params {
 /* Saves `count` heaps of this rank (0: an image of none) in the file `path`, whose folder is there and on the same file
  * system. Returns when the image is on the disk. The heaps are all saved as of one moment: they are frozen meanwhile, as while
  * they migrate, and usable again, unchanged, when it returns, whatever it returns. Only the live pages are read, from where
- * they are; nothing is copied but by the kernel. params NULL: nothing optional. Local: no other rank is asked; what belongs
+ * they are; nothing is copied but by the kernel. Those of zeros take no room on the disk, and those that were never touched get no memory. params NULL: nothing optional. Local: no other rank is asked; what belongs
  * together is saved between two iso_barrier.
- * ISO_ERR_NOT_OWNER, ISO_ERR_BUSY: a heap is not here, or migrating, or named twice; or another process is writing an image of this
- * name. ISO_ERR_SYSTEM: the file cannot be written, and the log line says why (no room on the disk: it also says how much
- * is needed). ISO_ERR_INVALID: path is something else than a file, too much user data; since is in another folder, or is what the
- * image would replace. Errors of iso_image_open, of since. ISO_ERR_NO_MEMORY. */
+ * ISO_ERR_NOT_OWNER, ISO_ERR_BUSY: a heap is not here, or migrating, or named twice, or the caller's stack is in it; or another process is writing
+ * an image of this name. ISO_ERR_SYSTEM: the file cannot be written, and the log line says why (no room on the disk, ulimit -f: it also says how
+ * much is needed); or it is there, but it is not certain that its name is on the disk, which is said. ISO_ERR_INVALID: path is something else
+ * than a file, or ends in ".part", or what is called as it with ".part" behind is the user's; too much user data, or no struct_size; since is in
+ * another folder, or it, or an image that it needs, is what would be replaced. Errors of iso_image_open, of since. ISO_ERR_NO_MEMORY. */
 ISO_API iso_status_t iso_checkpoint(iso_job_t *job, const char *path, iso_heap_t *const *heaps,
                                     uint32_t count, const iso_checkpoint_params_t *params);
 
@@ -81,6 +93,7 @@ typedef struct iso_image_info {
     double time;         /* when it was saved, in seconds since 1970 */
     const void *user;    /* what iso_checkpoint was given, valid until iso_image_close */
     size_t user_len;
+    uint64_t set; /* iso_checkpoint_params_t::set */
 } iso_image_info_t;
 ISO_API void iso_image_query(const iso_image_t *image, iso_image_info_t *info_p);
 
@@ -101,7 +114,8 @@ ISO_API iso_status_t iso_image_verify(iso_image_t *image);
 
 /* Two ways to have the addresses that a heap wants.
  *
- * Images that are named when the job begins (ISO_IMAGES, iso_params_t::images), the same ones in every rank. The iso space is
+ * Images that are named when the job begins (ISO_IMAGES, iso_params_t::images), the same ones in every rank, with ':' between: so their names have none.
+ * If they are of one job they must be of one set, and if images of some of its ranks are missing, that is warned of. The iso space is
  * where it was, and at least as long: ISO_SPACE_BASE and ISO_SPACE_SIZE need not be set, and if something else is mapped there
  * iso_init fails in every rank, with a line that says what. The addresses of all heaps in these images are left out of all
  * ranks' share of the space before anybody allocates, and stay out of use until the heap is restored. How many ranks
@@ -116,7 +130,8 @@ ISO_API iso_status_t iso_image_verify(iso_image_t *image);
  * are not free here; so a heap whose original lives in this job, at whatever rank, is refused. ISO_ERR_NOT_OWNER: the image
  * was named when the job began, and the heap is another rank's to restore. ISO_ERR_INVALID: the image is damaged where the
  * heap's pages are, or is of an iso space at another address than the job's, or of one that was longer; or it has no heap of
- * this number. ISO_ERR_SYSTEM, ISO_ERR_NO_MEMORY. Whatever fails, nothing of the heap is here. */
+ * this number. ISO_ERR_CODE: it has stacks, and the code is another. ISO_ERR_RANK: iso_params_t::image_rank gives no rank. ISO_ERR_SYSTEM,
+ * ISO_ERR_NO_MEMORY. Whatever fails, nothing of the heap is here. */
 ISO_API iso_status_t iso_image_restore(iso_job_t *job, iso_image_t *image, uint32_t number,
                                        iso_heap_t **heap_p);
 

@@ -2,6 +2,7 @@
 #include "ranks.hpp"
 #include <fcntl.h>
 #include <isomalloc/checkpoint.h>
+#include <isomalloc/stack.h>
 #include <sys/mman.h>
 
 namespace {
@@ -78,6 +79,40 @@ void save()
     heaps[1] = job.receive().heap;
     save_to(image_of(self), job, {heaps[0], heaps[1]});
     job.barrier();
+    job.finish();
+}
+
+// Two checkpoints, between which a heap migrates: image.r is of set 7, image.r.next of set 8.
+void sets()
+{
+    Job job;
+    iso_heap_t *heap = self == 0 ? job.heap() : nullptr;
+    for (const auto &[set, end] : {std::pair(7, ""), std::pair(8, ".next")}) {
+        iso_checkpoint_params_t params = {};
+        params.struct_size = sizeof params;
+        params.set = static_cast<uint64_t>(set);
+        EXPECT_STATUS(ISO_OK, iso_checkpoint(job.job, (image_of(self) + end).c_str(), &heap,
+                                             heap != nullptr ? 1 : 0, &params));
+        job.barrier();
+        if (set == 7 && self == 0) {
+            job.send(heap, 1);
+            heap = nullptr;
+        } else if (set == 7 && self == 1) {
+            heap = job.receive().heap;
+        }
+        job.barrier();
+    }
+    job.finish();
+}
+
+// The job begins; as many heaps as the argument says are restored at all ranks, of which it has one.
+void begin()
+{
+    Job job;
+    iso_stats_t stats;
+    EXPECT_STATUS(ISO_OK, iso_restart(job.job, nullptr, nullptr));
+    iso_stats(job.job, &stats);
+    EXPECT(stats.heaps == std::strtoul(argument, nullptr, 10));
     job.finish();
 }
 
@@ -160,7 +195,7 @@ void increment()
     for (iso_heap_t *heap : mine.heaps)
         EXPECT(iso_malloc(heap, 100) != nullptr);
     const std::string before = image_of(self), after = before + ".next";
-    const iso_checkpoint_params_t params = {sizeof params, nullptr, 0, before.c_str()};
+    const iso_checkpoint_params_t params = {sizeof params, nullptr, 0, before.c_str(), 0};
     EXPECT_STATUS(ISO_OK, iso_checkpoint(job.job, after.c_str(), mine.heaps.data(), 2, &params));
     EXPECT(bytes_of(after) * 20 < bytes_of(before));
     job.barrier();
@@ -213,6 +248,7 @@ void damaged()
 
 uint32_t to_last(const iso_image_t * /*image*/, uint32_t number, uint32_t size, void * /*arg*/)
 {
+    EXPECT(iso_call_depth() > 0); // no thread may be switched here: the job's lock may be held
     return number == 0 ? size - 1 : 0;
 }
 
@@ -286,6 +322,8 @@ int main(int argc, char **argv)
     return run_test({{"save", save},
                      {"restart", restart},
                      {"increment", increment},
+                     {"sets", sets},
+                     {"begin", begin},
                      {"damaged", damaged},
                      {"shared_out", shared_out},
                      {"alive", alive},

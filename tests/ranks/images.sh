@@ -10,8 +10,8 @@ fail() {
     printf 'FAILED: %s\n' "$@"
     exit 1
 }
-job() { # <what for> COMMAND...
-    local what=$1 out
+job() { # <what for> COMMAND...: what it writes is in $out
+    local what=$1
     shift
     out=$(timeout 60 "$@" 2>&1) || fail "$what" "$out"
 }
@@ -43,6 +43,19 @@ job "three ranks save" "$run" -n 3 "$program" save "$folder"
 job "three ranks restore, and save an increment" env ISO_IMAGES="$(named 3)" "$run" -n 3 "$program" increment "$folder"
 job "two ranks map the increments" env ISO_MAP_IMAGES=y ISO_IMAGES="$(named 3 .next)" "$run" -n 2 "$program" restart 3
 job "two ranks restore the increments" env ISO_IMAGES="$(named 3 .next)" "$run" -n 2 "$program" restart 3
+
+rm -f "$folder"/image.*
+job "two ranks save two sets" "$run" -n 2 "$program" sets "$folder"
+for end in '' .next; do
+    job "all of a set" env ISO_IMAGES="$(named 2 $end)" "$program" begin 1
+    grep -q 'are missing' <<<"$out" && fail "a whole set is warned of" "$out"
+done
+# the heap is in both of these, or in none
+refused 'are not of one checkpoint' env ISO_IMAGES="$folder/image.0:$folder/image.1.next" "$program" begin 1
+refused 'are not of one checkpoint' env ISO_IMAGES="$folder/image.0.next:$folder/image.1" "$run" -n 2 "$program" begin 0
+job "a part of a set" env ISO_IMAGES="$folder/image.1" "$run" -n 2 "$program" begin 0
+[ "$(grep -c 'images of 1 of the 2 ranks that saved set 7' <<<"$out")" = 1 ] || fail "not warned once of a part of a set" "$out"
+
 rm -f "$folder"/image.*
 job "two ranks save" "$run" -n 2 "$program" save "$folder"
 job "the program says who restores" env ISO_IMAGES="$(named 2)" "$run" -n 3 "$program" shared_out 2

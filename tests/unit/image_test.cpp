@@ -1,5 +1,7 @@
 // Images of heaps: saved, looked at, restored, cut, damaged, and replaced.
+#include "core/checksum.h"
 #include "core/image.h"
+#include "core/os.h"
 #include "tests/unit/allocator.hpp"
 #include "tests/unit/support.hpp"
 #include <cerrno>
@@ -7,9 +9,14 @@
 #include <fcntl.h>
 #include <fstream>
 #include <isomalloc/checkpoint.h>
-#include <sys/file.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 namespace {
@@ -113,9 +120,33 @@ struct Opened {
 iso_status_t save(iso_job_t *job, const std::string &path, const std::vector<iso_heap_t *> &heaps,
                   const std::string &user = "", const char *since = nullptr)
 {
-    iso_checkpoint_params_t params = {sizeof params, user.data(), user.size(), since};
+    iso_checkpoint_params_t params = {sizeof params, user.data(), user.size(), since, 0};
     return iso_checkpoint(job, path.c_str(), heaps.data(), static_cast<uint32_t>(heaps.size()),
                           &params);
+}
+
+// In a child: a job as the environment says, or nullptr.
+iso_job_t *start()
+{
+    iso_job_t *job = nullptr;
+    iso_init(nullptr, &job);
+    return job;
+}
+
+// This process's locks of open files fail from here on, as where the file system has none.
+bool refuse_locks()
+{
+    sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fcntl, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[1])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, F_OFD_SETLK, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOLCK),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const sock_fprog program = {sizeof filter / sizeof *filter, filter};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
 }
 
 // Opens the image and restores heap `number`.
@@ -287,6 +318,38 @@ TEST_CASE(
     REQUIRE(contents_of(folder / "image") == bytes);
 }
 
+TEST_CASE("image: those without heaps can be named when a job begins, any number of them",
+          "[image]")
+{
+    Folder folder;
+    {
+        Job job;
+        for (const char *name : {"0", "1", "2"})
+            REQUIRE(save(job.job, folder / name, {}) == ISO_OK);
+        REQUIRE(save(job.job, folder / "heap", {job.heap()}) == ISO_OK);
+    }
+    std::string names;
+    for (const char *name : {"0", "1", "2", "heap"}) {
+        names += (names.empty() ? "" : ":") + (folder / name);
+        for (const std::string &all : {names, folder / "heap:" + names}) {
+            if (std::string(name) == "heap" && all != names)
+                continue; // that one twice
+            INFO(all);
+            ScopedEnv env("ISO_IMAGES", all.c_str());
+            REQUIRE(in_child([&] {
+                        iso_stats_t stats;
+                        iso_job_t *job = start();
+                        if (job == nullptr || iso_restart(job, nullptr, nullptr) != ISO_OK)
+                            return 1;
+                        iso_stats(job, &stats);
+                        if (stats.heaps != (contains(all, "heap") ? 1 : 0))
+                            return 2;
+                        return iso_finalize(job) == ISO_OK ? 0 : 3;
+                    }).exited_with(0));
+        }
+    }
+}
+
 TEST_CASE("image: says what is in it, without a job", "[image]")
 {
     Folder folder;
@@ -451,7 +514,9 @@ TEST_CASE("image: what cannot be saved leaves the heaps usable, and the image th
     REQUIRE(save(job.job, path, {heap}, std::string((1u << 20) + 1, 'x')) == ISO_ERR_INVALID);
     { // somebody else is writing it
         const int fd = open((path + ".part").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-        REQUIRE(flock(fd, LOCK_EX) == 0);
+        struct flock whole = {};
+        whole.l_type = F_WRLCK;
+        REQUIRE(fcntl(fd, F_OFD_SETLK, &whole) == 0);
         REQUIRE(save(job.job, path, {heap}) == ISO_ERR_BUSY);
         close(fd); // as if it was killed: what it left is written over
     }
@@ -514,7 +579,7 @@ TEST_CASE("image: killed at any step of a checkpoint, the old image or the new o
         void *block = iso_malloc(heap, 3u << 20);
         std::memset(block, user[0], 3u << 20);
         iso_heap_set_root(heap, block);
-        iso_checkpoint_params_t own = {sizeof own, user, 1, nullptr};
+        iso_checkpoint_params_t own = {sizeof own, user, 1, nullptr, 0};
         const iso_status_t status = iso_checkpoint(job, path.c_str(), &heap, 1, &own);
         iso_finalize(job);
         return status == ISO_OK ? 0 : 3;
@@ -652,6 +717,280 @@ TEST_CASE("image: an increment whose parent is gone, replaced or damaged is refu
     model.check_all();
 }
 
+TEST_CASE("image: an increment knows its parent by the name behind a symbolic link, and never "
+          "replaces it, whatever that is called",
+          "[image]")
+{
+    Folder folder;
+    Job job;
+    iso_heap_t *heap = job.heap();
+    Model model(heap, 1);
+    for (int i = 0; i < 40; i++)
+        model.allocate(5000);
+    const std::string first = folder / "first", second = folder / "second",
+                      third = folder / "third", latest = folder / "latest";
+    const auto verified = [](const std::string &path) {
+        Opened opened(path);
+        return opened.status == ISO_OK ? iso_image_verify(opened.image) : opened.status;
+    };
+    REQUIRE(save(job.job, first, {heap}) == ISO_OK);
+    REQUIRE(symlink("first", latest.c_str()) == 0);
+    REQUIRE(save(job.job, second, {heap}, "", latest.c_str()) == ISO_OK);
+    REQUIRE(Opened(second).info().parents == 1);
+    REQUIRE(unlink(latest.c_str()) == 0); // moved on, as it is each time
+    REQUIRE(symlink("second", latest.c_str()) == 0);
+    REQUIRE(verified(second) == ISO_OK);
+    REQUIRE(verified(latest) == ISO_OK);
+    REQUIRE(save(job.job, second, {heap}, "", latest.c_str()) == ISO_ERR_INVALID);
+    REQUIRE(save(job.job, first, {heap}, "", latest.c_str()) == ISO_ERR_INVALID);
+    { // a link in another folder: its parents are where the image itself is
+        Folder other;
+        REQUIRE(symlink(second.c_str(), (other / "link").c_str()) == 0);
+        REQUIRE(verified(other / "link") == ISO_OK);
+        REQUIRE(save(job.job, third, {heap}, "", (other / "link").c_str()) == ISO_OK);
+        REQUIRE(save(job.job, other / "third", {heap}, "", (other / "link").c_str()) ==
+                ISO_ERR_INVALID);
+        REQUIRE(verified(third) == ISO_OK);
+        // the folder by another name
+        REQUIRE(symlink(folder.path().c_str(), (other / "folder").c_str()) == 0);
+        REQUIRE(save(job.job, other / "folder/first", {heap}, "", third.c_str()) ==
+                ISO_ERR_INVALID);
+        REQUIRE(save(job.job, other / "folder/fourth", {heap}, "", third.c_str()) == ISO_OK);
+        REQUIRE(verified(folder / "fourth") == ISO_OK);
+    }
+    REQUIRE(link(first.c_str(), (folder / "hard").c_str()) == 0);
+    REQUIRE(save(job.job, folder / "hard", {heap}, "", third.c_str()) == ISO_ERR_INVALID);
+    // what the new one is called until it is whole
+    REQUIRE(rename(third.c_str(), (third + ".part").c_str()) == 0);
+    REQUIRE(save(job.job, third, {heap}, "", (third + ".part").c_str()) == ISO_ERR_INVALID);
+    REQUIRE(verified(third + ".part") == ISO_OK);
+    REQUIRE(verified(first) == ISO_OK);
+    model.check_all();
+}
+
+TEST_CASE("image: a file of the user's that is called as one that is being written stays as it is",
+          "[image]")
+{
+    Folder folder;
+    Job job;
+    iso_heap_t *heap = job.heap();
+    const std::string path = folder / "image", part = path + ".part";
+    for (const std::string &text :
+         {std::string("x"), std::string("a file of the user's"), std::string(10000, '\0')}) {
+        write_file(part, text);
+        REQUIRE(save(job.job, path, {heap}) == ISO_ERR_INVALID);
+        REQUIRE(contents_of(part) == text);
+        REQUIRE(folder.files() == std::set<std::string>{"image.part"});
+    }
+    REQUIRE(unlink(part.c_str()) == 0);
+    REQUIRE(save(job.job, part, {heap}) == ISO_ERR_INVALID); // no image has such a name
+    REQUIRE(save(job.job, folder / "other", {heap}) == ISO_OK);
+    REQUIRE(link((folder / "other").c_str(), part.c_str()) == 0);
+    REQUIRE(save(job.job, path, {heap}) == ISO_ERR_INVALID);
+    Opened other(folder / "other");
+    REQUIRE(other.status == ISO_OK);
+    REQUIRE(unlink(part.c_str()) == 0);
+    REQUIRE(save(job.job, path, {heap}) == ISO_OK);
+    REQUIRE(folder.files() == std::set<std::string>{"image", "other"});
+}
+
+TEST_CASE("image: a thread cannot save the heap that its stack is in", "[image]")
+{
+    Folder folder;
+    const std::string path = folder / "image";
+    const ChildResult child = in_child([&] {
+        static iso_job_t *job;
+        static iso_status_t inside, beside;
+        static std::vector<iso_heap_t *> heaps;
+        static const char *name;
+        name = path.c_str();
+        job = start();
+        heaps.resize(2);
+        for (iso_heap_t *&heap : heaps)
+            if (job == nullptr || iso_heap_create(job, &heap) != ISO_OK)
+                return 1;
+        ucontext_t here, there;
+        getcontext(&there);
+        there.uc_stack.ss_size = 5u << 20;
+        there.uc_stack.ss_sp = iso_malloc(heaps[1], there.uc_stack.ss_size);
+        there.uc_link = &here;
+        const auto in_heap = [] {
+            inside = iso_checkpoint(job, name, heaps.data(), 2, nullptr);
+            beside = iso_checkpoint(job, name, heaps.data(), 1, nullptr);
+        };
+        makecontext(&there, static_cast<void (*)()>(in_heap), 0);
+        swapcontext(&here, &there);
+        if (inside != ISO_ERR_BUSY || beside != ISO_OK)
+            return 2;
+        return save(job, path, heaps) == ISO_OK ? 0 : 3;
+    });
+    REQUIRE(child.exited_with(0));
+    REQUIRE(contains(child.stderr_text, "has its stack in it"));
+}
+
+TEST_CASE("image: parameters whose size is not said are refused", "[image]")
+{
+    Folder folder;
+    Job job;
+    iso_checkpoint_params_t params = {};
+    params.user = "hello";
+    params.user_len = 5;
+    for (const size_t size : {0u, 8u}) {
+        params.struct_size = size;
+        REQUIRE(iso_checkpoint(job.job, (folder / "image").c_str(), nullptr, 0, &params) ==
+                ISO_ERR_INVALID);
+    }
+    REQUIRE(folder.files().empty());
+    params.struct_size = offsetof(iso_checkpoint_params_t, set); // of an older header
+    params.set = 7;
+    REQUIRE(iso_checkpoint(job.job, (folder / "image").c_str(), nullptr, 0, &params) == ISO_OK);
+    Opened opened(folder / "image");
+    REQUIRE(opened.info().user_len == 5);
+    REQUIRE(opened.info().set == 0);
+}
+
+TEST_CASE("image: what cannot be is refused, also where its checksums are right", "[image]")
+{
+    Folder folder;
+    Job job;
+    iso_heap_t *heap = job.heap(), *none = nullptr;
+    const std::string path = folder / "image";
+    REQUIRE(save(job.job, path, {heap}) == ISO_OK);
+    REQUIRE(iso_heap_destroy(heap) == ISO_OK);
+    const std::string whole = contents_of(path);
+    const auto changed = [&](const std::function<void(iso_image_t &)> &change) {
+        std::string bytes = whole;
+        iso_image_t image = {};
+        std::memcpy(&image.header, bytes.data(), sizeof image.header);
+        const size_t tables = sizeof image.header + image.header.stored_count * ISO_IMAGE_PAGE;
+        std::string memory = bytes.substr(tables);
+        iso_image_tables_place(&image.header, memory.data(), &image.tables);
+        change(image);
+        image.header.tables = iso_checksum_of(memory.data(), memory.size());
+        image.header.check = iso_checksum_of(&image.header, offsetof(iso_image_header_t, check));
+        std::memcpy(bytes.data(), &image.header, sizeof image.header);
+        write_file(path, bytes.replace(tables, memory.size(), memory));
+        return restore(job.job, path, 0, &none);
+    };
+    REQUIRE(changed([](iso_image_t &image) { image.header.base += 4096; }) == ISO_ERR_INVALID);
+    REQUIRE(changed([](iso_image_t &image) { image.header.space_size += 4096; }) ==
+            ISO_ERR_INVALID);
+    REQUIRE(changed([](iso_image_t &image) { image.header.space_size = -ISO_SLOT_SIZE; }) ==
+            ISO_ERR_INVALID);
+    REQUIRE(changed([](iso_image_t &image) {
+                image.tables.extents[0].count = 1 | ISO_EXTENT_RUN; // a run is of two at least
+            }) == ISO_ERR_INVALID);
+    REQUIRE(none == nullptr);
+    REQUIRE(changed([](iso_image_t &) {}) == ISO_OK);
+}
+
+TEST_CASE("image: named by a path that the program's folder is in, it is found from another one",
+          "[image]")
+{
+    Folder folder;
+    {
+        Job job;
+        REQUIRE(save(job.job, folder / "image", {job.heap()}) == ISO_OK);
+    }
+    ScopedEnv env("ISO_IMAGES", "image");
+    REQUIRE(in_child([&] {
+                if (chdir(folder.path().c_str()) != 0)
+                    return 1;
+                iso_job_t *job = start();
+                if (job == nullptr || chdir("/") != 0)
+                    return 2;
+                if (iso_restart(job, nullptr, nullptr) != ISO_OK)
+                    return 3;
+                unlink((folder / "image").c_str()); // all are restored: nobody looks for it
+                return iso_restart(job, nullptr, nullptr) == ISO_OK ? 0 : 4;
+            }).exited_with(0));
+}
+
+TEST_CASE("image: those of one job that are named together are of one set", "[image]")
+{
+    Folder folder;
+    {
+        Job job;
+        for (const uint64_t set : {0, 7, 8}) {
+            iso_checkpoint_params_t params = {};
+            params.struct_size = sizeof params;
+            params.set = set;
+            for (const char *name : {"a", "b"})
+                REQUIRE(iso_checkpoint(job.job, (folder / (name + std::to_string(set))).c_str(),
+                                       nullptr, 0, &params) == ISO_OK);
+        }
+    }
+    {
+        Job job; // another job may have any
+        REQUIRE(save(job.job, folder / "other", {}) == ISO_OK);
+    }
+    Opened seven(folder / "a7");
+    REQUIRE(seven.info().set == 7);
+    const auto begins = [&](const std::vector<const char *> &names) {
+        std::string all;
+        for (const char *name : names)
+            all += (all.empty() ? "" : ":") + (folder / name);
+        ScopedEnv env("ISO_IMAGES", all.c_str());
+        const ChildResult child = in_child([&] {
+            iso_job_t *job = nullptr;
+            const iso_status_t status = iso_init(nullptr, &job);
+            return status == ISO_OK ? 0 : status == ISO_ERR_INVALID ? 1 : 2;
+        });
+        REQUIRE(!child.exited_with(2));
+        REQUIRE(contains(child.stderr_text, "are not of one checkpoint") == !child.exited_with(0));
+        return child.exited_with(0);
+    };
+    REQUIRE(begins({"a0", "b0"}));
+    REQUIRE(begins({"a7", "b7", "other"}));
+    REQUIRE(begins({"other", "a8"}));
+    REQUIRE_FALSE(begins({"a7", "b8"}));
+    REQUIRE_FALSE(begins({"a7", "other", "b8"}));
+    REQUIRE_FALSE(begins({"other", "a0", "b7"}));
+}
+
+TEST_CASE("image: what was never touched gets no memory when it is saved, and zeros take no room",
+          "[image]")
+{
+    Folder folder;
+    const std::string path = folder / "image";
+    const size_t large = 32u << 20;
+    for (const char *backing : {"private", "anon"}) {
+        INFO(backing);
+        ScopedEnv env("ISO_BACKING", backing);
+        Job job;
+        REQUIRE(std::string(iso_backing_name(job.job)) == backing);
+        iso_heap_t *heap = job.heap();
+        auto *bytes = static_cast<unsigned char *>(iso_malloc(heap, large));
+        const size_t touched = 5 * 4096 + 100; // a page among others, and one of zeros behind
+        bytes[touched] = 1;
+        bytes[touched + 4096] = 0;
+        const auto resident = [&] {
+            size_t sum = 0;
+            const uintptr_t first = reinterpret_cast<uintptr_t>(bytes) & ~(ISO_SLOT_SIZE - 1);
+            for (size_t at = 0; at < large; at += ISO_SLOT_SIZE)
+                sum +=
+                    iso_os_resident(reinterpret_cast<void *>(first + at), ISO_SLOT_SIZE); // NOLINT
+            return sum;
+        };
+        const size_t before = resident();
+        REQUIRE(save(job.job, path, {heap}) == ISO_OK);
+        if (std::string(backing) == "private")
+            REQUIRE(resident() == before); // of anon, the zero page is counted, too
+        struct stat file {};
+        REQUIRE(stat(path.c_str(), &file) == 0);
+        REQUIRE(static_cast<size_t>(file.st_size) > large);
+        REQUIRE(static_cast<size_t>(file.st_blocks) * 512 < large / 8); // with the lists of pages
+        REQUIRE(save(job.job, folder / "next", {heap}, "", path.c_str()) == ISO_OK);
+        REQUIRE(static_cast<size_t>(Opened(folder / "next").info().bytes) < large / 8);
+        REQUIRE(iso_heap_destroy(heap) == ISO_OK);
+        soil(job);
+        REQUIRE(restore(job.job, folder / "next", 0, &heap) == ISO_OK);
+        for (size_t i = 0; i < large; i++)
+            if (bytes[i] != (i == touched ? 1 : 0))
+                FAIL("byte " << i);
+    }
+}
+
 TEST_CASE("image: a chain ends with an image of all pages when it is as long as it may be",
           "[image]")
 {
@@ -674,6 +1013,58 @@ TEST_CASE("image: a chain ends with an image of all pages when it is as long as 
     }
     REQUIRE(most == 32);
     REQUIRE(last == 6); // from no. 33 on again
+}
+
+TEST_CASE("image: on a file system without locks, one that may be being written is not touched",
+          "[image]")
+{
+    Folder folder;
+    const std::string path = folder / "image", part = path + ".part";
+    const auto without_locks = [&](iso_status_t expected) {
+        return in_child([&] {
+            iso_job_t *job = start();
+            if (job == nullptr || !refuse_locks())
+                return 1;
+            return save(job, path, {}) == expected ? 0 : 2;
+        });
+    };
+    REQUIRE(without_locks(ISO_OK).exited_with(0));
+    REQUIRE(folder.files() == std::set<std::string>{"image"});
+    REQUIRE(rename(path.c_str(), part.c_str()) == 0); // whole, but not renamed yet
+    const std::string bytes = contents_of(part);
+    const ChildResult child = without_locks(ISO_ERR_BUSY);
+    REQUIRE(child.exited_with(0));
+    REQUIRE(contains(child.stderr_text, "image.part is there, and cannot be locked"));
+    REQUIRE(contents_of(part) == bytes);
+    REQUIRE(folder.files() == std::set<std::string>{"image.part"});
+    Job job; // with locks it is what a process that was killed has left
+    REQUIRE(save(job.job, path, {}) == ISO_OK);
+    REQUIRE(folder.files() == std::set<std::string>{"image"});
+}
+
+TEST_CASE("image: ulimit -f leaves the old image whole, and the process alive", "[image]")
+{
+    Folder folder;
+    const std::string path = folder / "image";
+    const ChildResult child = in_child([&] {
+        iso_job_t *job = start();
+        iso_heap_t *heap = nullptr;
+        if (job == nullptr || iso_heap_create(job, &heap) != ISO_OK ||
+            save(job, path, {heap}, "old") != ISO_OK)
+            return 1;
+        std::memset(iso_malloc(heap, 8u << 20), 1, 8u << 20);
+        const rlimit limit = {4u << 20, 4u << 20};
+        if (setrlimit(RLIMIT_FSIZE, &limit) != 0)
+            return 2;
+        return save(job, path, {heap}, "new") == ISO_ERR_SYSTEM ? 0 : 3;
+    });
+    REQUIRE(child.exited_with(0));
+    REQUIRE(contains(child.stderr_text, "ulimit -f"));
+    REQUIRE(folder.files() == std::set<std::string>{"image"});
+    Opened opened(path);
+    REQUIRE(opened.status == ISO_OK);
+    REQUIRE(std::string(static_cast<const char *>(opened.info().user), opened.info().user_len) ==
+            "old");
 }
 
 TEST_CASE("image: a full disk leaves the old image whole, and says how much is wanted", "[image]")
