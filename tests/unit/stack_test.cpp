@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstring>
 #include <isomalloc/stack.h>
+#include <sys/personality.h>
 #include <vector>
 
 namespace {
@@ -298,6 +299,28 @@ TEST_CASE("a freed large block's guard is lifted by the means that it was made b
     REQUIRE(again != nullptr);
     memset(again, 1, 5 << 20);
     iso_free(again);
+}
+
+TEST_CASE("a program whose addresses are randomised however often it is executed says so, once")
+{
+    const bool is_own = GENERATE(true, false);
+    const ChildResult child = in_child([is_own] {
+        const int persona = personality(0xffffffff);
+        personality(static_cast<unsigned long>(persona) &
+                    ~static_cast<unsigned long>(ADDR_NO_RANDOMIZE));
+        // as when this process has been executed again; or its parent, which is none of its business
+        const std::string mark = std::to_string(is_own ? getpid() : getppid());
+        setenv("ISO_RESTARTED_WITHOUT_ASLR", mark.c_str(), 1);
+        char name[] = "unit_tests", nothing[] = "[no such test]";
+        char *argv[] = {name, nothing, nullptr};
+        const iso_status_t status = iso_restart_without_aslr(argv);
+        return status == ISO_ERR_SYSTEM && getenv("ISO_RESTARTED_WITHOUT_ASLR") == nullptr ? 77
+                                                                                           : 78;
+    });
+    INFO(child.stderr_text);
+    CHECK(child.exited_with(77) == is_own);
+    CHECK(line_count(child.stderr_text) == (is_own ? 1 : 0));
+    CHECK(contains(child.stderr_text, "came back as the program was executed again") == is_own);
 }
 
 TEST_CASE("ISO_GUARD=none leaves out the guards of stacks")
