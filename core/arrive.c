@@ -256,7 +256,8 @@ iso_status_t iso_arrive_on_commit(iso_job_t *job, iso_peer_t *peer, const iso_ms
     if (incoming->step != ISO_INCOMING_RESERVED || incoming->epoch != msg->epoch)
         return turn_away(job, peer, msg, NULL, ISO_ERR_INVALID);
     incoming->promise = msg->promise;
-    status = iso_heap_check_arrived(incoming->heap, msg->epoch);
+    status = iso_heap_check_arrived(incoming->heap, msg->epoch, incoming->hold->extents,
+                                    incoming->hold->extent_count);
     if (status == ISO_OK)
         status = iso_heap_take_in(job, incoming->heap);
     if (status == ISO_OK && iso_parcel_is(incoming->heap))

@@ -2,7 +2,7 @@
  * code.h - what code this process runs, and where it lies: what stacks depend on.
  *
  * The program and each library that was loaded when the first iso_init began, with address and build id (of those
- * that have none, a digest of their code), and the processor's features, since what was chosen by them is on
+ * that have none, a digest of their code), and the processor's features (which: see isomalloc/stack.h), since what was chosen by them is on
  * stacks as well. The vDSO is left out: it calls nothing, so nothing on a stack that waits leads there.
  *
  * A heap with stacks has a copy of the list of the process that made the first of them, in a block of its own. Who

@@ -5,6 +5,7 @@
 #include "core/job.h"
 #include "core/migrate.h"
 #include "core/shared.h"
+#include "core/stack.h"
 #include "core/verify.h"
 #include <assert.h>
 #include <inttypes.h>
@@ -15,6 +16,7 @@ void iso_contents_free(iso_contents_t *contents)
 {
     free(contents->extents);
     free(contents->runs);
+    free(contents->idle.runs);
     free(contents->warm);
 }
 
@@ -75,7 +77,7 @@ static iso_status_t take(iso_job_t *job, const char *call, const iso_heap_t *hea
     if (contents->extents)
         memcpy(contents->extents, hold->extents, hold->extent_count * sizeof *contents->extents);
     iso_heap_live_runs(hold, add_run, contents);
-    if (!contents->extents || contents->failed) {
+    if (!contents->extents || contents->failed || !iso_stack_list_idle(hold, &contents->idle)) {
         iso_contents_put_back(hold);
         return iso_contents_refuse(job, call, ISO_ERR_NO_MEMORY, (uintptr_t)heap,
                                    "no memory for the list of its runs");
@@ -98,7 +100,8 @@ iso_status_t iso_contents_take(iso_job_t *job, const char *call, const iso_heap_
 void iso_contents_let_go(iso_job_t *job, iso_hold_t *hold, const iso_contents_t *contents)
 {
     iso_left_leave(job, hold->heap, hold->extents, hold->extent_count, contents->runs,
-                   (size_t)contents->run_count, &(iso_promise_t){job->rank, 0, hold->epoch});
+                   (size_t)contents->run_count, &contents->idle,
+                   &(iso_promise_t){job->rank, 0, hold->epoch});
     iso_hold_drop(hold, false);
     iso_retain_trim(job);
 }
@@ -298,7 +301,8 @@ static void own(iso_job_t *job, iso_hold_t *hold, const iso_contents_t *contents
 iso_status_t iso_contents_looks_sound(const iso_job_t *job, const char *call,
                                       const iso_hold_t *hold)
 {
-    const iso_status_t status = iso_heap_check_arrived(hold->heap, hold->epoch);
+    const iso_status_t status =
+        iso_heap_check_arrived(hold->heap, hold->epoch, hold->extents, hold->extent_count);
     if (status != ISO_OK && status != ISO_ERR_CODE) /* which has been said */
         iso_contents_refuse(job, call, status, (uintptr_t)hold->heap,
                             "what was unpacked is not that heap: the data are damaged");

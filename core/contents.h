@@ -29,6 +29,7 @@ typedef struct iso_contents {
     iso_extent_t *extents; /* these two from malloc */
     uint32_t extent_count;
     iso_run_t *runs;
+    iso_idle_t idle; /* its pages go nowhere */
     uint64_t run_count, run_bytes;
     size_t run_room;
     bool failed;    /* no memory for a run */

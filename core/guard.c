@@ -97,15 +97,33 @@ static int install(iso_job_t *job, char *address, size_t length)
                 job->params.guard_budget);
         job->guards.means = ISO_GUARD_BY_PROTECTION;
     }
+    job->guards.used[ISO_GUARD_BY_KERNEL] |= !error;
     return error;
 }
 
-/* Of a range that is a guard already, or was one. 0 or errno. */
-static int set_range(iso_job_t *job, char *address, size_t length, bool usable)
+/* 0 or errno. */
+static int protect(iso_job_t *job, char *address, size_t length)
 {
-    if (job->guards.means == ISO_GUARD_BY_PROTECTION)
-        return iso_os_protect(address, length, usable);
-    return usable ? iso_os_guard_remove(address, length) : iso_os_guard_install(address, length);
+    int error = iso_os_protect(address, length, false);
+    job->guards.used[ISO_GUARD_BY_PROTECTION] |= !error;
+    return error;
+}
+
+/* Of a guard that was taken away for a while. 0 or errno. */
+static int make_again(iso_job_t *job, char *address, size_t length)
+{
+    return job->guards.means == ISO_GUARD_BY_PROTECTION ? protect(job, address, length)
+                                                        : install(job, address, length);
+}
+
+/* Of a range that is a guard. It may be older than the means in use: either is undone that was ever used, which does
+ * nothing to what is usable. 0 or errno. */
+static int make_usable(const iso_job_t *job, char *address, size_t length)
+{
+    const iso_guards_t *guards = &job->guards;
+    int error = guards->used[ISO_GUARD_BY_KERNEL] ? iso_os_guard_remove(address, length) : 0;
+    return !error && guards->used[ISO_GUARD_BY_PROTECTION] ? iso_os_protect(address, length, true)
+                                                           : error;
 }
 
 /* Where the guard of a run is: of all its slots, or of the page that the block begins in. */
@@ -144,7 +162,7 @@ void iso_guard_make(iso_job_t *job, const iso_heap_t *heap, const iso_extent_t *
             not_made(job, used_up, "raise it");
             return;
         }
-        error = iso_os_protect(address, length, false);
+        error = protect(job, address, length);
     }
     if (error) {
         not_made_for(job, error);
@@ -166,7 +184,7 @@ static void lift(iso_job_t *job, uint32_t first, uint32_t count)
     bool all = job->params.guard == ISO_GUARD_ALL;
     size_t page = iso_os_page_size();
     size_t length = all ? count * ISO_SLOT_SIZE : (ISO_SLOT_HEADER & ~(page - 1)) + page;
-    int error = set_range(job, address, length, true);
+    int error = make_usable(job, address, length);
     if (error) /* to go on would be to fault in memory that is in use */
         iso_fatal("the guard at %p cannot be removed: %s; set ISO_GUARD=none", (void *)address,
                   strerror(error));
@@ -204,7 +222,7 @@ static void set_usable(iso_job_t *job, uint32_t slot, bool usable)
         address += guards->inside[slot] ? ISO_SLOT_HEADER & ~(page - 1) : 0;
         length = page;
     }
-    int error = set_range(job, address, length, usable);
+    int error = usable ? make_usable(job, address, length) : make_again(job, address, length);
     if (error && usable) /* registering will say what comes of it */
         iso_log(&job->logger, ISO_LOG_WARN, "the guard at %p cannot be lifted: %s", (void *)address,
                 strerror(error));
@@ -245,7 +263,7 @@ int iso_guard_page_make(iso_job_t *job, char *page)
             not_made(job, used_up, "raise it");
             return ENOMEM;
         }
-        error = iso_os_protect(page, length, false);
+        error = protect(job, page, length);
     }
     if (error)
         not_made_for(job, error);
@@ -256,7 +274,7 @@ int iso_guard_page_make(iso_job_t *job, char *page)
 
 void iso_guard_page_lift(iso_job_t *job, char *page)
 {
-    int error = set_range(job, page, iso_os_page_size(), true);
+    int error = make_usable(job, page, iso_os_page_size());
     if (error) /* to go on would be to fault in memory that is in use */
         iso_fatal("the guard at %p cannot be removed: %s; set ISO_GUARD=none", (void *)page,
                   strerror(error));
@@ -265,7 +283,7 @@ void iso_guard_page_lift(iso_job_t *job, char *page)
 
 void iso_guard_page_pause(iso_job_t *job, char *page)
 {
-    int error = set_range(job, page, iso_os_page_size(), true);
+    int error = make_usable(job, page, iso_os_page_size());
     if (error) /* registering will say what comes of it */
         iso_log(&job->logger, ISO_LOG_WARN, "the guard at %p cannot be lifted: %s", (void *)page,
                 strerror(error));
@@ -273,7 +291,7 @@ void iso_guard_page_pause(iso_job_t *job, char *page)
 
 void iso_guard_page_resume(iso_job_t *job, char *page)
 {
-    int error = set_range(job, page, iso_os_page_size(), false);
+    int error = make_again(job, page, iso_os_page_size());
     if (error)
         not_made_for(job, error);
 }

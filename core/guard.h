@@ -32,11 +32,13 @@ extern "C" {
 
 typedef enum iso_guard_means {
     ISO_GUARD_BY_KERNEL, /* until it says that it has none */
-    ISO_GUARD_BY_PROTECTION
+    ISO_GUARD_BY_PROTECTION,
+    ISO_GUARD_MEANS
 } iso_guard_means_t;
 
 typedef struct iso_guards {
     iso_guard_means_t means;
+    bool used[ISO_GUARD_MEANS]; /* a guard was made so; it may be there when the means are others */
     bool warned;
     uint32_t total_slots;
     uint32_t slots;  /* that have a guard */

@@ -224,7 +224,8 @@ void iso_heap_thaw(iso_hold_t *hold)
     open_heap(hold);
 }
 
-iso_status_t iso_heap_check_arrived(const iso_heap_t *heap, uint64_t epoch)
+iso_status_t iso_heap_check_arrived(const iso_heap_t *heap, uint64_t epoch,
+                                    const iso_extent_t *extents, uint32_t count)
 {
     const iso_slot_t *slot = iso_slot_of(heap);
     if (heap->layout != iso_heap_layout_digest())
@@ -232,7 +233,7 @@ iso_status_t iso_heap_check_arrived(const iso_heap_t *heap, uint64_t epoch)
     return iso_heap_magic(heap) == ISO_HEAP_MAGIC_FROZEN && heap->epoch == epoch &&
                    !(heap->flags & ~HEAP_FLAGS) && iso_check_holds(slot) &&
                    slot->heap == (uintptr_t)heap
-               ? iso_stack_check_arrived(heap)
+               ? iso_stack_check_arrived(heap, extents, count)
                : ISO_ERR_INVALID;
 }
 

@@ -44,10 +44,12 @@ void iso_heap_live_runs(iso_hold_t *hold, iso_live_run_fn emit, void *arg);
  * unit that iso_retain_units_use has not been called for yet may be reported free. */
 uint32_t iso_heap_slot_free_units(const void *slot);
 
-/* At the target, when the pages are here: is this a heap of our layout with this epoch, and if it has stacks,
- * is their code ours (ISO_ERR_CODE, logged)? Touches the first slot's header and the heap's own page only. The heap is frozen still: iso_heap_thaw makes it usable.
+/* At the target, when the pages of these slots of its are here: is this a heap of our layout with this epoch, and if it
+ * has stacks, are they sound, and is their code ours (ISO_ERR_CODE, logged)? Touches the first slot's header and the
+ * heap's own page only, if it has none. The heap is frozen still: iso_heap_thaw makes it usable.
  * ISO_ERR_VERSION, ISO_ERR_INVALID. */
-iso_status_t iso_heap_check_arrived(const iso_heap_t *heap, uint64_t epoch);
+iso_status_t iso_heap_check_arrived(const iso_heap_t *heap, uint64_t epoch,
+                                    const iso_extent_t *extents, uint32_t count);
 /* Makes what is process-local of a heap that was checked. ISO_ERR_NO_MEMORY, logged. */
 iso_status_t iso_heap_take_in(iso_job_t *job, const iso_heap_t *heap);
 void iso_heap_set_epoch(iso_heap_t *heap, uint64_t epoch);

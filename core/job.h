@@ -19,10 +19,10 @@
 #include "core/node.h"
 #include "core/peer.h"
 #include "core/retain.h"
+#include "core/service.h"
 #include "core/slots.h"
 #include "core/space.h"
 #include "core/stage.h"
-#include "core/threads.h"
 #include "core/trial.h"
 #include "core/wait.h"
 #include "core/window.h"
@@ -117,7 +117,7 @@ struct iso_job {
     bool slots_going_home;                /* enough foreign slots to send a batch */
 
     iso_wait_t wait;
-    iso_threads_t threads;
+    iso_service_t service;
     bool has_fault_handler;
     double deaths_heard; /* when the bootstrap was last asked who is dead */
     iso_stage_test_t stage_test;

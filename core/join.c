@@ -104,7 +104,7 @@ static void leave_table(iso_job_t *job)
 static void destroy(iso_job_t *job)
 {
     iso_fault_close(job);
-    iso_threads_close(job);
+    iso_service_close(job);
     leave_table(job);
     iso_migrate_close(job);
     iso_arrive_close(job);
@@ -183,7 +183,7 @@ static iso_status_t join(iso_job_t *job, iso_status_t so_far)
     iso_job_lock(
         job); /* the library's own threads call the bootstrap, too: not before we are done */
     if (status == ISO_OK)
-        status = iso_threads_open(job);
+        status = iso_service_open(job);
     if (status == ISO_OK)
         status = iso_fault_open(job);
     iso_record_t mine = {.magic = ISO_RECORD_MAGIC, .status = status}, all;
@@ -207,7 +207,7 @@ iso_status_t iso_init(const iso_params_t *params, iso_job_t **job_p)
     logger.level = job->params.log_level;
     job->logger = logger;
     job->space.fd = job->node.fd = -1;
-    job->wait.event_fd = job->wait.timer_fd = job->wait.loop_fd = job->threads.dump_fd = -1;
+    job->wait.event_fd = job->wait.timer_fd = job->wait.loop_fd = job->service.dump_fd = -1;
     if (job->params.dump_signal && job->params.thread_level == ISO_THREAD_SINGLE)
         job->params.thread_level = ISO_THREAD_SERIALIZED; /* the thread that dumps needs the lock */
     job->deliveries_end = &job->deliveries;
@@ -264,7 +264,7 @@ iso_status_t iso_finalize(iso_job_t *job)
     }
     job->ending = true;
     iso_status_t status = iso_barrier(job);
-    iso_threads_close(job);
+    iso_service_close(job);
     if (status != ISO_OK)
         iso_log(&job->logger, ISO_LOG_WARN, "not all ranks came to the end of the job: %s",
                 iso_status_string(status));

@@ -176,14 +176,21 @@ static uint64_t new_slots(const iso_job_t *job, const iso_run_t *runs, size_t r)
     return (uint64_t)last - first + !known;
 }
 
-uint32_t iso_left_promise(iso_job_t *job, const iso_run_t *runs, size_t run_count)
+static uint64_t bytes_of(const iso_job_t *job, const iso_run_t *runs, size_t run_count)
 {
-    iso_retain_t *retain = &job->retain;
     uint64_t bytes = 0;
     bool whole = iso_windows_pin(job);
-    for (size_t r = 0; r < run_count && bytes <= retain->limit; r++)
+    for (size_t r = 0; r < run_count && bytes <= job->retain.limit; r++)
         bytes += whole ? new_slots(job, runs, r) << ISO_SLOT_SHIFT
                        : (runs[r].length + 2 * ISO_UNIT_SIZE - 1) & ~(uint64_t)(ISO_UNIT_SIZE - 1);
+    return bytes;
+}
+
+uint32_t iso_left_promise(iso_job_t *job, const iso_run_t *runs, size_t run_count,
+                          const iso_idle_t *idle)
+{
+    iso_retain_t *retain = &job->retain;
+    uint64_t bytes = bytes_of(job, runs, run_count) + bytes_of(job, idle->runs, idle->count);
     if (bytes > retain->limit)
         return 0;
     if (++retain->generation == 0)
@@ -261,10 +268,12 @@ static void undirty(iso_job_t *job, const iso_extent_t *extents, uint32_t count,
 }
 
 void iso_left_leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents, uint32_t count,
-                    const iso_run_t *runs, size_t run_count, const iso_promise_t *promise)
+                    const iso_run_t *runs, size_t run_count, const iso_idle_t *idle,
+                    const iso_promise_t *promise)
 {
     undirty(job, extents, count, 0);
     mark_runs(job, runs, run_count);
+    mark_runs(job, idle->runs, idle->count);
     leave(job, heap, extents, count, promise, true);
 }
 

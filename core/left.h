@@ -59,9 +59,16 @@ typedef struct iso_run {
     size_t length;
 } iso_run_t;
 
+/* Ranges of a heap that hold nothing and take memory all the same, in no free unit: see iso_stack_list_idle. */
+typedef struct iso_idle {
+    iso_run_t *runs; /* from malloc */
+    size_t count;
+} iso_idle_t;
+
 /* If a heap with these runs leaves: the generation of the standing grant that its next owner will
  * have on the pages it leaves here; 0: none, they are more than the limit. */
-uint32_t iso_left_promise(iso_job_t *job, const iso_run_t *runs, size_t run_count);
+uint32_t iso_left_promise(iso_job_t *job, const iso_run_t *runs, size_t run_count,
+                          const iso_idle_t *idle);
 
 /* What the next owner of a heap was promised. */
 typedef struct iso_promise {
@@ -71,7 +78,8 @@ typedef struct iso_promise {
 
 /* The heap has gone and left these runs. */
 void iso_left_leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents, uint32_t count,
-                    const iso_run_t *runs, size_t run_count, const iso_promise_t *promise);
+                    const iso_run_t *runs, size_t run_count, const iso_idle_t *idle,
+                    const iso_promise_t *promise);
 /* The heap that was expected in these slots will not come: anything may have been put there. */
 void iso_left_abandon(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents,
                       uint32_t count);

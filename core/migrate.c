@@ -55,6 +55,7 @@ void iso_request_free(iso_request_t *request)
 {
     free(request->preparing);
     free(request->runs);
+    free(request->idle.runs);
     free(request);
 }
 
@@ -113,7 +114,7 @@ static void end_gone(iso_request_t *request)
     hold->request = NULL;
     if (request->path == ISO_PATH_PUT)
         iso_left_leave(job, request->heap, hold->extents, hold->extent_count, request->runs,
-                       request->run_count,
+                       request->run_count, &request->idle,
                        &(iso_promise_t){request->dest, request->promise, request->epoch});
     else
         job->stats.handovers_out++;
@@ -210,7 +211,7 @@ static void send_commit(iso_request_t *request)
     iso_job_t *job = request->job;
     iso_way_end(request);
     if (request->path == ISO_PATH_PUT)
-        request->promise = iso_left_promise(job, request->runs, request->run_count);
+        request->promise = iso_left_promise(job, request->runs, request->run_count, &request->idle);
     iso_msg_t msg = {.type = ISO_MSG_COMMIT,
                      .heap = (uintptr_t)request->heap,
                      .epoch = request->epoch,

@@ -65,6 +65,7 @@ struct iso_request {
     iso_run_t *runs; /* from malloc */
     size_t run_count, run_room, run_at;
     size_t run_done; /* bytes of runs[run_at] that have been issued */
+    iso_idle_t idle; /* its pages are not put, but are left here */
     uint64_t live_bytes, bytes_put, puts;
     iso_put_op_t ops[ISO_PUTS_IN_FLIGHT];
     unsigned ops_busy;
@@ -98,8 +99,9 @@ iso_status_t iso_request_open(iso_hold_t *hold, uint32_t dest, const void *heade
 /* Freezes the heap and lists its runs, behind those that are there. ISO_ERR_NO_MEMORY: the heap is as before, and
  * the request has been freed. */
 iso_status_t iso_request_freeze(iso_request_t *request);
-/* An iso_live_run_fn; arg is the request. */
-bool iso_request_list_run(void *address, size_t length, void *arg);
+/* Lists the runs of a heap that goes with the request, and what it leaves besides. Without memory the request's status is
+ * ISO_ERR_NO_MEMORY. */
+void iso_request_list(iso_request_t *request, iso_hold_t *hold);
 
 /* Enters a request whose heap is frozen and whose runs are listed; its first message leaves at
  * once. */

@@ -244,6 +244,32 @@ size_t iso_os_resident(void *address, size_t size)
     return resident * page;
 }
 
+size_t iso_os_first_resident(void *address, size_t size)
+{
+    unsigned char there[ISO_SLOT_SIZE / LEAST_PAGE];
+    size_t page = iso_os_page_size();
+    for (size_t at = 0, part; at < size; at += part) {
+        part = size - at < sizeof there * page ? size - at : sizeof there * page;
+        if (mincore((char *)address + at, part, there) != 0)
+            return at;
+        for (size_t i = 0; i < part / page; i++)
+            if (there[i] & 1)
+                return at + i * page;
+    }
+    return size;
+}
+
+size_t iso_os_memfd_first_page(int fd, uint64_t offset, size_t size)
+{
+    int saved = errno;
+    off_t data = lseek(fd, (off_t)offset, SEEK_DATA);
+    bool none = data < 0 && errno == ENXIO;
+    errno = saved;
+    if (none || (data >= 0 && (uint64_t)data - offset >= size))
+        return size;
+    return data < 0 ? 0 : (size_t)((uint64_t)data - offset);
+}
+
 int iso_os_huge_make(void *address, size_t size, bool anon)
 {
     /* The range stands apart from its mapping for as long as this takes, and is merged again. */

@@ -71,6 +71,10 @@ int iso_os_protect(void *address, size_t size, bool usable);
 
 /* Bytes of a range that are in memory; 0 where that cannot be told. At most 2 MiB of it is looked at. */
 size_t iso_os_resident(void *address, size_t size);
+/* Where in the range its first page in memory is; `size`: there is none. 0 where the system cannot say. Of anonymous
+ * memory by its address; of an object by its offset there, whoever of the object's users made the page. */
+size_t iso_os_first_resident(void *address, size_t size);
+size_t iso_os_memfd_first_page(int fd, uint64_t offset, size_t size);
 
 /* Puts each 2 MiB of the range, whose contents stay, into a huge page. anon: as iso_os_anon_map made
  * it. 0 or errno: EINVAL where the kernel cannot, others where it has none now. */

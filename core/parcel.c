@@ -92,7 +92,7 @@ iso_status_t iso_parcel_send(iso_parcel_t *parcel, uint32_t dest, iso_request_t 
         return status;
     /* the members' runs are listed by who knows them */
     for (uint32_t i = 0; i < parcel->member_count && request->path == ISO_PATH_PUT; i++)
-        iso_heap_live_runs(parcel->members[i], iso_request_list_run, request);
+        iso_request_list(request, parcel->members[i]);
     if (request->status != ISO_OK) {
         iso_request_free(request);
         return ISO_ERR_NO_MEMORY;
@@ -206,7 +206,8 @@ static iso_status_t open_member(iso_job_t *job, iso_parcel_t *parcel, void *arri
     }
     if (!has_heap || iso_heap_at_slot(iso_heap_slot_of(heap)) != heap)
         return ISO_ERR_INVALID;
-    iso_status_t status = iso_heap_check_arrived(heap, member->epoch);
+    iso_status_t status =
+        iso_heap_check_arrived(heap, member->epoch, extents, member->extent_count);
     if (status == ISO_OK)
         status = iso_hold_expect(job, heap, member->extent_count, &hold);
     if (status != ISO_OK)

@@ -4,13 +4,14 @@
 #include "core/migrate.h"
 #include "core/object.h"
 #include "core/shared.h"
+#include "core/stack.h"
 #include "core/verify.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-bool iso_request_list_run(void *address, size_t length, void *arg)
+static bool list_run(void *address, size_t length, void *arg)
 {
     iso_request_t *request = arg;
     if (request->run_count == request->run_room) {
@@ -26,6 +27,13 @@ bool iso_request_list_run(void *address, size_t length, void *arg)
     request->runs[request->run_count++] = (iso_run_t){(uintptr_t)address, length};
     request->live_bytes += length;
     return true;
+}
+
+void iso_request_list(iso_request_t *request, iso_hold_t *hold)
+{
+    iso_heap_live_runs(hold, list_run, request);
+    if (!iso_stack_list_idle(hold, &request->idle))
+        request->status = ISO_ERR_NO_MEMORY;
 }
 
 static iso_status_t refuse(iso_job_t *job, iso_status_t status, const iso_heap_t *heap,
@@ -89,7 +97,7 @@ iso_status_t iso_request_freeze(iso_request_t *request)
     iso_heap_freeze(hold);
     iso_heap_set_epoch(request->heap, request->epoch);
     if (request->path == ISO_PATH_PUT)
-        iso_heap_live_runs(hold, iso_request_list_run, request);
+        iso_request_list(request, hold);
     if (request->status != ISO_OK) {
         iso_heap_thaw(hold);
         iso_request_free(request);

@@ -189,3 +189,9 @@ bool iso_space_give_back(const iso_space_t *space, const iso_logger_t *logger, u
                 strerror(error));
     return !error;
 }
+
+uint64_t iso_space_first_page(const iso_space_t *space, uint64_t offset, uint64_t length)
+{
+    return space->fd < 0 ? iso_os_first_resident(space->base + offset, (size_t)length)
+                         : iso_os_memfd_first_page(space->fd, offset, (size_t)length);
+}

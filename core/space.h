@@ -53,6 +53,9 @@ int iso_space_map_anon(iso_space_t *space, bool core_dump);
 bool iso_space_give_back(const iso_space_t *space, const iso_logger_t *logger, uint64_t offset,
                          uint64_t length);
 
+/* Where in the range the first page is that takes memory; `length`: there is none. */
+uint64_t iso_space_first_page(const iso_space_t *space, uint64_t offset, uint64_t length);
+
 static inline uint32_t iso_space_slots(const iso_space_t *space)
 {
     return (uint32_t)(space->size >> ISO_SLOT_SHIFT);

@@ -7,8 +7,11 @@
 #include "core/job.h"
 #include "core/os.h"
 #include "core/stack_guard.h"
+#include "core/unit.h"
+#include "core/verify.h"
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define LEAST_STACK ((size_t)4096)
@@ -78,7 +81,8 @@ iso_stack_t *iso_stack_create(iso_heap_t *heap, size_t size, const char *name)
 {
     const iso_job_row_t *row = iso_job_row_of(heap);
     size_t guard = iso_os_page_size();
-    if (!row || heap->flags & ISO_HEAP_SHARED)
+    const iso_hold_t *hold = row ? iso_hold_find(row->job, heap) : NULL;
+    if (!hold || hold->state != ISO_HEAP_OWNED || heap->flags & ISO_HEAP_SHARED)
         return refuse(heap, "a stack wants a heap of one thread at a time, that is here", EINVAL);
     if (size < LEAST_STACK)
         return refuse(heap, "a stack of less than 4096 bytes is too small", EINVAL);
@@ -108,10 +112,18 @@ iso_stack_t *iso_stack_create(iso_heap_t *heap, size_t size, const char *name)
     return stack;
 }
 
+static const char where_it_begins[] = "where a stack begins";
+
 void iso_stack_destroy(iso_stack_t *stack)
 {
-    if (stack)
-        iso_free((char *)stack->low - iso_os_page_size());
+    if (!stack)
+        return;
+    char *low = (char *)stack->low - iso_os_page_size();
+    iso_block_t block = iso_block_find(low, "iso_stack_destroy");
+    uint64_t stack_at = iso_stack_at(&block);
+    if (!stack_at || low + stack_at != (char *)stack)
+        iso_heap_damaged(block.heap, stack, where_it_begins);
+    iso_free(low);
 }
 
 void iso_stack_gone(const iso_block_t *block, const void *ptr)
@@ -129,44 +141,115 @@ void iso_stack_gone(const iso_block_t *block, const void *ptr)
 
 /* ---- all of a heap ---- */
 
-static bool walk_slot(iso_slot_t *slot, iso_stack_fn fn, void *arg)
+/* Of one stack: its block, and where in it its iso_stack_t is. false: no more of them. */
+typedef bool (*block_fn)(char *block, uint64_t stack_at, void *arg);
+
+typedef struct walk {
+    const iso_heap_t *heap;
+    block_fn fn;
+    void *arg;
+    bool stopped;
+    const void *unsound; /* metadata that cannot be right; nothing of it was followed */
+} walk_t;
+
+/* A block that the slot's metadata call a stack, and that is in the slots for certain. */
+static void visit(walk_t *walk, const void *metadata, char *block, uint64_t stack_at)
+{
+    if ((uintptr_t)block % ISO_UNIT_SIZE != 0 || stack_at <= iso_os_page_size())
+        walk->unsound = metadata;
+    else
+        walk->stopped = !walk->fn(block, stack_at, walk->arg);
+}
+
+static void walk_run(walk_t *walk, const iso_slot_t *slot, uint32_t slots)
+{
+    if (slot->run_slots != slots || !iso_run_is_sound(slot))
+        walk->unsound = slot;
+    else if (slot->run_stack)
+        visit(walk, slot, (char *)(uintptr_t)slot + slot->run_offset, slot->run_stack);
+}
+
+static void walk_slot(walk_t *walk, const iso_slot_t *slot)
 {
     for (unsigned unit = 1; unit < ISO_UNITS_PER_SLOT; unit++) {
         const iso_span_t *span = &slot->spans[unit];
+        if (walk->stopped || walk->unsound)
+            return;
         if (span->kind != ISO_SPAN_MEDIUM)
             continue;
-        if (span->stack && !fn((iso_stack_t *)(iso_unit_base(slot, unit) + span->stack), arg))
-            return false;
-        if (span->units > 0)
-            unit += span->units - 1u;
+        if (!iso_medium_is_sound(slot, unit)) {
+            walk->unsound = span;
+            return;
+        }
+        if (span->stack)
+            visit(walk, span, iso_unit_base(slot, unit), span->stack);
+        unit += span->units - 1u;
     }
-    return true;
 }
 
-static void walk(const iso_hold_t *hold, iso_stack_fn fn, void *arg)
+static void walk_extent(walk_t *walk, const iso_space_t *space, const iso_extent_t *extent)
 {
-    for (uint32_t e = 0; e < hold->extent_count && hold->heap->stacks > 0; e++) {
-        const iso_extent_t *extent = &hold->extents[e];
-        char *address = iso_space_slot_address(&hold->job->space, extent->first);
-        if (extent->count & ISO_EXTENT_RUN) {
-            const iso_slot_t *slot = iso_slot_checked(hold->heap, address);
-            if (slot->run_stack &&
-                !fn((iso_stack_t *)(address + slot->run_offset + slot->run_stack), arg))
-                return;
-            continue;
-        }
-        for (uint32_t i = 0; i < extent->count; i++)
-            if (!walk_slot(iso_slot_checked(hold->heap, address + i * ISO_SLOT_SIZE), fn, arg))
-                return;
+    uint32_t slots = iso_extent_slots(extent);
+    bool is_run = extent->count & ISO_EXTENT_RUN;
+    for (uint32_t i = 0; i < (is_run ? 1 : slots) && !walk->stopped && !walk->unsound; i++) {
+        const iso_slot_t *slot =
+            (const iso_slot_t *)iso_space_slot_address(space, extent->first + i);
+        if (!iso_check_holds(slot) || slot->heap != (uintptr_t)walk->heap)
+            walk->unsound = slot;
+        else if (is_run)
+            walk_run(walk, slot, slots);
+        else
+            walk_slot(walk, slot);
     }
+}
+
+/* NULL, or metadata that cannot be right: what a heap says of its stacks may be what another rank wrote. */
+static const void *walk_all(const iso_heap_t *heap, const iso_extent_t *extents, uint32_t count,
+                            block_fn fn, void *arg)
+{
+    walk_t walk = {.heap = heap, .fn = fn, .arg = arg};
+    const iso_space_t *space = &iso_job_row_of(heap)->job->space;
+    for (uint32_t e = 0; e < count && heap->stacks > 0; e++)
+        walk_extent(&walk, space, &extents[e]);
+    return walk.unsound;
+}
+
+/* Of a heap that was found sound before. */
+static void walk(const iso_hold_t *hold, block_fn fn, void *arg)
+{
+    const void *unsound = walk_all(hold->heap, hold->extents, hold->extent_count, fn, arg);
+    if (unsound)
+        iso_heap_damaged(hold->heap, unsound, "the block of a stack");
+}
+
+/* Does the stack know where it begins? */
+static bool is_whole(const char *block, uint64_t stack_at)
+{
+    return ((const iso_stack_t *)(block + stack_at))->low == block + iso_os_page_size();
+}
+
+typedef struct callers {
+    const iso_heap_t *heap;
+    iso_stack_fn fn;
+    void *arg;
+} callers_t;
+
+static bool call(char *block, uint64_t stack_at, void *arg)
+{
+    const callers_t *callers = arg;
+    iso_stack_t *stack = (iso_stack_t *)(block + stack_at);
+    if (!is_whole(block, stack_at))
+        iso_heap_damaged(callers->heap, stack, where_it_begins);
+    return callers->fn(stack, callers->arg);
 }
 
 iso_status_t iso_stack_walk(const iso_heap_t *heap, iso_stack_fn fn, void *arg)
 {
+    callers_t callers = {heap, fn, arg};
     const iso_hold_t *hold = iso_hold_find(NULL, heap);
     if (!hold || hold->state != ISO_HEAP_OWNED)
         return ISO_ERR_NOT_OWNER;
-    walk(hold, fn, arg);
+    walk(hold, call, &callers);
     return ISO_OK;
 }
 
@@ -179,9 +262,10 @@ void iso_stack_freeze(const iso_hold_t *hold)
                                  iso_extent_slots(&hold->extents[e]));
 }
 
-static bool guard_again(iso_stack_t *stack, void *arg)
+static bool guard_again(char *block, uint64_t stack_at, void *arg)
 {
-    iso_stack_guard_make(arg, (char *)stack->low - iso_os_page_size());
+    (void)stack_at;
+    iso_stack_guard_make(arg, block);
     return true;
 }
 
@@ -193,11 +277,59 @@ void iso_stack_thaw(const iso_hold_t *hold)
     walk(hold, guard_again, hold->job);
 }
 
-iso_status_t iso_stack_check_arrived(const iso_heap_t *heap)
+typedef struct listing {
+    const iso_space_t *space;
+    iso_idle_t *idle;
+    bool failed;
+} listing_t;
+
+/* The unit that the used part begins in is in a run. */
+static bool list_idle(char *block, uint64_t stack_at, void *arg)
+{
+    listing_t *listing = arg;
+    iso_idle_t *idle = listing->idle;
+    size_t end = iso_stack_unused(block, stack_at) & ~(ISO_UNIT_SIZE - 1);
+    size_t first =
+        end ? iso_space_first_page(listing->space, iso_space_offset(listing->space, block), end)
+            : 0;
+    if (first >= end)
+        return true;
+    if ((idle->count & (idle->count - 1)) == 0) { /* full: it has room for powers of 2 */
+        iso_run_t *runs = realloc(idle->runs, (idle->count ? 2 * idle->count : 1) * sizeof *runs);
+        listing->failed = !runs;
+        if (!runs)
+            return false;
+        idle->runs = runs;
+    }
+    first &= ~(ISO_UNIT_SIZE - 1);
+    idle->runs[idle->count++] = (iso_run_t){(uintptr_t)block + first, end - first};
+    return true;
+}
+
+bool iso_stack_list_idle(const iso_hold_t *hold, iso_idle_t *idle)
+{
+    listing_t listing = {&hold->job->space, idle, false};
+    walk(hold, list_idle, &listing);
+    return !listing.failed;
+}
+
+static bool count_whole(char *block, uint64_t stack_at, void *arg)
+{
+    *(uint64_t *)arg += is_whole(block, stack_at);
+    return true;
+}
+
+iso_status_t iso_stack_check_arrived(const iso_heap_t *heap, const iso_extent_t *extents,
+                                     uint32_t count)
 {
     char what[256];
+    uint64_t whole = 0;
     const iso_code_t *code = heap->code;
-    if (heap->stacks == 0 || heap->code_digest == iso_code()->digest)
+    if (heap->stacks == 0)
+        return ISO_OK;
+    if (walk_all(heap, extents, count, count_whole, &whole) || whole != heap->stacks)
+        return ISO_ERR_INVALID;
+    if (heap->code_digest == iso_code()->digest)
         return ISO_OK;
     if (!iso_heap_of(code) || code->count > ISO_CODE_OBJECTS_MAX ||
         ((uintptr_t)code & ISO_SLOT_MASK) + iso_code_size(code) > ISO_SLOT_SIZE)

@@ -11,6 +11,7 @@
 
 #include "core/block.h"
 #include "core/hold.h"
+#include "core/left.h"
 #include <isomalloc/stack.h>
 
 #ifdef __cplusplus
@@ -30,8 +31,14 @@ void iso_stack_gone(const iso_block_t *block, const void *ptr);
 void iso_stack_freeze(const iso_hold_t *hold);
 void iso_stack_thaw(const iso_hold_t *hold);
 
-/* May this heap, which has come, be used here? ISO_ERR_CODE: logged. */
-iso_status_t iso_stack_check_arrived(const iso_heap_t *heap);
+/* Adds the units of a frozen heap's stacks that are in memory below what they use: they hold nothing, and stay behind
+ * when the heap goes. false: no memory. */
+bool iso_stack_list_idle(const iso_hold_t *hold, iso_idle_t *idle);
+
+/* May this heap, which has come into these slots, be used here? ISO_ERR_CODE: logged. ISO_ERR_INVALID: its stacks are
+ * not where its slots say that they are. O(slots) where it has some. */
+iso_status_t iso_stack_check_arrived(const iso_heap_t *heap, const iso_extent_t *extents,
+                                     uint32_t count);
 
 #ifdef __cplusplus
 }

@@ -5,17 +5,20 @@
  * A stack is a block of a heap, used from its end down. A migration of the heap, by whatever call, moves the part
  * of it that is in use, from the stack pointer up; what is below stays behind, and is undefined afterwards. Below
  * it lies a page that faults, at every rank that the heap comes to: an overflow ends the process with a line that
- * names the stack, and overwrites nothing. Memory is used where the stack was touched.
+ * names the stack, and overwrites nothing. Memory is used where the stack was touched; what was touched and stays
+ * behind is kept or given back as all that a heap leaves is (ISO_RETAIN).
  *
  * What is on a stack means something elsewhere only if the code is the same there, at the same addresses:
  * return addresses, pointers to functions and to constants. So a heap with a stack in it comes only to ranks
- * where the program and all libraries that were loaded when iso_init began are the same, at the same addresses, on
- * a processor with the same features; to others it does not come: its migration ends in ISO_ERR_CODE, the heap
- * stays where it is, and a line of the log at the other rank names what differs. Under the usual randomisation of
- * addresses the ranks of a job differ. `iso_run --no-aslr` (or `setarch -R` under any launcher) starts them without,
- * and iso_restart_without_aslr does so from within a program. Libraries that are loaded later (dlopen) are not
- * compared: nothing of them may be on a stack that migrates, or be reached from it, unless the program sees to it that
- * they lie at the same addresses. Heaps without stacks need none of this.
+ * where the program and all libraries that were loaded when iso_init began are the same, at the same addresses, and
+ * the processor has the same features: what the kernel tells programs of them (AT_HWCAP, AT_HWCAP2), on x86_64 also
+ * what CPUID says in its leaves 1 and 7. Those of other leaves, and the sizes of caches, by which libraries choose
+ * functions as well, are not compared: run ranks on like processors. To other ranks it does not come: its migration
+ * ends in ISO_ERR_CODE, the heap stays where it is, and a line of the log at the other rank names what differs. Under
+ * the usual randomisation of addresses the ranks of a job differ. `iso_run --no-aslr` (or `setarch -R` under any
+ * launcher) starts them without, and iso_restart_without_aslr does so from within a program. Libraries that are loaded
+ * later (dlopen) are not compared: nothing of them may be on a stack that migrates, or be reached from it, unless the
+ * program sees to it that they lie at the same addresses. Heaps without stacks need none of this.
  */
 #ifndef ISOMALLOC_STACK_H
 #define ISOMALLOC_STACK_H
@@ -36,17 +39,21 @@ typedef struct iso_stack {
 } iso_stack_t;
 
 /* Makes a stack of at least `size` bytes, 4 KiB at the least, for which a line about an overflow will use the name (cut
- * to 47 bytes; NULL: none). It takes a multiple of 64 KiB of addresses of the heap, of memory what is touched. The
- * first stack of a heap brings a block more along, of the library's, which says what code it runs on.
- * From the first one on, this process has a handler for SIGSEGV in front of the program's own: the line about an
- * overflow is from there, if the operating system's thread has an alternate signal stack. NULL with
- * errno EINVAL: too small, or the heap is one for many threads (ISO_HEAP_SHARED), logged; ENOMEM: no room. */
+ * to 47 bytes; NULL: none). It takes a multiple of 64 KiB of addresses of the heap, of memory what is touched; one of
+ * more than 1984 KiB, with its page that faults and its iso_stack_t, takes a multiple of 2 MiB, and 2 MiB more, of
+ * which one page is used. The first stack of a heap brings a block more along, of the library's, which says what code
+ * it runs on.
+ * From the first one on, this process has handlers for SIGSEGV and SIGBUS in front of the program's own: the line about
+ * an overflow is from there, if the operating system's thread has an alternate signal stack. NULL with errno EINVAL: too
+ * small, or the heap is not here, is migrating, or is one for many threads (ISO_HEAP_SHARED), logged; ENOMEM: no
+ * room. */
 ISO_API iso_stack_t *iso_stack_create(iso_heap_t *heap, size_t size, const char *name);
-/* NULL is ignored. Nobody runs on it. */
+/* NULL is ignored. Nobody runs on it. Ends the process with a line if `low` is not what iso_stack_create set. */
 ISO_API void iso_stack_destroy(iso_stack_t *stack);
 
 /* Calls fn for every stack of a heap that is here, in address order within a run of slots; stops when fn returns
- * false. O(slots); nothing where the heap has none. fn makes and destroys none. ISO_ERR_NOT_OWNER. */
+ * false. O(slots); nothing where the heap has none. fn makes and destroys none. ISO_ERR_NOT_OWNER. A stack whose `low`
+ * was overwritten ends the process with a line. */
 typedef bool (*iso_stack_fn)(iso_stack_t *stack, void *arg);
 ISO_API iso_status_t iso_stack_walk(const iso_heap_t *heap, iso_stack_fn fn, void *arg);
 
@@ -57,7 +64,9 @@ ISO_API unsigned iso_call_depth(void);
 
 /* For programs that iso_run does not start: executes the program again, with these arguments and this environment,
  * without randomisation of addresses; returns only if that is off already (ISO_OK), or if it cannot be turned
- * off, as in some containers (ISO_ERR_SYSTEM, logged). Call it first of all: before MPI_Init, before threads,
+ * off, as in some containers, or comes back with each execution, as with programs that have capabilities or are
+ * set-user-ID (ISO_ERR_SYSTEM, logged). The variable ISO_RESTARTED_WITHOUT_ASLR is its own: it is set for the time
+ * from one execution to the other. Call it first of all: before MPI_Init, before threads,
  * before anything is open that must not be twice. */
 ISO_API iso_status_t iso_restart_without_aslr(char **argv);
 

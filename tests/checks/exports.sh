@@ -1,6 +1,6 @@
 #!/bin/bash
 # libisomalloc.so exports exactly the functions that the headers declare with ISO_API, needs nothing
-# but libc, and the archive defines no global name that could clash with a program's. The headers
+# but libc, and the archive defines no global name that could clash with a program's or the other libraries'. The headers
 # compile without a warning.
 #   exports.sh <C compiler> <include folder> <libisomalloc.so> <libisomalloc.a>
 set -euo pipefail
@@ -61,6 +61,14 @@ if [[ -e $thread ]]; then # not for every processor
         failures=1
     fi
 fi
+for library in "$thread" "$converse"; do # linked statically, a program would get one for both
+    [[ ! -e $library ]] || clash=$(comm -12 <(nm -g --defined-only "$static" | awk 'NF == 3 { print $3 }' | sort -u) \
+        <(nm -D --defined-only "$library" | awk '$2 == "T" { print $3 }' | sort -u))
+    if [[ -n ${clash:-} ]]; then
+        echo "FAIL: $static and $library both define: $clash"
+        failures=1
+    fi
+done
 needed=$(readelf -d "$shared" | sed -nE 's/.*\(NEEDED\).*\[(.*)\]$/\1/p')
 if [[ -z $needed ]] || grep -vE '^(libc|ld-linux.*|libdl|libpthread)\.so\.[0-9]+$' <<<"$needed"; then
     echo "FAIL: $shared needs more than libc"

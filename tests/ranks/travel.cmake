@@ -48,6 +48,11 @@ foreach(path shared/4 private/4 private/1 anon/1)
     iso_travel_test("outside, ${name}" travel_O2 2 outside ENV ${env})
     iso_travel_test("at once, ${name}" travel_O2 2 at_once ENV ${env})
 endforeach()
+foreach(path private/2 private/1 anon/1)
+    string(REGEX MATCH "(.*)/(.*)" path ${path})
+    iso_travel_test("deep once, ${CMAKE_MATCH_1}, nodes of ${CMAKE_MATCH_2}" travel_O2 2 deep_once
+        ENV ISO_BACKING=${CMAKE_MATCH_1} ISO_NODE_SIZE=${CMAKE_MATCH_2} ISO_RETAIN=2M)
+endforeach()
 foreach(test depth random_walks)
     iso_travel_test("${test}, arrivals in a thread of the library's" travel_O2 4 ${test}
         ENV ISO_BACKING=private ISO_PROGRESS_THREAD=y)

@@ -501,6 +501,53 @@ void overflow()
     threads.run([] { return false; }); // until rank 1 dies, and the launcher ends the job
 }
 
+// ---- deep once ----
+
+size_t resident_kib()
+{
+    size_t kib = 0;
+    char line[128];
+    FILE *status = std::fopen("/proc/self/status", "re");
+    EXPECT(status != nullptr);
+    while (std::fgets(line, sizeof line, status) != nullptr)
+        std::sscanf(line, "VmRSS: %zu", &kib);
+    std::fclose(status);
+    return kib;
+}
+
+unsigned arrived;
+
+// Memory that stacks have used once stays behind, and goes as all that is left goes: ISO_RETAIN is for it as well.
+void deep_once()
+{
+    Threads threads;
+    std::vector<iso_thread_t *> sent;
+    const unsigned count = 8;
+    const size_t before = resident_kib();
+    const auto deep = [](void *) -> void * {
+        dig(4000); // more than 2 MiB
+        EXPECT_STATUS(ISO_OK, iso_thread_migrate(1));
+        arrived++;
+        return nullptr;
+    };
+    for (unsigned i = 0; i < count && self == 0; i++)
+        sent.push_back(threads.make(deep, nullptr, size_t{4} << 20));
+    threads.run([&] {
+        for (iso_thread_t *thread : sent)
+            if (iso_heap_of(thread) != nullptr)
+                return false;
+        return self == 0 || arrived == count;
+    });
+    if (self == 0) {
+        iso_stats_t stats;
+        iso_stats(threads.job.job, &stats);
+        EXPECT(stats.retained_bytes <= size_t{2} << 20);
+        EXPECT(stats.released_bytes > count * (size_t{2} << 20) - (size_t{2} << 20));
+        EXPECT(resident_kib() < before + (size_t{8} << 10));
+    }
+    threads.finish();
+}
+
 } // namespace
 
 int main(int argc, char **argv)
@@ -510,6 +557,7 @@ int main(int argc, char **argv)
     const Test tests[] = {{"depth", depth},           {"random_walks", random_walks},
                           {"exceptions", exceptions}, {"outside", outside},
                           {"refused", refused},       {"overflow", overflow},
-                          {"at_once", at_once},       {"death", death}};
+                          {"at_once", at_once},       {"death", death},
+                          {"deep_once", deep_once}};
     return run_test(tests, argc, argv);
 }

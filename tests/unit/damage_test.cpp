@@ -363,13 +363,16 @@ TEST_CASE("what arrives with a damaged first page is no heap")
     iso_hold_t *hold = hold_of(own.heap);
     hold->epoch = 7;
     iso_heap_freeze(hold);
-    CHECK(iso_heap_check_arrived(own.heap, 7) == ISO_OK);
-    CHECK(iso_heap_check_arrived(own.heap, 8) == ISO_ERR_INVALID);
+    const auto arrived = [&](uint64_t epoch) {
+        return iso_heap_check_arrived(own.heap, epoch, hold->extents, hold->extent_count);
+    };
+    CHECK(arrived(7) == ISO_OK);
+    CHECK(arrived(8) == ISO_ERR_INVALID);
     iso_slot_of(own.heap)->check ^= 1;
-    CHECK(iso_heap_check_arrived(own.heap, 7) == ISO_ERR_INVALID);
+    CHECK(arrived(7) == ISO_ERR_INVALID);
     iso_slot_of(own.heap)->check ^= 1;
     own.heap->layout++;
-    CHECK(iso_heap_check_arrived(own.heap, 7) == ISO_ERR_VERSION);
+    CHECK(arrived(7) == ISO_ERR_VERSION);
     own.heap->layout--;
     iso_heap_thaw(hold);
     CHECK(iso_finalize(own.job) == ISO_OK);

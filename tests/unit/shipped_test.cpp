@@ -50,7 +50,7 @@ void migrate_in_place(iso_heap_t *heap)
                     0xA5, static_cast<size_t>(iso_extent_slots(&extent)) << ISO_SLOT_SHIFT);
     for (size_t i = 0; i < runs.size(); i++)
         std::copy(shipped[i].begin(), shipped[i].end(), runs[i].first);
-    REQUIRE(iso_heap_check_arrived(heap, hold->epoch) == ISO_OK);
+    REQUIRE(iso_heap_check_arrived(heap, hold->epoch, hold->extents, hold->extent_count) == ISO_OK);
     iso_heap_thaw(hold);
 }
 

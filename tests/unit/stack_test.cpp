@@ -1,10 +1,15 @@
 // Stacks as blocks of a heap: what of them is live, the page below, what they tell, and that nothing of them stays behind.
+#include "core/heap.h"
+#include "core/hold.h"
+#include "core/job.h"
+#include "core/stack.h"
 #include "tests/unit/support.hpp"
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <isomalloc/stack.h>
+#include <sys/personality.h>
 #include <vector>
 
 namespace {
@@ -133,6 +138,189 @@ TEST_CASE("other faults are not explained because there are stacks")
     });
     CHECK(WIFSIGNALED(child.status));
     CHECK(child.stderr_text.empty());
+}
+
+TEST_CASE("below what a stack uses only what is in memory is left behind")
+{
+    const size_t size = GENERATE(size_t{256} << 10, size_t{1} << 20, size_t{7} << 20);
+    const Space space;
+    iso_stack_t *stack = iso_stack_create(space.heap, size, "one");
+    REQUIRE(stack != nullptr);
+    stack->sp = reinterpret_cast<char *>(stack) - 128;
+    iso_hold_t *hold = iso_hold_find(nullptr, space.heap);
+    iso_idle_t idle = {nullptr, 0};
+    CHECK(iso_stack_list_idle(hold, &idle));
+    CHECK(idle.count == 0);
+    char *deepest = reinterpret_cast<char *>(stack) - 150000;
+    *deepest = 1;
+    CHECK(iso_stack_list_idle(hold, &idle));
+    REQUIRE(idle.count == 1);
+    CHECK(idle.runs[0].address % ISO_UNIT_SIZE == 0);
+    CHECK(idle.runs[0].address <= reinterpret_cast<uintptr_t>(deepest));
+    CHECK(idle.runs[0].address + ISO_UNIT_SIZE > reinterpret_cast<uintptr_t>(deepest));
+    const uintptr_t end = idle.runs[0].address + idle.runs[0].length;
+    CHECK(end == (reinterpret_cast<uintptr_t>(stack->sp) & ~(ISO_UNIT_SIZE - 1)));
+    free(idle.runs);
+}
+
+TEST_CASE("a stack that does not know where it begins ends the process when that is asked for")
+{
+    const bool destroys = GENERATE(true, false);
+    const ChildResult child = in_child([&] {
+        const Space space;
+        iso_stack_t *stack = iso_stack_create(space.heap, 16384, nullptr);
+        const iso_stack_t *other = iso_stack_create(space.heap, 16384, nullptr);
+        stack->low = other->low;
+        std::vector<iso_stack_t *> found;
+        if (destroys)
+            iso_stack_destroy(stack); // not the other one
+        else
+            iso_stack_walk(space.heap, collect, &found);
+        return 0;
+    });
+    CHECK(child.aborted());
+    CHECK(contains(child.stderr_text, "where a stack begins"));
+}
+
+TEST_CASE("the guard of a stack is in its own block, whatever the stack says")
+{
+    const Space space;
+    iso_stack_t *stack = iso_stack_create(space.heap, 16384, nullptr);
+    const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    char *victim = static_cast<char *>(iso_aligned_alloc(space.heap, page, 2 * page));
+    *victim = 1;
+    void *low = stack->low;
+    stack->low = victim + page;
+    iso_hold_t *hold = iso_hold_find(nullptr, space.heap);
+    iso_heap_freeze(hold);
+    iso_heap_thaw(hold);
+    CHECK(space.guards() == 1);
+    static_cast<volatile char *>(victim)[0] = 2;
+    stack->low = low;
+    iso_stack_destroy(stack);
+    CHECK(space.guards() == 0);
+}
+
+TEST_CASE("a heap arrives only with stacks that are where its slots say")
+{
+    const size_t size = GENERATE(size_t{16} << 10, size_t{3} << 20);
+    const Space space;
+    iso_stack_t *stack = iso_stack_create(space.heap, size, nullptr);
+    REQUIRE(iso_stack_create(space.heap, 16384, nullptr) != nullptr);
+    iso_hold_t *hold = iso_hold_find(nullptr, space.heap);
+    const auto arrives = [&] {
+        return iso_heap_check_arrived(space.heap, hold->epoch, hold->extents, hold->extent_count);
+    };
+    char *block = static_cast<char *>(stack->low) - sysconf(_SC_PAGESIZE);
+    const iso_block_t found = iso_block_find(block, "test");
+    iso_heap_freeze(hold);
+    CHECK(arrives() == ISO_OK);
+    SECTION("where it begins")
+    {
+        stack->low = static_cast<char *>(stack->low) + 4096;
+        CHECK(arrives() == ISO_ERR_INVALID);
+        stack->low = static_cast<char *>(stack->low) - 4096;
+    }
+    SECTION("how many there are")
+    {
+        space.heap->stacks++;
+        CHECK(arrives() == ISO_ERR_INVALID);
+        space.heap->stacks--;
+    }
+    SECTION("where in its block it is")
+    {
+        const uint64_t at = iso_stack_at(&found);
+        for (const uint64_t wrong : {uint64_t{64}, uint64_t{1} << 31}) {
+            if (found.span != nullptr)
+                found.span->stack = static_cast<uint32_t>(wrong);
+            else
+                found.slot->run_stack = wrong;
+            CHECK(arrives() == ISO_ERR_INVALID);
+        }
+        if (found.span != nullptr)
+            found.span->stack = static_cast<uint32_t>(at);
+        else
+            found.slot->run_stack = at;
+    }
+    CHECK(arrives() == ISO_OK);
+    iso_heap_thaw(hold);
+}
+
+TEST_CASE("no stack in a heap that is not here, and nothing of it is read")
+{
+    const ChildResult child = in_child([] {
+        const Space space;
+        iso_heap_t *other = nullptr;
+        if (iso_heap_create(space.job, &other) != ISO_OK)
+            return 1;
+        iso_hold_t *hold = iso_hold_find(nullptr, other);
+        hold->state = ISO_HEAP_MOVING;
+        errno = 0;
+        if (iso_stack_create(other, 65536, nullptr) != nullptr || errno != EINVAL)
+            return 2;
+        hold->state = ISO_HEAP_OWNED;
+        if (iso_heap_destroy(other) != ISO_OK)
+            return 3;
+        errno = 0;
+        return iso_stack_create(other, 65536, nullptr) == nullptr && errno == EINVAL ? 0 : 4;
+    });
+    INFO(child.stderr_text);
+    CHECK(child.exited_with(0));
+    CHECK(line_count(child.stderr_text) == 2);
+}
+
+TEST_CASE("a guard is lifted by the means that it was made by")
+{
+    const Space space;
+    const size_t size = GENERATE(size_t{16} << 10, size_t{3} << 20);
+    iso_stack_t *stack = iso_stack_create(space.heap, size, nullptr);
+    char *block = static_cast<char *>(stack->low) - sysconf(_SC_PAGESIZE);
+    if (space.job->guards.means != ISO_GUARD_BY_KERNEL)
+        WARN("this kernel has no guards of its own: one means only");
+    space.job->guards.means = ISO_GUARD_BY_PROTECTION; // as when a device pins memory from now on
+    iso_stack_t *later = iso_stack_create(space.heap, size, nullptr);
+    iso_stack_destroy(later);
+    iso_hold_t *hold = iso_hold_find(nullptr, space.heap);
+    iso_heap_freeze(hold);
+    static_cast<volatile char *>(block)[0] = 1;
+    iso_heap_thaw(hold);
+    CHECK(space.guards() >= 1);
+    iso_stack_destroy(stack);
+}
+
+TEST_CASE("a freed large block's guard is lifted by the means that it was made by")
+{
+    const Space space;
+    auto *block = static_cast<char *>(iso_malloc(space.heap, 5 << 20));
+    REQUIRE(block != nullptr);
+    iso_free(block);
+    space.job->guards.means = ISO_GUARD_BY_PROTECTION;
+    auto *again = static_cast<char *>(iso_malloc(space.heap, 5 << 20));
+    REQUIRE(again != nullptr);
+    memset(again, 1, 5 << 20);
+    iso_free(again);
+}
+
+TEST_CASE("a program whose addresses are randomised however often it is executed says so, once")
+{
+    const bool is_own = GENERATE(true, false);
+    const ChildResult child = in_child([is_own] {
+        const int persona = personality(0xffffffff);
+        personality(static_cast<unsigned long>(persona) &
+                    ~static_cast<unsigned long>(ADDR_NO_RANDOMIZE));
+        // as when this process has been executed again; or its parent, which is none of its business
+        const std::string mark = std::to_string(is_own ? getpid() : getppid());
+        setenv("ISO_RESTARTED_WITHOUT_ASLR", mark.c_str(), 1);
+        char name[] = "unit_tests", nothing[] = "[no such test]";
+        char *argv[] = {name, nothing, nullptr};
+        const iso_status_t status = iso_restart_without_aslr(argv);
+        return status == ISO_ERR_SYSTEM && getenv("ISO_RESTARTED_WITHOUT_ASLR") == nullptr ? 77
+                                                                                           : 78;
+    });
+    INFO(child.stderr_text);
+    CHECK(child.exited_with(77) == is_own);
+    CHECK(line_count(child.stderr_text) == (is_own ? 1 : 0));
+    CHECK(contains(child.stderr_text, "came back as the program was executed again") == is_own);
 }
 
 TEST_CASE("ISO_GUARD=none leaves out the guards of stacks")

@@ -1,5 +1,5 @@
-/* threads.c - see threads.h. */
-#include "core/threads.h"
+/* service.c - see service.h. */
+#include "core/service.h"
 #include "core/job.h"
 #include "core/signals.h"
 #include <errno.h>
@@ -12,7 +12,7 @@
 static bool is_to_stop(iso_job_t *job)
 {
     iso_job_lock(job);
-    bool stop = job->threads.stop;
+    bool stop = job->service.stop;
     iso_job_unlock(job);
     return stop;
 }
@@ -33,8 +33,8 @@ static void on_signal(int number, siginfo_t *info, void *context)
     bool ignored;
     for (int i = 0; i < ISO_JOBS_MAX; i++) {
         const iso_job_t *job = iso_job_table[i].job;
-        if (job && job->threads.dump_fd >= 0 && (int)job->params.dump_signal == number)
-            eventfd_write(job->threads.dump_fd, 1);
+        if (job && job->service.dump_fd >= 0 && (int)job->params.dump_signal == number)
+            eventfd_write(job->service.dump_fd, 1);
     }
     iso_signal_chain(number, info, context, &ignored);
     errno = error;
@@ -44,7 +44,7 @@ static void *wait_for_signals(void *arg)
 {
     iso_job_t *job = arg;
     eventfd_t count;
-    while (eventfd_read(job->threads.dump_fd, &count) == 0 || errno == EINTR) {
+    while (eventfd_read(job->service.dump_fd, &count) == 0 || errno == EINTR) {
         if (is_to_stop(job))
             break;
         iso_dump(job, STDERR_FILENO);
@@ -77,18 +77,18 @@ static bool is_of_fault(int number)
 
 static iso_status_t start_dump(iso_job_t *job)
 {
-    iso_threads_t *threads = &job->threads;
+    iso_service_t *service = &job->service;
     int number = (int)job->params.dump_signal, error = 0;
-    threads->dump_fd = eventfd(0, EFD_CLOEXEC);
-    if (threads->dump_fd < 0)
+    service->dump_fd = eventfd(0, EFD_CLOEXEC);
+    if (service->dump_fd < 0)
         error = errno;
     else if (is_of_fault(number))
         error = EINVAL;
     if (!error)
         error = iso_signal_install(number, on_signal, SA_RESTART);
     if (!error) {
-        error = start(&threads->dump, wait_for_signals, job);
-        threads->has_dump = error == 0;
+        error = start(&service->dump, wait_for_signals, job);
+        service->has_dump = error == 0;
         if (error)
             iso_signal_remove(number);
     }
@@ -101,9 +101,9 @@ static iso_status_t start_dump(iso_job_t *job)
     return error == EINVAL ? ISO_ERR_INVALID : ISO_ERR_SYSTEM;
 }
 
-iso_status_t iso_threads_open(iso_job_t *job)
+iso_status_t iso_service_open(iso_job_t *job)
 {
-    iso_threads_t *threads = &job->threads;
+    iso_service_t *service = &job->service;
     if (job->params.progress_thread && job->params.thread_level != ISO_THREAD_MULTIPLE) {
         iso_log(
             &job->logger, ISO_LOG_ERROR,
@@ -115,30 +115,30 @@ iso_status_t iso_threads_open(iso_job_t *job)
         return ISO_ERR_INVALID;
     if (!job->params.progress_thread)
         return ISO_OK;
-    int error = start(&threads->progress, make_progress, job);
-    threads->has_progress = error == 0;
+    int error = start(&service->progress, make_progress, job);
+    service->has_progress = error == 0;
     if (error)
         iso_log(&job->logger, ISO_LOG_ERROR, "ISO_PROGRESS_THREAD: no thread could be made: %s",
                 strerror(error));
     return error ? ISO_ERR_SYSTEM : ISO_OK;
 }
 
-void iso_threads_close(iso_job_t *job)
+void iso_service_close(iso_job_t *job)
 {
-    iso_threads_t *threads = &job->threads;
+    iso_service_t *service = &job->service;
     iso_job_lock(job);
-    threads->stop = true;
+    service->stop = true;
     iso_wait_note(job, 1);
     iso_job_unlock(job);
-    if (threads->has_progress)
-        pthread_join(threads->progress, NULL);
-    if (threads->has_dump) {
+    if (service->has_progress)
+        pthread_join(service->progress, NULL);
+    if (service->has_dump) {
         iso_signal_remove((int)job->params.dump_signal);
-        eventfd_write(threads->dump_fd, 1);
-        pthread_join(threads->dump, NULL);
+        eventfd_write(service->dump_fd, 1);
+        pthread_join(service->dump, NULL);
     }
-    if (threads->dump_fd >= 0)
-        close(threads->dump_fd);
-    threads->has_progress = threads->has_dump = false;
-    threads->dump_fd = -1;
+    if (service->dump_fd >= 0)
+        close(service->dump_fd);
+    service->has_progress = service->has_dump = false;
+    service->dump_fd = -1;
 }
