@@ -5,7 +5,7 @@
  * What a context has beside its blocks, its protections, is in a block of its heap, the root, and so comes along.
  * A protected page cannot be read by who puts it: protections are lifted before a context is packed.
  */
-#include "job.h"
+#include "core/converse/job.h"
 #include <errno.h>
 #include <isomalloc/converse.h>
 #include <pthread.h>

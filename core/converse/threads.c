@@ -7,7 +7,7 @@
  *
  * What is static here is this process's.
  */
-#include "job.h"
+#include "core/converse/job.h"
 #include <isomalloc/converse.h>
 #include <isomalloc/thread.h>
 #include <pthread.h>
