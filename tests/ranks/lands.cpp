@@ -129,7 +129,7 @@ unsigned came_home;
 void *to_and_fro(void *arg)
 {
     const auto home = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(arg));
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 60; i++) {
         EXPECT_STATUS(ISO_OK, iso_thread_migrate(1 - ask()));
         iso_thread_yield();
     }
@@ -142,7 +142,7 @@ void *to_and_fro(void *arg)
 void together()
 {
     Threads threads;
-    const unsigned heaps = 20 / scale, each = 8;
+    const unsigned heaps = 50 / scale, each = 8;
     for (unsigned i = 0; i < heaps; i++) {
         iso_heap_t *heap = threads.job.heap();
         for (unsigned k = 0; k < each; k++)
