@@ -73,6 +73,28 @@ static void leave(const iso_threads_t *threads)
     pthread_mutex_unlock(&table_lock);
 }
 
+static void drop(iso_threads_t *threads)
+{
+    leave(threads);
+    iso_queue_close(&threads->queue);
+    pthread_mutex_destroy(&threads->lock);
+    free(threads);
+}
+
+/* The job ends, and they were not closed: another job may come to lie where this one was. */
+static void job_ends(iso_job_t *job, void *arg)
+{
+    iso_threads_t *threads = arg;
+    (void)job;
+    iso_thread_refuse("iso_finalize", NULL,
+                      "the job's threads are open: call iso_threads_close before", ISO_ERR_BUSY);
+    for (iso_departure_t *departure = threads->departures, *next; departure; departure = next) {
+        next = departure->next;
+        free(departure); /* their requests are the job's */
+    }
+    drop(threads);
+}
+
 iso_status_t iso_threads_open(iso_job_t *job, const iso_threads_params_t *params)
 {
     if (params && params->struct_size != sizeof *params)
@@ -109,6 +131,7 @@ iso_status_t iso_threads_open(iso_job_t *job, const iso_threads_params_t *params
                                  status);
     }
     iso_set_arrival(job, arrival, threads);
+    iso_set_end(job, job_ends, threads);
     return ISO_OK;
 }
 
@@ -120,10 +143,8 @@ iso_status_t iso_threads_close(iso_job_t *job)
     if (threads->departures)
         return ISO_ERR_BUSY;
     iso_set_arrival(job, threads->params.arrival, threads->params.arg);
-    leave(threads);
-    iso_queue_close(&threads->queue);
-    pthread_mutex_destroy(&threads->lock);
-    free(threads);
+    iso_set_end(job, NULL, NULL);
+    drop(threads);
     return ISO_OK;
 }
 

@@ -42,6 +42,7 @@ void turns(const Threads &threads, unsigned count)
 
 TEST_CASE("a heap that is destroyed takes none but its own threads out of turn")
 {
+    const ScopedEnv retain("ISO_RETAIN", "0"); // its memory goes at once
     const Threads threads;
     unsigned before = 0, in = 0, behind = 0;
     make_in(threads.heap, counts, &before);
@@ -247,4 +248,28 @@ TEST_CASE("a thread that has ended in a catch block keeps no heap here")
     CHECK(iso_threads_let_go(threads.heap) == ISO_OK);
     CHECK(iso_threads_take_in(threads.heap) == ISO_OK);
     CHECK(threads.join(thread) == number(3));
+}
+
+TEST_CASE("a job that ends while its threads are open says so, and leaves nothing to the next one")
+{
+    const ChildResult child = in_child([] {
+        for (int round = 0; round < 10; round++) { // more than jobs that can have threads at a time
+            iso_params_t params;
+            iso_params_init(&params);
+            params.space_size = 2ull << 30;
+            iso_job_t *job = nullptr;
+            iso_heap_t *heap = nullptr;
+            unsigned turned = 0;
+            if (iso_init(&params, &job) != ISO_OK || iso_threads_open(job, nullptr) != ISO_OK ||
+                iso_heap_create(job, &heap) != ISO_OK)
+                return 1;
+            make_in(heap, counts, &turned);
+            if (iso_finalize(job) != ISO_OK)
+                return 2;
+        }
+        return 0;
+    });
+    CHECK(child.exited_with(0));
+    CHECK(line_count(child.stderr_text) == 10);
+    CHECK(contains(child.stderr_text, "call iso_threads_close before"));
 }
