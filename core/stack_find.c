@@ -20,7 +20,7 @@ static bool is_owned(const iso_job_row_t *row, const iso_heap_t *heap)
 
 iso_stack_t *iso_stack_find(const void *low)
 {
-    char *block = (char *)(uintptr_t)low - iso_os_page_size();
+    char *block = (char *)((uintptr_t)low - iso_os_page_size()); /* low may be anything */
     const iso_job_row_t *row = iso_job_row_of(block);
     const iso_heap_t *heap = row ? iso_heap_of(block) : NULL;
     if (!heap || !is_owned(row, heap))

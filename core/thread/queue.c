@@ -70,8 +70,9 @@ static bool is_there(const iso_threads_t *threads, uint32_t place)
 {
     const iso_queued_t *at = &threads->queue.all[place - 1];
     iso_stack_t *stack = iso_stack_find(at->low);
-    return stack && iso_thread_of_stack(stack) == at->thread &&
-           iso_thread_is_here(threads, at->thread) && at->thread->place == place;
+    const iso_thread_t *thread = stack ? iso_thread_of_stack(stack) : NULL;
+    return thread && thread == at->thread && iso_thread_is_here(threads, thread) &&
+           thread->place == place;
 }
 
 static void clear_those_gone(iso_threads_t *threads)
