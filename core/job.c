@@ -104,6 +104,14 @@ void iso_set_arrival(iso_job_t *job, iso_arrival_fn fn, void *arg)
     iso_job_unlock(job);
 }
 
+void iso_set_end(iso_job_t *job, iso_end_fn fn, void *arg)
+{
+    iso_job_lock(job);
+    job->end = fn;
+    job->end_arg = arg;
+    iso_job_unlock(job);
+}
+
 static bool is_expected(const iso_job_t *job, const iso_delivery_t *delivery)
 {
     if (delivery->settled)

@@ -116,6 +116,9 @@ struct iso_job {
     uint64_t no_room;                     /* requests for slots that nobody could serve */
     bool slots_going_home;                /* enough foreign slots to send a batch */
 
+    iso_end_fn end; /* see iso_set_end */
+    void *end_arg;
+
     iso_wait_t wait;
     iso_service_t service;
     bool has_fault_handler;

@@ -268,6 +268,8 @@ iso_status_t iso_finalize(iso_job_t *job)
     if (status != ISO_OK)
         iso_log(&job->logger, ISO_LOG_WARN, "not all ranks came to the end of the job: %s",
                 iso_status_string(status));
+    if (job->end)
+        job->end(job, job->end_arg);
     destroy(job);
     return status;
 }

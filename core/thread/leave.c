@@ -21,6 +21,8 @@ typedef struct check {
 static bool may_leave(iso_thread_t *thread, void *arg)
 {
     check_t *check = arg;
+    if (thread->state == ISO_THREAD_FINISHED)
+        return true; /* from wherever: it does not go on */
     const iso_exceptions_t *exceptions =
         thread == check->leaver ? iso_exceptions_of_system() : &thread->exceptions;
     if (thread->state == ISO_THREAD_RUNNING && thread != check->leaver)
@@ -60,35 +62,130 @@ bool iso_threads_is_leaving(const iso_threads_t *threads, const iso_heap_t *heap
     return departure != NULL;
 }
 
+/* Whose own a heap's threads are: changed with the job's lock, so that a thread that is this rank's while others are not yet
+ * cannot take the heap away meanwhile, and so that none is this rank's any more when the heap begins to leave. */
+
 static bool let_go(iso_thread_t *thread, void *arg)
 {
-    iso_thread_unqueue(arg, thread);
+    iso_threads_t *threads = arg;
+    iso_thread_set_here(thread, 0);
+    if (!threads->params.ready)
+        iso_queue_remove(threads, thread);
     iso_tool_gone(thread);
     return true;
 }
 
-/* What takes a heap in: those that wanted to leave have arrived, or hear why not. */
+/* What takes a heap in: first it collects all threads of the heap, then they are this rank's, then the scheduler is told
+ * of those that can be resumed: from then on the heap may leave at any time, so nothing is walked any more. */
 typedef struct taking {
     iso_threads_t *threads;
-    iso_status_t status;
-    bool arrived;
+    iso_status_t status; /* of those that wanted to leave: they have arrived, or hear why not */
+    uint64_t visit;
+    iso_thread_t **all;
+    size_t count, room, ready;
+    iso_thread_t *few[16]; /* what `all` is at first */
 } taking_t;
 
-static bool take_in(iso_thread_t *thread, void *arg)
+static void taking_begin(taking_t *taking, iso_threads_t *threads, iso_status_t status)
 {
-    const taking_t *taking = arg;
-    if (taking->arrived) { /* what another process had there */
-        thread->queued = false;
-        thread->back = NULL;
+    taking->threads = threads;
+    taking->status = status;
+    taking->all = taking->few;
+    taking->count = taking->ready = 0;
+    taking->room = sizeof taking->few / sizeof taking->few[0];
+}
+
+static void taking_end(taking_t *taking)
+{
+    if (taking->all != taking->few)
+        free(taking->all);
+}
+
+/* false: no memory, and the walk ends. */
+static bool collect(iso_thread_t *thread, void *arg)
+{
+    taking_t *taking = arg;
+    if (taking->count == taking->room) {
+        const size_t room = 4 * taking->room;
+        const bool first = taking->all == taking->few;
+        iso_thread_t **all = realloc(first ? NULL : taking->all, room * sizeof(iso_thread_t *));
+        if (!all) {
+            taking->room = 0;
+            return false;
+        }
+        if (first)
+            memcpy(all, taking->few, sizeof taking->few);
+        taking->all = all;
+        taking->room = room;
     }
+    taking->all[taking->count++] = thread;
+    return true;
+}
+
+/* It is this rank's; of one that was already, nothing changes. */
+static void take_one(const taking_t *taking, iso_thread_t *thread)
+{
+    const uint64_t nonce = taking->threads->nonce;
+    if (__atomic_load_n(&thread->here, __ATOMIC_RELAXED) == nonce)
+        return;
+    thread->back = NULL; /* what another process had there */
+    thread->place = 0;
+    thread->visit = taking->visit;
     iso_tool_new(thread);
     if (thread->state == ISO_THREAD_LEAVING) {
         thread->moved = taking->status;
         thread->state = ISO_THREAD_READY;
     }
-    if (thread->state == ISO_THREAD_READY)
-        iso_thread_ready(taking->threads, thread);
-    return true;
+    iso_thread_set_here(thread, nonce);
+}
+
+/* Those that can be resumed, to the front. With the lock. */
+static void take_all(taking_t *taking)
+{
+    taking->visit = ++taking->threads->visits;
+    for (size_t i = 0; i < taking->count; i++) {
+        iso_thread_t *thread = taking->all[i];
+        take_one(taking, thread);
+        if (thread->state == ISO_THREAD_READY)
+            taking->all[taking->ready++] = thread;
+    }
+}
+
+/* One that is told of may have taken the heap away already, and it may even be back: then another visit's taking in has told,
+ * or will tell, of the others. */
+static void tell(const taking_t *taking)
+{
+    iso_threads_t *threads = taking->threads;
+    for (size_t i = 0; i < taking->ready; i++) {
+        iso_thread_t *thread = taking->all[i];
+        if (iso_thread_is_here(threads, thread) && thread->visit == taking->visit &&
+            thread->state == ISO_THREAD_READY)
+            threads->params.ready(thread, threads->params.arg);
+    }
+}
+
+/* Once only, however often it is called. */
+static iso_status_t take_in(iso_threads_t *threads, iso_heap_t *heap, iso_status_t status)
+{
+    taking_t taking;
+    iso_status_t taken = ISO_OK;
+    taking_begin(&taking, threads, status);
+    pthread_mutex_lock(&threads->lock);
+    iso_thread_walk(heap, collect, &taking);
+    if (taking.room == 0)
+        taken = iso_thread_refuse("a heap's arrival", NULL,
+                                  "no memory for a list of its threads: none is resumed before "
+                                  "iso_threads_take_in is called for the heap",
+                                  ISO_ERR_NO_MEMORY);
+    else
+        take_all(&taking);
+    if (taken == ISO_OK && taking.ready > 0 && !threads->params.ready)
+        taken = iso_queue_push(threads, taking.all, taking.ready);
+    pthread_mutex_unlock(&threads->lock);
+    if (taken == ISO_OK && threads->params.ready)
+        tell(&taking);
+    taking_end(&taking);
+    return taken;
 }
 
 /* It has not even begun: a scheduler of the runtime's has not heard of it. */
@@ -96,8 +193,9 @@ static bool take_back(iso_thread_t *thread, void *arg)
 {
     iso_threads_t *threads = arg;
     iso_tool_new(thread);
+    iso_thread_set_here(thread, threads->nonce);
     if (thread->state == ISO_THREAD_READY && !threads->params.ready)
-        iso_thread_ready(threads, thread);
+        iso_queue_push(threads, &thread, 1); /* into the place that it had */
     return true;
 }
 
@@ -107,19 +205,19 @@ static iso_status_t depart(iso_threads_t *threads, iso_heap_t *heap, uint32_t de
     if (!departure)
         return ISO_ERR_NO_MEMORY;
     *departure = (iso_departure_t){.heap = heap};
-    iso_thread_walk(heap, let_go, threads);
     /* from the moment that it has started, it may be gone, and be on its way back */
     pthread_mutex_lock(&threads->lock);
+    iso_thread_walk(heap, let_go, threads);
     iso_status_t status = iso_migrate(heap, dest, NULL, 0, &departure->request);
     if (status == ISO_OK) {
         departure->next = threads->departures;
         threads->departures = departure;
-    }
-    pthread_mutex_unlock(&threads->lock);
-    if (status != ISO_OK) {
-        free(departure);
+    } else {
         iso_thread_walk(heap, take_back, threads);
     }
+    pthread_mutex_unlock(&threads->lock);
+    if (status != ISO_OK)
+        free(departure);
     return status;
 }
 
@@ -188,22 +286,20 @@ unsigned iso_threads_look_after(iso_threads_t *threads)
         }
         forget(threads, departure);
         ended++;
-        taking_t taking = {threads, status, false};
         if (status != ISO_OK && heap)
-            iso_thread_walk(heap, take_in, &taking);
+            take_in(threads, heap, status);
     }
     return ended;
 }
 
-void iso_threads_arrived(iso_threads_t *threads, iso_heap_t *heap)
+iso_status_t iso_threads_arrived(iso_threads_t *threads, iso_heap_t *heap)
 {
-    taking_t taking = {threads, ISO_OK, true};
     pthread_mutex_lock(&threads->lock);
     for (iso_departure_t *departure = threads->departures; departure; departure = departure->next)
         if (departure->heap == heap) /* its end has not been asked for yet */
             departure->heap = NULL;
     pthread_mutex_unlock(&threads->lock);
-    iso_thread_walk(heap, take_in, &taking);
+    return take_in(threads, heap, ISO_OK);
 }
 
 /* ---- asked for ---- */
@@ -268,8 +364,11 @@ iso_status_t iso_threads_let_go(iso_heap_t *heap)
         return iso_thread_refuse(call, NULL, "iso_threads_open was not called for the heap's job",
                                  ISO_ERR_NOT_OWNER);
     iso_status_t status = check_heap(call, heap, NULL);
-    if (status == ISO_OK)
+    if (status == ISO_OK) {
+        pthread_mutex_lock(&threads->lock);
         iso_thread_walk(heap, let_go, threads);
+        pthread_mutex_unlock(&threads->lock);
+    }
     return status;
 }
 
@@ -280,6 +379,5 @@ iso_status_t iso_threads_take_in(iso_heap_t *heap)
         return iso_thread_refuse("iso_threads_take_in", NULL,
                                  "the heap is not at this rank, or iso_threads_open was not called",
                                  ISO_ERR_NOT_OWNER);
-    iso_threads_arrived(threads, heap);
-    return ISO_OK;
+    return iso_threads_arrived(threads, heap);
 }

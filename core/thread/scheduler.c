@@ -1,10 +1,11 @@
 /*
- * scheduler.c - the threads of a job: open and closed, and the queue of those that can be resumed, for programs that
- * have no scheduler of their own.
+ * scheduler.c - the threads of a job: open and closed, and turns, for programs that have no scheduler of their own.
  */
 #include "core/thread/thread.h"
 #include "core/thread/tool.h"
+#include <errno.h>
 #include <stdlib.h>
+#include <sys/random.h>
 
 #define JOBS_MAX 8
 
@@ -63,6 +64,37 @@ static iso_status_t enter(iso_threads_t *threads)
     return status;
 }
 
+static void leave(const iso_threads_t *threads)
+{
+    pthread_mutex_lock(&table_lock);
+    for (unsigned i = 0; i < JOBS_MAX; i++)
+        if (table[i] == threads)
+            table[i] = NULL;
+    pthread_mutex_unlock(&table_lock);
+}
+
+static void drop(iso_threads_t *threads)
+{
+    leave(threads);
+    iso_queue_close(&threads->queue);
+    pthread_mutex_destroy(&threads->lock);
+    free(threads);
+}
+
+/* The job ends, and they were not closed: another job may come to lie where this one was. */
+static void job_ends(iso_job_t *job, void *arg)
+{
+    iso_threads_t *threads = arg;
+    (void)job;
+    iso_thread_refuse("iso_finalize", NULL,
+                      "the job's threads are open: call iso_threads_close before", ISO_ERR_BUSY);
+    for (iso_departure_t *departure = threads->departures, *next; departure; departure = next) {
+        next = departure->next;
+        free(departure); /* their requests are the job's */
+    }
+    drop(threads);
+}
+
 iso_status_t iso_threads_open(iso_job_t *job, const iso_threads_params_t *params)
 {
     if (params && params->struct_size != sizeof *params)
@@ -73,6 +105,13 @@ iso_status_t iso_threads_open(iso_job_t *job, const iso_threads_params_t *params
     void *base;
     if (!threads)
         return ISO_ERR_NO_MEMORY;
+    /* at random: an image of a heap may be of a process of which all else is the same */
+    while (threads->nonce == 0)
+        if (getrandom(&threads->nonce, sizeof threads->nonce, 0) < 0 && errno != EINTR) {
+            free(threads);
+            return iso_thread_refuse("iso_threads_open", NULL, "getrandom has failed",
+                                     ISO_ERR_SYSTEM);
+        }
     threads->job = job;
     if (params)
         threads->params = *params;
@@ -80,10 +119,10 @@ iso_status_t iso_threads_open(iso_job_t *job, const iso_threads_params_t *params
     iso_space(job, &base, &threads->size);
     threads->base = (uintptr_t)base;
     pthread_mutex_init(&threads->lock, NULL);
-    pthread_mutex_init(&threads->queue_lock, NULL);
+    iso_queue_open(&threads->queue);
     iso_status_t status = enter(threads);
     if (status != ISO_OK) {
-        pthread_mutex_destroy(&threads->queue_lock);
+        iso_queue_close(&threads->queue);
         pthread_mutex_destroy(&threads->lock);
         free(threads);
         return iso_thread_refuse("iso_threads_open", NULL,
@@ -92,6 +131,7 @@ iso_status_t iso_threads_open(iso_job_t *job, const iso_threads_params_t *params
                                  status);
     }
     iso_set_arrival(job, arrival, threads);
+    iso_set_end(job, job_ends, threads);
     return ISO_OK;
 }
 
@@ -103,76 +143,19 @@ iso_status_t iso_threads_close(iso_job_t *job)
     if (threads->departures)
         return ISO_ERR_BUSY;
     iso_set_arrival(job, threads->params.arrival, threads->params.arg);
-    for (unsigned i = 0; i < JOBS_MAX; i++)
-        if (table[i] == threads)
-            table[i] = NULL;
-    pthread_mutex_destroy(&threads->queue_lock);
-    pthread_mutex_destroy(&threads->lock);
-    free(threads);
+    iso_set_end(job, NULL, NULL);
+    drop(threads);
     return ISO_OK;
 }
 
-/* ---- the queue ---- */
+/* ---- told of who can be resumed ---- */
 
-static void push(iso_threads_t *threads, iso_thread_t *thread)
+iso_status_t iso_thread_ready(iso_threads_t *threads, iso_thread_t *thread)
 {
-    thread->queued = true;
-    thread->next = NULL;
-    thread->prev = threads->last;
-    if (threads->last)
-        threads->last->next = thread;
-    else
-        threads->first = thread;
-    threads->last = thread;
-    threads->ready_count++;
-}
-
-static void take_out(iso_threads_t *threads, iso_thread_t *thread)
-{
-    if (thread->prev)
-        thread->prev->next = thread->next;
-    else
-        threads->first = thread->next;
-    if (thread->next)
-        thread->next->prev = thread->prev;
-    else
-        threads->last = thread->prev;
-    thread->queued = false;
-    threads->ready_count--;
-}
-
-void iso_thread_unqueue(iso_threads_t *threads, iso_thread_t *thread)
-{
-    if (threads->params.ready)
-        return;
-    pthread_mutex_lock(&threads->queue_lock);
-    if (thread->queued)
-        take_out(threads, thread);
-    pthread_mutex_unlock(&threads->queue_lock);
-}
-
-void iso_thread_ready(iso_threads_t *threads, iso_thread_t *thread)
-{
-    if (threads->params.ready) {
-        threads->params.ready(thread, threads->params.arg);
-        return;
-    }
-    pthread_mutex_lock(&threads->queue_lock);
-    if (!thread->queued)
-        push(threads, thread);
-    pthread_mutex_unlock(&threads->queue_lock);
-}
-
-/* The one that has waited longest, and how many there are; NULL: none. */
-static iso_thread_t *take_first(iso_threads_t *threads, size_t *count_p)
-{
-    pthread_mutex_lock(&threads->queue_lock);
-    iso_thread_t *thread = threads->first;
-    *count_p = threads->ready_count;
-    if (thread)
-        take_out(threads, thread);
-    pthread_mutex_unlock(&threads->queue_lock);
-    return thread;
+    if (!threads->params.ready)
+        return iso_queue_push(threads, &thread, 1);
+    threads->params.ready(thread, threads->params.arg);
+    return ISO_OK;
 }
 
 /* ---- turns ---- */
@@ -187,11 +170,14 @@ unsigned iso_threads_progress(iso_job_t *job)
 /* Who becomes ready meanwhile waits for the next one. false: there was none. */
 static bool turn(iso_threads_t *threads)
 {
-    size_t count, now;
-    iso_thread_t *thread = take_first(threads, &count);
-    for (size_t done = 0; thread && done < count; done++) {
+    pthread_mutex_lock(&threads->queue.lock);
+    uint32_t count = threads->queue.count;
+    pthread_mutex_unlock(&threads->queue.lock);
+    for (uint32_t done = 0; done < count; done++) {
+        iso_thread_t *thread = iso_queue_pop(threads);
+        if (!thread)
+            break;
         iso_thread_resume(thread, NULL);
-        thread = done + 1 < count ? take_first(threads, &now) : NULL;
     }
     return count > 0;
 }

@@ -111,8 +111,7 @@ static void finish(iso_threads_t *threads, iso_thread_t *thread)
     iso_thread_t *joiner = thread->joiner;
     iso_tool_gone(thread);
     if (thread->detached) {
-        thread->magic = 0;
-        iso_stack_destroy(thread->stack);
+        iso_thread_gone(thread);
     } else if (joiner && joiner->state == ISO_THREAD_SUSPENDED) {
         joiner->state = ISO_THREAD_READY;
         iso_thread_ready(threads, joiner);
@@ -136,8 +135,8 @@ iso_status_t iso_thread_resume(iso_thread_t *thread, iso_thread_state_t *state_p
     iso_threads_t *threads = iso_threads_of(thread);
     if (!threads || !iso_thread_is_here(threads, thread) || thread->state != ISO_THREAD_READY)
         return refuse_resume(threads, thread);
-    if (thread->queued)
-        iso_thread_unqueue(threads, thread);
+    if (thread->place)
+        iso_queue_remove(threads, thread);
     iso_thread_state_t state = run(thread);
     while (state == ISO_THREAD_LEAVING) {
         iso_status_t status = iso_thread_leave(threads, thread);

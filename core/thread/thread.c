@@ -62,9 +62,22 @@ iso_status_t iso_thread_create(iso_heap_t *heap, iso_thread_fn fn, void *arg,
     thread->detached = attr->detached;
     iso_thread_begin(thread);
     iso_tool_new(thread);
-    iso_thread_ready(threads, thread);
+    iso_thread_set_here(thread, threads->nonce);
+    iso_status_t status = iso_thread_ready(threads, thread);
+    if (status != ISO_OK) {
+        iso_tool_gone(thread);
+        iso_thread_gone(thread);
+        return status;
+    }
     *thread_p = thread;
     return ISO_OK;
+}
+
+void iso_thread_gone(iso_thread_t *thread)
+{
+    iso_thread_set_here(thread, 0);
+    thread->magic = 0;
+    iso_stack_destroy(thread->stack);
 }
 
 /* ---- looked at ---- */
@@ -79,8 +92,9 @@ iso_thread_t *iso_thread_of_stack(iso_stack_t *stack)
 bool iso_thread_is_here(const iso_threads_t *threads, const iso_thread_t *thread)
 {
     const iso_heap_t *heap = iso_heap_of(thread);
-    return heap && !(threads->departures && iso_threads_is_leaving(threads, heap)) &&
-           thread->magic == ISO_THREAD_MAGIC && thread->heap == heap;
+    return heap && __atomic_load_n(&thread->here, __ATOMIC_ACQUIRE) == threads->nonce &&
+           thread->magic == ISO_THREAD_MAGIC && thread->heap == heap &&
+           iso_heap_state(heap) == ISO_HEAP_OWNED;
 }
 
 iso_thread_state_t iso_thread_state(const iso_thread_t *thread)
@@ -130,14 +144,24 @@ iso_status_t iso_thread_awaken(iso_thread_t *thread)
     if (thread->state != ISO_THREAD_SUSPENDED)
         return ISO_ERR_INVALID;
     thread->state = ISO_THREAD_READY;
-    iso_thread_ready(threads, thread);
-    return ISO_OK;
+    iso_status_t status = iso_thread_ready(threads, thread);
+    if (status != ISO_OK)
+        thread->state = ISO_THREAD_SUSPENDED;
+    return status;
 }
 
 static bool has_stopped_or_left(void *arg)
 {
     iso_thread_state_t state = iso_thread_state(arg);
     return state == ISO_THREAD_FINISHED || state == ISO_THREAD_LEAVING;
+}
+
+static const char waited_for[] = "another one waits for it";
+
+/* Does somebody else wait for its end? It is that one's, also when it has come. */
+static bool is_anothers(const iso_thread_t *thread, const iso_thread_t *self)
+{
+    return thread->joiner && thread->joiner != self;
 }
 
 /* From a thread of the same heap: they move together. */
@@ -148,8 +172,6 @@ static iso_status_t wait_inside(iso_thread_t *self, iso_thread_t *thread)
         return iso_thread_refuse(call, thread,
                                  "a thread joins others of its own heap, which move with it",
                                  ISO_ERR_INVALID);
-    if (thread->joiner)
-        return iso_thread_refuse(call, thread, "another one waits for it", ISO_ERR_BUSY);
     thread->joiner = self;
     while (thread->state != ISO_THREAD_FINISHED) /* somebody else may awaken the one that waits */
         iso_thread_stop(self, ISO_THREAD_SUSPENDED);
@@ -167,6 +189,8 @@ iso_status_t iso_thread_join(iso_thread_t *thread, void **result_p)
                                  ISO_ERR_NOT_OWNER);
     if (thread->detached)
         return iso_thread_refuse(call, thread, "it is detached", ISO_ERR_INVALID);
+    if (is_anothers(thread, self))
+        return iso_thread_refuse(call, thread, waited_for, ISO_ERR_BUSY);
     if (thread->state != ISO_THREAD_FINISHED) {
         if (self && !iso_thread_may_stop(call, &status))
             return status;
@@ -175,12 +199,14 @@ iso_status_t iso_thread_join(iso_thread_t *thread, void **result_p)
         if (status != ISO_OK)
             return status;
         if (!self && iso_thread_state(thread) != ISO_THREAD_FINISHED)
-            return iso_thread_refuse(call, thread, "it has left", ISO_ERR_NOT_OWNER);
+            return iso_thread_refuse(call, thread, "it has left, or another one has joined it",
+                                     ISO_ERR_NOT_OWNER);
+        if (is_anothers(thread, self)) /* since then */
+            return iso_thread_refuse(call, thread, waited_for, ISO_ERR_BUSY);
     }
     if (result_p)
         *result_p = thread->result;
-    thread->magic = 0;
-    iso_stack_destroy(thread->stack);
+    iso_thread_gone(thread);
     return ISO_OK;
 }
 

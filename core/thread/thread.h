@@ -48,8 +48,10 @@ struct iso_thread {
     void *back;     /* the stack pointer of who resumed it */
     uint32_t dest;  /* LEAVING: to where */
     uint32_t depth; /* iso_call_depth of who resumed it */
-    bool queued;
-    iso_thread_t *next, *prev; /* of the scheduler's queue */
+    uint64_t
+        here; /* the nonce of the process that takes it for its own; 0: none does. Set last, cleared first */
+    uint64_t visit; /* which time it was taken in here */
+    uint32_t place; /* in the queue: 0, or 1 + where the queue has it, which the queue checks */
     iso_thread_tool_t tool;
 };
 
@@ -61,6 +63,16 @@ typedef struct iso_departure {
     bool looked_after;      /* somebody is at it, without the lock */
 } iso_departure_t;
 
+/* The threads that can be resumed, if iso_threads_run is the scheduler. None of it lies in a heap: a heap that goes with
+ * threads that wait here, destroyed or by iso_migrate, takes nothing of the queue along; they are passed over. */
+typedef struct iso_queue {
+    pthread_mutex_t lock;   /* arrivals may be another thread's of the system */
+    struct iso_queued *all; /* [room]: places, some of them free */
+    uint32_t room, count;
+    uint32_t first, last; /* who wait: 1 + place; 0: none */
+    uint32_t unused;      /* the first of the free ones, the same */
+} iso_queue_t;
+
 /* The threads of a job in this process. */
 typedef struct iso_threads {
     iso_job_t *job;
@@ -68,12 +80,14 @@ typedef struct iso_threads {
     size_t size; /* of the iso space */
     iso_threads_params_t params;
     bool running; /* iso_threads_run is */
-    /* Those that can be resumed, if iso_threads_run is the scheduler. Arrivals may be another thread's of the system. */
-    pthread_mutex_t queue_lock;
-    iso_thread_t *first, *last;
-    size_t ready_count;
-    pthread_mutex_t lock; /* of what follows */
+    uint64_t
+        nonce; /* of this process, while they are open: what iso_thread_t::here is compared with */
+    iso_queue_t queue;
+    /* Of what follows; and whoever takes a heap's threads in or sends them away has it: who is taken in cannot leave before
+     * all are. Before the queue's. */
+    pthread_mutex_t lock;
     iso_departure_t *departures;
+    uint64_t visits; /* heaps that were taken in */
 } iso_threads_t;
 
 /* The threads of the job whose space the address lies in; NULL: they are not open. */
@@ -87,13 +101,28 @@ iso_status_t iso_thread_refuse(const char *call, const iso_thread_t *thread, con
 
 /* The thread that a stack is of, if it is one's. */
 iso_thread_t *iso_thread_of_stack(iso_stack_t *stack);
-/* Is it one that may be looked at: in a heap that is here, and not leaving? */
+/* Is it one that may be looked at: was made or taken in here, and has not been sent away or let go since? Its heap
+ * may be here before that, while it lands. */
 bool iso_thread_is_here(const iso_threads_t *threads, const iso_thread_t *thread);
+/* From now on it is; and is not any more. */
+static inline void iso_thread_set_here(iso_thread_t *thread, uint64_t nonce)
+{
+    __atomic_store_n(&thread->here, nonce, __ATOMIC_RELEASE);
+}
 
-/* It is READY: the scheduler is told. */
-void iso_thread_ready(iso_threads_t *threads, iso_thread_t *thread);
-/* It is not the scheduler's any more. */
-void iso_thread_unqueue(iso_threads_t *threads, iso_thread_t *thread);
+/* It is READY: the scheduler is told. ISO_ERR_NO_MEMORY, logged: it is not; nothing else changes. */
+iso_status_t iso_thread_ready(iso_threads_t *threads, iso_thread_t *thread);
+
+/* The queue. Nobody is twice in it. */
+void iso_queue_open(iso_queue_t *queue);
+void iso_queue_close(iso_queue_t *queue);
+/* All of them at once: as soon as one of them can be taken out, none is touched here. ISO_ERR_NO_MEMORY, logged:
+ * none. */
+iso_status_t iso_queue_push(iso_threads_t *threads, iso_thread_t *const *list, size_t count);
+/* Takes it out, if it is in. */
+void iso_queue_remove(iso_threads_t *threads, iso_thread_t *thread);
+/* The one that has waited longest; NULL: none. */
+iso_thread_t *iso_queue_pop(iso_threads_t *threads);
 
 /* What C++'s run time has of this thread of the system, NULL: there is none. */
 iso_exceptions_t *iso_exceptions_of_system(void);
@@ -109,8 +138,11 @@ iso_status_t iso_thread_leave(iso_threads_t *threads, iso_thread_t *thread);
 bool iso_threads_is_leaving(const iso_threads_t *threads, const iso_heap_t *heap);
 /* Looks after those that are on their way. */
 unsigned iso_threads_look_after(iso_threads_t *threads);
-/* A heap of threads has come. */
-void iso_threads_arrived(iso_threads_t *threads, iso_heap_t *heap);
+/* A heap of threads has come. ISO_ERR_NO_MEMORY, logged. */
+iso_status_t iso_threads_arrived(iso_threads_t *threads, iso_heap_t *heap);
+
+/* The end of its memory. */
+void iso_thread_gone(iso_thread_t *thread);
 
 /* Its stack begins with its function. */
 void iso_thread_begin(iso_thread_t *thread);

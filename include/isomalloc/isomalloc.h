@@ -420,6 +420,11 @@ ISO_API iso_status_t iso_peer_declare_dead(iso_job_t *job, uint32_t rank);
 /* Replaces the arrival callback; arrivals that waited for one are delivered by the next progress. */
 ISO_API void iso_set_arrival(iso_job_t *job, iso_arrival_fn fn, void *arg);
 
+/* For a library on top of this one that keeps something for each job: fn(job, arg) is called in iso_finalize, when nothing
+ * can arrive any more and the heaps are still here. One at a time; NULL: none. */
+typedef void (*iso_end_fn)(iso_job_t *job, void *arg);
+ISO_API void iso_set_end(iso_job_t *job, iso_end_fn fn, void *arg);
+
 /* ---- progress ------------------------------------------------------------------------------ */
 
 /* Does what can be done without waiting: sends, receives, completes, calls callbacks. Returns the

@@ -57,6 +57,10 @@ ISO_API void iso_stack_destroy(iso_stack_t *stack);
 typedef bool (*iso_stack_fn)(iso_stack_t *stack, void *arg);
 ISO_API iso_status_t iso_stack_walk(const iso_heap_t *heap, iso_stack_fn fn, void *arg);
 
+/* The stack whose lowest address (iso_stack_t::low) this is, of a heap that is here; NULL: there is none, or none any more. Any
+ * address may be asked for: nothing on a stack is looked at. O(1). */
+ISO_API iso_stack_t *iso_stack_find(const void *low);
+
 /* How many calls of the library the calling thread is inside of: callbacks of the library that run now, and heaps for many
  * threads whose lock it has. A runtime's thread that is inside of one must not leave the operating system's
  * thread that it runs in, let alone the rank. */

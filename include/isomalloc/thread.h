@@ -80,8 +80,12 @@ typedef struct iso_threads_params {
     /* For a runtime with a scheduler of its own; NULL: iso_threads_run is the scheduler. The thread can be resumed, for
      * another reason than that a resume of it has returned READY: it was made, or awakened, or a thread that it
      * waited for has ended; or its heap has arrived, or has stayed here after it had begun to leave. It may be resumed from then on, until
-     * a resume of a thread of its heap returns LEAVING, or iso_threads_move is called for it: that calls it again,
-     * here or elsewhere. Runs where it happens: an arrival as an iso_arrival_fn does. */
+     * a resume of a thread of its heap returns LEAVING, or iso_threads_move has made it LEAVING (iso_thread_state): that
+     * calls it again, here or elsewhere. A move that ends before it has begun, to this rank itself or in an error
+     * that is returned, does not: what could be resumed still can. Runs where it happens: an arrival as an
+     * iso_arrival_fn does. It may resume the thread at once, and that one may take its heap away: the others of the heap are
+     * told of where they are then. Where several of the system's threads resume, one that has been told of may
+     * have left with another one meanwhile: resuming it is refused (ISO_ERR_NOT_OWNER). */
     void (*ready)(iso_thread_t *thread, void *arg);
     iso_arrival_fn
         arrival; /* in the place of the job's: called for each heap, after its threads. NULL: nothing */
@@ -91,8 +95,9 @@ typedef struct iso_threads_params {
 /* Makes threads possible in the heaps of a job: takes its arrival callback (iso_set_arrival) over. NULL: all
  * defaults. ISO_ERR_BUSY: it is open; ISO_ERR_NO_MEMORY. */
 ISO_API iso_status_t iso_threads_open(iso_job_t *job, const iso_threads_params_t *params);
-/* Before iso_finalize. Threads that are not finished are never resumed again. ISO_ERR_BUSY, and nothing happens: a
- * heap is still on its way from here; ISO_ERR_INVALID: not open. */
+/* Before iso_finalize, which else says a line and does it. Threads that are not finished are not resumed any more, unless the job's threads are opened
+ * again and their heap is taken in (iso_threads_take_in). ISO_ERR_BUSY, and nothing happens: a heap is still on its
+ * way from here; ISO_ERR_INVALID: not open. */
 ISO_API iso_status_t iso_threads_close(iso_job_t *job);
 
 /* Makes progress, and looks after threads that are leaving. A runtime that has a scheduler of its own calls it
@@ -114,8 +119,9 @@ typedef struct iso_thread_attr {
     bool detached;      /* nobody joins it: it goes when it ends */
 } iso_thread_attr_t;
 
-/* Makes a thread, ready to run fn(arg), in a heap that is here and of one thread at a time. attr NULL: defaults.
- * ISO_ERR_INVALID: the stack is too small, or the job's threads are not open; ISO_ERR_NO_SPACE. */
+/* Makes a thread, ready to run fn(arg), in a heap that is here and of one thread at a time. attr NULL: defaults. It ends
+ * by returning, or with its heap (iso_heap_destroy), or its stack (iso_stack_destroy), unless it runs then.
+ * ISO_ERR_INVALID: the stack is too small, or the job's threads are not open; ISO_ERR_NO_SPACE; ISO_ERR_NO_MEMORY. */
 ISO_API iso_status_t iso_thread_create(iso_heap_t *heap, iso_thread_fn fn, void *arg,
                                        const iso_thread_attr_t *attr, iso_thread_t **thread_p);
 
@@ -127,13 +133,14 @@ ISO_API iso_status_t iso_thread_resume(iso_thread_t *thread, iso_thread_state_t 
 
 /* Of a thread at this rank, or that was here; its state is what is known here. */
 ISO_API iso_thread_state_t iso_thread_state(const iso_thread_t *thread);
-/* A thread that waits can be resumed again. ISO_ERR_INVALID: it does not wait; ISO_ERR_NOT_OWNER. */
+/* A thread that waits can be resumed again. ISO_ERR_INVALID: it does not wait; ISO_ERR_NOT_OWNER: it is not here, or not
+ * yet: its heap lands, and the job's arrival callback has not been called for it; ISO_ERR_NO_MEMORY: it still waits. */
 ISO_API iso_status_t iso_thread_awaken(iso_thread_t *thread);
 
 /* Waits until the thread ends, and ends it for good: *result_p (NULL: not wanted) is what it returned. From a
  * thread: of one of the same heap. From outside: by running the scheduler meanwhile; with a scheduler of the
  * runtime's own the thread must have finished. ISO_ERR_INVALID, logged: none of this, or it is detached;
- * ISO_ERR_BUSY: another one waits for it; ISO_ERR_NOT_OWNER: it is not here, or leaves. */
+ * ISO_ERR_BUSY: another one waits for it, or did until it ended; ISO_ERR_NOT_OWNER: it is not here, or leaves. */
 ISO_API iso_status_t iso_thread_join(iso_thread_t *thread, void **result_p);
 
 ISO_API iso_heap_t *iso_thread_heap(const iso_thread_t *thread);
@@ -171,8 +178,10 @@ ISO_API iso_status_t iso_threads_move_heap(iso_heap_t *heap, uint32_t dest);
 
 /* For heaps with threads that move in another way: packed by a pup routine (pup.h), to a file or as a part of an
  * object, or by iso_migrate. let_go, before: the scheduler forgets the heap's threads. Until take_in none of them is
- * resumed. take_in, where the heap is then, or here again: those that can be resumed are the scheduler's.
- * ISO_ERR_BUSY, logged: one of them runs, or is in a catch block; ISO_ERR_NOT_OWNER. */
+ * resumed, or awakened: they count as not here (ISO_ERR_NOT_OWNER, ISO_THREAD_LEAVING). take_in, where the heap is then, or
+ * here again: those that can be resumed are the scheduler's. Of threads that are already, nothing changes; those of
+ * a heap that arrives (iso_arrival_fn) are. ISO_ERR_BUSY, logged: one of them runs, or is in a catch block;
+ * ISO_ERR_NOT_OWNER; ISO_ERR_NO_MEMORY, logged: take_in can be called again. */
 ISO_API iso_status_t iso_threads_let_go(iso_heap_t *heap);
 ISO_API iso_status_t iso_threads_take_in(iso_heap_t *heap);
 

@@ -97,6 +97,21 @@ endforeach()
 iso_travel_script_test(refused ISO_BACKING=shared)
 iso_travel_script_test(restart ISO_BACKING=private)
 
+# What may be done with threads while their heap lands, and who is told of them.
+add_executable(lands lands.cpp)
+target_compile_options(lands PRIVATE -fstack-protector-strong)
+target_link_libraries(lands PRIVATE isomalloc-thread isomalloc iso_build_flags)
+foreach(path shared/2 private/1)
+    string(REGEX MATCH "(.*)/(.*)" path ${path})
+    set(env ISO_BACKING=${CMAKE_MATCH_1} ISO_NODE_SIZE=${CMAKE_MATCH_2})
+    set(name "${CMAKE_MATCH_1}, nodes of ${CMAKE_MATCH_2}")
+    foreach(test early together told_once taken_in)
+        iso_travel_test("lands, ${test}, ${name}" lands 2 ${test} ENV ${env})
+    endforeach()
+    iso_travel_test("lands, together, ${name}, arrivals in a thread of the library's" lands 2 together
+        ENV ${env} ISO_PROGRESS_THREAD=y)
+endforeach()
+
 # The same by Converse's names.
 add_executable(cth cth.cpp)
 target_compile_options(cth PRIVATE -fstack-protector-strong)
