@@ -122,12 +122,13 @@ static bool collect(iso_thread_t *thread, void *arg)
     return true;
 }
 
-/* It is this rank's; of one that was already, nothing changes. */
-static void take_one(const taking_t *taking, iso_thread_t *thread)
+/* It is this rank's; of one that was already, nothing changes. Can it be resumed? Asked before: from then on somebody
+ * may awaken it, who tells the scheduler himself. */
+static bool take_one(const taking_t *taking, iso_thread_t *thread)
 {
     const uint64_t nonce = taking->threads->nonce;
     if (__atomic_load_n(&thread->here, __ATOMIC_RELAXED) == nonce)
-        return;
+        return thread->state == ISO_THREAD_READY;
     thread->back = NULL; /* what another process had there */
     thread->place = 0;
     thread->visit = taking->visit;
@@ -136,7 +137,9 @@ static void take_one(const taking_t *taking, iso_thread_t *thread)
         thread->moved = taking->status;
         thread->state = ISO_THREAD_READY;
     }
+    const bool ready = thread->state == ISO_THREAD_READY;
     iso_thread_set_here(thread, nonce);
+    return ready;
 }
 
 /* Those that can be resumed, to the front. With the lock. */
@@ -145,8 +148,7 @@ static void take_all(taking_t *taking)
     taking->visit = ++taking->threads->visits;
     for (size_t i = 0; i < taking->count; i++) {
         iso_thread_t *thread = taking->all[i];
-        take_one(taking, thread);
-        if (thread->state == ISO_THREAD_READY)
+        if (take_one(taking, thread))
             taking->all[taking->ready++] = thread;
     }
 }

@@ -95,9 +95,9 @@ typedef struct iso_threads_params {
 /* Makes threads possible in the heaps of a job: takes its arrival callback (iso_set_arrival) over. NULL: all
  * defaults. ISO_ERR_BUSY: it is open; ISO_ERR_NO_MEMORY. */
 ISO_API iso_status_t iso_threads_open(iso_job_t *job, const iso_threads_params_t *params);
-/* Before iso_finalize, which else says a line and does it. Threads that are not finished are not resumed any more, unless the job's threads are opened
- * again and their heap is taken in (iso_threads_take_in). ISO_ERR_BUSY, and nothing happens: a heap is still on its
- * way from here; ISO_ERR_INVALID: not open. */
+/* Before iso_finalize, which else does it and says so in a line. Threads that are not finished are not resumed any
+ * more, unless the job's threads are opened again and their heap is taken in (iso_threads_take_in). ISO_ERR_BUSY,
+ * and nothing happens: a heap is still on its way from here; ISO_ERR_INVALID: not open. */
 ISO_API iso_status_t iso_threads_close(iso_job_t *job);
 
 /* Makes progress, and looks after threads that are leaving. A runtime that has a scheduler of its own calls it
