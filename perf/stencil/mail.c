@@ -53,7 +53,7 @@ static void check(int result, const char *what)
 
 static unsigned char *room_for(bytes_t *bytes, size_t count)
 {
-    if (bytes->room - bytes->end < count) {
+    if (bytes->first > 0 && bytes->room - bytes->end < count) {
         memmove(bytes->data, bytes->data + bytes->first, bytes->end - bytes->first);
         bytes->end -= bytes->first;
         bytes->first = 0;

@@ -333,6 +333,8 @@ int main(int argc, char **argv)
                 EXPECT_STATUS(ISO_OK, iso_migrate_pup(job.job, (self + 1) % job.size(), "object",
                                                       object, &request));
                 EXPECT_STATUS(ISO_OK, iso_wait(request));
+                if (object != &first)
+                    free(object);
             }
             job.barrier();
         }

@@ -11,7 +11,7 @@ constexpr size_t run_size = 5000000;
 
 // A carrier as it is at the target when its pages have come: with the slots of two heaps.
 struct Come {
-    Job job;
+    Job job{256u << 20, 0, false}; // what comes is looked at as it is, holes and all
     iso_heap_t *carrier = nullptr, *heaps[2] = {};
     iso_hold_t *hold = nullptr;
     iso_parcel_list_t *list = nullptr;
