@@ -131,7 +131,8 @@ static bool are_pieces(const iso_job_t *job, const iso_hold_t *carrier,
 {
     uint64_t room = (uint64_t)carrier->slot_count << ISO_SLOT_SHIFT;
     for (; piece; piece = piece->next) {
-        if (!is_inside(job, carrier, piece, sizeof *piece) || room < sizeof *piece)
+        if ((uintptr_t)piece % _Alignof(iso_parcel_piece_t) != 0 ||
+            !is_inside(job, carrier, piece, sizeof *piece) || room < sizeof *piece)
             return false;
         room -= sizeof *piece;
         if (piece->length > piece->room || piece->room > room ||
@@ -144,7 +145,8 @@ static bool are_pieces(const iso_job_t *job, const iso_hold_t *carrier,
 
 static bool is_list(const iso_job_t *job, const iso_hold_t *carrier, iso_parcel_list_t *list)
 {
-    if (!is_inside(job, carrier, list, sizeof *list) || list->magic != ISO_PARCEL_MAGIC ||
+    if ((uintptr_t)list % _Alignof(iso_parcel_list_t) != 0 ||
+        !is_inside(job, carrier, list, sizeof *list) || list->magic != ISO_PARCEL_MAGIC ||
         list->member_count > carrier->slot_count || list->extent_count > carrier->slot_count)
         return false;
     uint64_t extents = 0;
