@@ -152,12 +152,7 @@ static iso_status_t read_pieces(const iso_image_t *image, const iso_logger_t *lo
             return ISO_ERR_INVALID;
         }
         offset += (uint64_t)n;
-        for (; count > 0 && (size_t)n >= pieces->iov_len; pieces++, count--)
-            n -= (ssize_t)pieces->iov_len;
-        if (count > 0) {
-            pieces->iov_base = (char *)pieces->iov_base + n;
-            pieces->iov_len -= (size_t)n;
-        }
+        iso_os_pieces_done(&pieces, &count, (size_t)n);
     }
     return ISO_OK;
 }

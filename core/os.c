@@ -129,6 +129,16 @@ int iso_os_memfd_map(int fd, uint64_t offset, size_t size, void *fixed, void **a
     return 0;
 }
 
+void iso_os_pieces_done(struct iovec **pieces_p, int *count_p, size_t bytes)
+{
+    for (; *count_p > 0 && bytes >= (*pieces_p)->iov_len; (*pieces_p)++, (*count_p)--)
+        bytes -= (*pieces_p)->iov_len;
+    if (*count_p > 0) {
+        (*pieces_p)->iov_base = (char *)(*pieces_p)->iov_base + bytes;
+        (*pieces_p)->iov_len -= bytes;
+    }
+}
+
 int iso_os_file_map(void *fixed, size_t size, int fd, uint64_t offset)
 {
     void *p = mmap(fixed, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd,

@@ -7,6 +7,7 @@
 #define ISO_CORE_OS_H
 
 #include <isomalloc/isomalloc.h>
+#include <sys/uio.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -37,6 +38,8 @@ int iso_os_memfd_create(const char *name, uint64_t size, int *fd_p);
 /* The memory object open as descriptor fd in process pid: a descriptor of our own. 0 or errno. */
 int iso_os_memfd_open_of(int32_t pid, int fd, int *fd_p);
 
+/* So many bytes of the pieces have been read or written: what is left of them. */
+void iso_os_pieces_done(struct iovec **pieces_p, int *count_p, size_t bytes);
 /* Maps a part of a file, copy-on-write, over a range of ours. Multiples of the page size. 0 or errno. */
 int iso_os_file_map(void *fixed, size_t size, int fd, uint64_t offset);
 /* Maps the object over a range that was reserved by us (fixed != NULL), or anywhere. 0 or errno. */

@@ -191,12 +191,7 @@ iso_status_t iso_replace_write(iso_replace_t *file, uint64_t offset, struct iove
         if (n <= 0)
             return complain(file, "cannot be written", n < 0 ? errno : EIO);
         offset += (uint64_t)n;
-        for (; count > 0 && (size_t)n >= pieces->iov_len; pieces++, count--)
-            n -= (ssize_t)pieces->iov_len;
-        if (count > 0) {
-            pieces->iov_base = (char *)pieces->iov_base + n;
-            pieces->iov_len -= (size_t)n;
-        }
+        iso_os_pieces_done(&pieces, &count, (size_t)n);
     }
     if (offset >= file->told + WRITE_BACK) {
         iso_os_write_back(file->fd, file->told, offset - file->told);
