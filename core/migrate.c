@@ -378,13 +378,22 @@ void iso_migrate_begin(iso_request_t *request)
     advance(request, iso_os_now_coarse());
 }
 
+/* Only a message moves it on, or its deadline. */
+static bool waits(const iso_request_t *request, double now)
+{
+    return now < request->deadline &&
+           (request->step == ISO_STEP_RESERVING ||
+            (request->step == ISO_STEP_COMMITTED && !request->decided_by_node));
+}
+
 unsigned iso_migrate_advance(iso_job_t *job)
 {
     unsigned events = 0;
     double now = job->requests ? iso_os_now_coarse() : 0;
     for (iso_request_t *request = job->requests, *next; request; request = next) {
         next = request->next; /* advance ends this request, or none */
-        events += advance(request, now);
+        if (!waits(request, now))
+            events += advance(request, now);
     }
     return events;
 }

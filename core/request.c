@@ -48,9 +48,11 @@ static iso_status_t request_new(iso_hold_t *hold, uint32_t dest, iso_peer_t *pee
                                 const void *header, size_t header_len, iso_request_t **request_p)
 {
     iso_job_t *job = hold->job;
-    iso_request_t *request = calloc(1, sizeof *request + header_len);
+    iso_request_t *request = malloc(sizeof *request + header_len);
     if (!request)
         return ISO_ERR_NO_MEMORY;
+    memset(request, 0,
+           sizeof *request); /* glibc's calloc does without its cache of a thread's own */
     request->job = job;
     request->hold = hold;
     request->heap = hold->heap;

@@ -26,20 +26,28 @@ void ux_own_open(iso_endpoint_t *ep)
 
 /* ---- messages ---------------------------------------------------------------------------------- */
 
-/* `header` has what belongs to its kind; the rest is added. */
-static ucs_status_t emit(iso_endpoint_t *ep, const ux_own_header_t *header, ux_own_t *own,
-                         const void *data, size_t len)
+/* A message with what all have in its header; the caller adds what belongs to its kind. */
+static ux_piece_t *piece_new(iso_endpoint_t *ep, ux_own_kind_t kind, ux_own_t *own)
 {
     const iso_transport_host_t *host = ep->tp->host;
     ux_piece_t *piece = (ux_piece_t *)(void *)ux_op_get(ep, UX_OP_PIECE, NULL);
 
     if (piece == NULL)
-        return UCS_ERR_NO_MEMORY;
+        return NULL;
     piece->own = own;
-    piece->header = *header;
     piece->header.version = UX_VERSION;
+    piece->header.kind = (uint16_t)kind;
     piece->header.source = host->rank;
+    piece->header.connection = ep->connection;
+    piece->header.region = piece->header.flush = piece->header.pieces = 0;
+    piece->header.address = 0;
     memcpy(piece->header.cookie, host->cookie, sizeof piece->header.cookie);
+    return piece;
+}
+
+static ucs_status_t emit(iso_endpoint_t *ep, ux_piece_t *piece, const void *data, size_t len)
+{
+    ux_own_t *own = piece->own;
     const ucp_request_param_t param = {
         .op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA |
                         UCP_OP_ATTR_FIELD_FLAGS | UCP_OP_ATTR_FIELD_MEMORY_TYPE,
@@ -76,14 +84,15 @@ static ucs_status_t send_piece(iso_endpoint_t *ep, ux_own_t *put)
 {
     const size_t len = put->left < ep->piece ? put->left : ep->piece;
     ux_own_t *flush = flush_after(ep, put);
-    const ux_own_header_t header = {.kind = UX_OWN_PIECE,
-                                    .connection = ep->connection,
-                                    .region = put->region,
-                                    .flush = ep->flush,
-                                    .pieces = flush != NULL ? ep->flush_pieces + 1 : 0,
-                                    .address = put->remote};
-    const ucs_status_t status = emit(ep, &header, put, put->src, len);
+    ux_piece_t *piece = piece_new(ep, UX_OWN_PIECE, put);
 
+    if (piece == NULL)
+        return UCS_ERR_NO_MEMORY;
+    piece->header.region = put->region;
+    piece->header.flush = ep->flush;
+    piece->header.pieces = flush != NULL ? (uint32_t)ep->flush_pieces + 1 : 0;
+    piece->header.address = put->remote;
+    const ucs_status_t status = emit(ep, piece, put->src, len);
     if (status != UCS_OK)
         return status;
     put->src += len;
@@ -97,13 +106,13 @@ static ucs_status_t send_piece(iso_endpoint_t *ep, ux_own_t *put)
 
 static ucs_status_t send_ask(iso_endpoint_t *ep, ux_own_t *flush)
 {
-    const ux_own_header_t header = {.kind = UX_OWN_ASK,
-                                    .connection = ep->connection,
-                                    .flush = ep->flush,
-                                    .pieces = ep->flush_pieces};
+    ux_piece_t *piece = piece_new(ep, UX_OWN_ASK, NULL);
 
-    const ucs_status_t status = emit(ep, &header, NULL, NULL, 0);
-
+    if (piece == NULL)
+        return UCS_ERR_NO_MEMORY;
+    piece->header.flush = ep->flush;
+    piece->header.pieces = (uint32_t)ep->flush_pieces;
+    const ucs_status_t status = emit(ep, piece, NULL, 0);
     if (status == UCS_OK)
         asked(ep, flush);
     return status;
@@ -287,14 +296,17 @@ static void answer(iso_endpoint_t *ep)
 {
     iso_transport_t *tp = ep->tp;
     const ux_landed_t *landed = &ep->peer->landed;
+    ux_piece_t *piece = piece_new(ep, UX_OWN_ANSWER, NULL);
+    ucs_status_t status = UCS_ERR_NO_MEMORY;
 
-    ux_lock(&tp->landing.lock);
-    const ux_own_header_t header = {.kind = UX_OWN_ANSWER,
-                                    .connection = landed->connection,
-                                    .flush = landed->done,
-                                    .address = landed->refused};
-    ux_unlock(&tp->landing.lock);
-    const ucs_status_t status = emit(ep, &header, NULL, NULL, 0);
+    if (piece != NULL) {
+        ux_lock(&tp->landing.lock);
+        piece->header.connection = landed->connection;
+        piece->header.flush = landed->done;
+        piece->header.address = landed->refused;
+        ux_unlock(&tp->landing.lock);
+        status = emit(ep, piece, NULL, 0);
+    }
     if (status != UCS_OK)
         ux_ep_fail(ep, status); /* the peer would wait for ever */
 }
