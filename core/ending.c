@@ -41,7 +41,7 @@ void iso_request_end(iso_request_t *request, iso_status_t status)
         iso_request_free(request);
 }
 
-void iso_request_stays(iso_request_t *request, iso_status_t status)
+void iso_request_end_here(iso_request_t *request, iso_status_t status)
 {
     iso_hold_t *hold = request->hold;
     iso_grant_unused(request);
@@ -69,7 +69,7 @@ void iso_request_stays(iso_request_t *request, iso_status_t status)
     iso_request_end(request, status);
 }
 
-void iso_request_gone(iso_request_t *request)
+void iso_request_end_gone(iso_request_t *request)
 {
     iso_job_t *job = request->job;
     iso_hold_t *hold = request->hold;
@@ -109,7 +109,7 @@ void iso_request_stop(iso_request_t *request, iso_status_t status)
     }
     if (request->step > ISO_STEP_FROZEN && !request->grant)
         send_about(request, ISO_MSG_CANCEL);
-    iso_request_stays(request, status);
+    iso_request_end_here(request, status);
 }
 
 bool iso_request_is_taken(const iso_request_t *request)
@@ -125,11 +125,11 @@ void iso_request_decide_by_node(iso_request_t *request, iso_status_t status)
     uint32_t slot = iso_space_slot(&job->space, request->heap);
     if (iso_node_decline(&job->node, slot, job->rank, request->dest, request->epoch)) {
         send_about(request, ISO_MSG_CANCEL);
-        iso_request_stays(request, status);
+        iso_request_end_here(request, status);
     } else if (iso_request_is_taken(request)) {
-        iso_request_gone(request);
+        iso_request_end_gone(request);
     } else {
-        iso_request_stays(request, status); /* the target had declined */
+        iso_request_end_here(request, status); /* the target had declined */
     }
 }
 

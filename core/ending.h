@@ -17,9 +17,9 @@ extern "C" {
 /* The request has ended, of which the heap knows nothing. */
 void iso_request_end(iso_request_t *request, iso_status_t status);
 /* The heap stays here, usable; it is known that the target does not have it. */
-void iso_request_stays(iso_request_t *request, iso_status_t status);
+void iso_request_end_here(iso_request_t *request, iso_status_t status);
 /* The heap is the target's. */
-void iso_request_gone(iso_request_t *request);
+void iso_request_end_gone(iso_request_t *request);
 
 /* Before COMMIT: the heap will stay here, when what was put has landed. */
 void iso_request_stop(iso_request_t *request, iso_status_t status);

@@ -15,7 +15,6 @@
 #ifndef ISO_CORE_IMAGE_H
 #define ISO_CORE_IMAGE_H
 
-
 #include "core/log.h"
 #include "core/slots.h"
 #include <isomalloc/checkpoint.h>

@@ -175,7 +175,7 @@ static unsigned advance(iso_request_t *request, double now)
         break;
     case ISO_STEP_COMMITTED:
         if (request->decided_by_node && iso_request_is_taken(request)) {
-            iso_request_gone(request);
+            iso_request_end_gone(request);
             return 1;
         }
         break;
@@ -254,7 +254,7 @@ iso_status_t iso_migrate_on_ack(iso_job_t *job, iso_peer_t *peer, const iso_msg_
         return ISO_OK;
     if (!request || (request->step != ISO_STEP_COMMITTED && request->step != ISO_STEP_DOUBT))
         return ISO_ERR_INVALID;
-    iso_request_gone(request);
+    iso_request_end_gone(request);
     return ISO_OK;
 }
 
@@ -286,7 +286,7 @@ iso_status_t iso_migrate_on_nack(iso_job_t *job, iso_peer_t *peer, const iso_msg
     if (request->decided_by_node)
         iso_request_decide_by_node(request, (iso_status_t)msg->reason);
     else
-        iso_request_stays(request, (iso_status_t)msg->reason);
+        iso_request_end_here(request, (iso_status_t)msg->reason);
     return ISO_OK;
 }
 
@@ -300,7 +300,7 @@ void iso_migrate_on_death(iso_job_t *job, iso_peer_t *peer)
          * without that it never owned the heap */
         if (request->step >= ISO_STEP_COMMITTED && !request->decided_by_node &&
             request->step != ISO_STEP_STOPPING)
-            iso_request_stays(request, ISO_ERR_PEER_DEAD);
+            iso_request_end_here(request, ISO_ERR_PEER_DEAD);
         else
             iso_request_give_up(request, ISO_ERR_PEER_DEAD);
     }
@@ -321,7 +321,7 @@ void iso_migrate_settle(iso_job_t *job)
         next = request->next;
         if (request->step == ISO_STEP_COMMITTED && request->decided_by_node &&
             iso_request_is_taken(request))
-            iso_request_gone(request);
+            iso_request_end_gone(request);
     }
 }
 
