@@ -1,6 +1,19 @@
 // Increments: images that have only the pages that differ from those of an earlier one.
 #include "tests/unit/image.hpp"
 
+namespace {
+
+// A heap of some tens of pages.
+Model of_pages(iso_heap_t *heap)
+{
+    Model model(heap, 1);
+    for (int i = 0; i < 40; i++)
+        model.allocate(5000);
+    return model;
+}
+
+} // namespace
+
 TEST_CASE("image: an increment with 1 % of the pages written takes at most 5 % of the bytes, and a "
           "chain of them restores what was there each time",
           "[image]")
@@ -68,9 +81,7 @@ TEST_CASE("image: an increment whose parent is gone, replaced or damaged is refu
     Folder folder;
     Job job;
     iso_heap_t *heap = job.heap();
-    Model model(heap, 1);
-    for (int i = 0; i < 40; i++)
-        model.allocate(5000);
+    Model model = of_pages(heap);
     const std::string first = folder / "first", second = folder / "second";
     REQUIRE(save(job.job, first, {heap}) == ISO_OK);
     REQUIRE(save(job.job, second, {heap}, "", first.c_str()) == ISO_OK);
@@ -116,9 +127,7 @@ TEST_CASE("image: an increment knows its parent by the name behind a symbolic li
     Folder folder;
     Job job;
     iso_heap_t *heap = job.heap();
-    Model model(heap, 1);
-    for (int i = 0; i < 40; i++)
-        model.allocate(5000);
+    Model model = of_pages(heap);
     const std::string first = folder / "first", second = folder / "second",
                       third = folder / "third", latest = folder / "latest";
     const auto verified = [](const std::string &path) {
