@@ -296,11 +296,9 @@ int main(int argc, char **argv)
     options_t options;
     iso_job_t *job;
     parse(argc, argv, &options);
-    iso_status_t status =
-        iso_restart_without_aslr(argv); /* stacks want the same code at all ranks */
-    if (status == ISO_OK)
-        status = iso_init(NULL, &job);
-    check(status, "cannot start");
+    check(iso_restart_without_aslr(argv),
+          "cannot start"); /* stacks want the same code at all ranks */
+    check(iso_init(NULL, &job), "iso_init");
     setvbuf(stdout, NULL, _IOLBF, 0);
     tasks_open(job);
     run_both(job, &options);
