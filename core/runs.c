@@ -20,5 +20,6 @@ bool iso_runs_add(iso_runs_t *runs, uintptr_t address, size_t length)
 void iso_runs_free(iso_runs_t *runs)
 {
     free(runs->list);
-    *runs = (iso_runs_t){.list = NULL};
+    runs->list = NULL;
+    runs->count = runs->room = 0;
 }

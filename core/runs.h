@@ -21,12 +21,12 @@ typedef struct iso_run {
 typedef struct iso_runs {
     iso_run_t *list; /* from malloc */
     size_t count, room;
-    uint64_t bytes; /* of all */
+    uint64_t bytes; /* of all of them */
 } iso_runs_t;
 
 /* false: there is no memory, and the list is as it was. */
 bool iso_runs_add(iso_runs_t *runs, uintptr_t address, size_t length);
-/* Empties it. */
+/* Its memory goes; bytes still says how many they were. */
 void iso_runs_free(iso_runs_t *runs);
 
 #ifdef __cplusplus
