@@ -3,6 +3,7 @@
 #include "core/depth.h"
 #include "core/heap.h"
 #include "core/job.h"
+#include "core/left.h"
 #include "core/migrate.h"
 #include <inttypes.h>
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 /* borrow.c - see borrow.h. */
 #include "core/borrow.h"
 #include "core/job.h"
+#include "core/left.h"
 #include "core/migrate.h"
 #include "core/quantity.h"
 #include <inttypes.h>
@@ -34,27 +35,42 @@ void iso_borrow_put(iso_job_t *job, uint32_t first, uint32_t count)
 
 /* ---- giving ---- */
 
-static void give(iso_job_t *job, iso_msg_t *msg, uint32_t first, uint32_t count)
+typedef struct gift {
+    iso_extent_t extents[ISO_WIRE_EXTENTS_MAX];
+    uint32_t count;
+} gift_t;
+
+static void send_gift(iso_job_t *job, iso_peer_t *peer, const gift_t *gift, uint32_t token)
+{
+    iso_msg_t msg = {.type = ISO_MSG_SLOT_GIVE,
+                     .token = token,
+                     .epoch = job->epoch_high,
+                     .extents = gift->extents,
+                     .extent_count = gift->count};
+    iso_peer_send(job, peer, &msg);
+}
+
+static void give(iso_job_t *job, gift_t *gift, uint32_t first, uint32_t count)
 {
     iso_slots_take_exact(&job->slots, first, count);
     iso_guard_lift(job, first, count);
     iso_retain_slots_leave(job, first, count);
     job->stats.slots_given += count;
-    msg->extents[msg->extent_count++] = (iso_extent_t){first, count};
+    gift->extents[gift->count++] = (iso_extent_t){first, count};
 }
 
-/* Adds free slots at home with `home` to the message while there is room; the longest run. */
-static uint32_t give_home(iso_job_t *job, iso_msg_t *msg, uint32_t home)
+/* Adds free slots at home with `home` to the gift while there is room; the longest run. */
+static uint32_t give_home(iso_job_t *job, gift_t *gift, uint32_t home)
 {
     uint32_t home_first, home_count, from, first, count, longest = 0;
     iso_slots_strip(job->slots.total, home, job->size, &home_first, &home_count);
     from = home_first;
-    while (msg->extent_count < ISO_WIRE_EXTENTS_MAX &&
+    while (gift->count < ISO_WIRE_EXTENTS_MAX &&
            iso_slots_next_foreign(&job->slots, from, &first, &count) &&
            first < home_first + home_count) {
         if (count > home_first + home_count - first)
             count = home_first + home_count - first;
-        give(job, msg, first, count);
+        give(job, gift, first, count);
         if (count > longest)
             longest = count;
         from = first + count;
@@ -64,19 +80,20 @@ static uint32_t give_home(iso_job_t *job, iso_msg_t *msg, uint32_t home)
 
 void iso_borrow_on_request(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg)
 {
-    iso_msg_t reply = {.type = ISO_MSG_SLOT_GIVE, .token = msg->token, .epoch = job->epoch_high};
-    uint32_t longest = give_home(job, &reply, peer->rank), first;
-    if (longest < msg->slots && reply.extent_count < ISO_WIRE_EXTENTS_MAX) {
+    gift_t gift;
+    gift.count = 0;
+    uint32_t longest = give_home(job, &gift, peer->rank), first;
+    if (longest < msg->slots && gift.count < ISO_WIRE_EXTENTS_MAX) {
         uint32_t batch = job->slots.free_count / 8;
         if (batch > msg->slots && iso_slots_take(&job->slots, batch, &first) == ISO_OK) {
             iso_slots_put(&job->slots, first, batch);
-            give(job, &reply, first, batch);
+            give(job, &gift, first, batch);
         } else if (iso_slots_take(&job->slots, msg->slots, &first) == ISO_OK) {
             iso_slots_put(&job->slots, first, msg->slots);
-            give(job, &reply, first, msg->slots);
+            give(job, &gift, first, msg->slots);
         }
     }
-    iso_peer_send(job, peer, &reply);
+    send_gift(job, peer, &gift, msg->token);
 }
 
 unsigned iso_borrow_advance(iso_job_t *job)
@@ -94,15 +111,15 @@ unsigned iso_borrow_advance(iso_job_t *job)
         iso_peer_t *peer;
         if (iso_peer_get(job, home, &peer) != ISO_OK)
             continue; /* they stay here, and serve here */
-        iso_msg_t msg = {.type = ISO_MSG_SLOT_GIVE, .epoch = job->epoch_high};
+        gift_t gift;
         do {
-            msg.extent_count = 0;
-            give_home(job, &msg, home);
-            if (msg.extent_count > 0) {
-                iso_peer_send(job, peer, &msg);
+            gift.count = 0;
+            give_home(job, &gift, home);
+            if (gift.count > 0) {
+                send_gift(job, peer, &gift, 0);
                 sent++;
             }
-        } while (msg.extent_count == ISO_WIRE_EXTENTS_MAX);
+        } while (gift.count == ISO_WIRE_EXTENTS_MAX);
     }
     return sent;
 }

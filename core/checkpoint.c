@@ -133,7 +133,7 @@ static iso_status_t prepare(checkpoint_t *checkpoint, const iso_checkpoint_param
     memcpy(header->cookie, job->cookie, sizeof header->cookie);
     for (uint32_t i = 0; i < checkpoint->count; i++) {
         header->extent_count += checkpoint->heaps[i].contents.extent_count;
-        page_count += checkpoint->heaps[i].contents.run_bytes / ISO_IMAGE_PAGE;
+        page_count += checkpoint->heaps[i].contents.runs.bytes / ISO_IMAGE_PAGE;
     }
     checkpoint->offset = sizeof *header;
     checkpoint->zeros = iso_checksum_of(zeros, sizeof zeros);
@@ -250,10 +250,10 @@ static iso_status_t write_pages(checkpoint_t *checkpoint)
                                      .runs = header->run_count,
                                      .pages = header->page_count,
                                      .extent_count = contents->extent_count};
-        for (uint64_t r = 0; r < contents->run_count; r++)
-            for (size_t at = 0; at < contents->runs[r].length && status == ISO_OK;
+        for (uint64_t r = 0; r < contents->runs.count; r++)
+            for (size_t at = 0; at < contents->runs.list[r].length && status == ISO_OK;
                  at += ISO_IMAGE_PAGE)
-                status = write_page(checkpoint, entry, contents->runs[r].address + at);
+                status = write_page(checkpoint, entry, contents->runs.list[r].address + at);
         entry->run_count = header->run_count - entry->runs;
         entry->page_count = header->page_count - entry->pages;
         extents += entry->extent_count;
@@ -343,7 +343,7 @@ static uint64_t bytes_wanted(const checkpoint_t *checkpoint)
 {
     uint64_t bytes = sizeof checkpoint->header;
     for (uint32_t i = 0; i < checkpoint->count; i++)
-        bytes += checkpoint->heaps[i].contents.run_bytes;
+        bytes += checkpoint->heaps[i].contents.runs.bytes;
     return bytes;
 }
 

@@ -12,13 +12,8 @@ iso_checksum_t *iso_checksum_new(void)
 {
     iso_checksum_t *checksum = aligned_alloc(_Alignof(iso_checksum_t), sizeof *checksum);
     if (checksum)
-        iso_checksum_begin(checksum);
+        XXH3_64bits_reset(&checksum->state);
     return checksum;
-}
-
-void iso_checksum_begin(iso_checksum_t *checksum)
-{
-    XXH3_64bits_reset(&checksum->state);
 }
 
 void iso_checksum_add(iso_checksum_t *checksum, const void *bytes, size_t count)

@@ -12,7 +12,6 @@ extern "C" {
 /* A checksum of bytes that come in pieces. The caller's, to be freed by free(). NULL: no memory. */
 typedef struct iso_checksum iso_checksum_t;
 iso_checksum_t *iso_checksum_new(void);
-void iso_checksum_begin(iso_checksum_t *checksum);
 void iso_checksum_add(iso_checksum_t *checksum, const void *bytes, size_t count);
 uint64_t iso_checksum_value(const iso_checksum_t *checksum);
 

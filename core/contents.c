@@ -3,6 +3,7 @@
 #include "core/borrow.h"
 #include "core/heap.h"
 #include "core/job.h"
+#include "core/left.h"
 #include "core/migrate.h"
 #include "core/shared.h"
 #include "core/stack.h"
@@ -15,8 +16,8 @@
 void iso_contents_free(iso_contents_t *contents)
 {
     free(contents->extents);
-    free(contents->runs);
-    free(contents->idle.runs);
+    iso_runs_free(&contents->runs);
+    iso_runs_free(&contents->idle);
     free(contents->warm);
 }
 
@@ -28,24 +29,6 @@ iso_status_t iso_contents_refuse(const iso_job_t *job, const char *call, iso_sta
 }
 
 /* ---- out --------------------------------------------------------------------------------------- */
-
-static bool add_run(void *address, size_t length, void *arg)
-{
-    iso_contents_t *contents = arg;
-    if (contents->run_count == contents->run_room) {
-        size_t room = contents->run_room ? contents->run_room * 2 : 16;
-        iso_run_t *runs = realloc(contents->runs, room * sizeof *runs);
-        if (!runs) {
-            contents->failed = true;
-            return false;
-        }
-        contents->runs = runs;
-        contents->run_room = room;
-    }
-    contents->runs[contents->run_count++] = (iso_run_t){(uintptr_t)address, length};
-    contents->run_bytes += length;
-    return true;
-}
 
 void iso_contents_put_back(iso_hold_t *hold)
 {
@@ -76,8 +59,8 @@ static iso_status_t take(iso_job_t *job, const char *call, const iso_heap_t *hea
     contents->extents = malloc(hold->extent_count * sizeof *contents->extents);
     if (contents->extents)
         memcpy(contents->extents, hold->extents, hold->extent_count * sizeof *contents->extents);
-    iso_heap_live_runs(hold, add_run, contents);
-    if (!contents->extents || contents->failed || !iso_stack_list_idle(hold, &contents->idle)) {
+    if (!contents->extents || !iso_heap_list_runs(hold, &contents->runs) ||
+        !iso_stack_list_idle(hold, &contents->idle)) {
         iso_contents_put_back(hold);
         return iso_contents_refuse(job, call, ISO_ERR_NO_MEMORY, (uintptr_t)heap,
                                    "no memory for the list of its runs");
@@ -99,9 +82,8 @@ iso_status_t iso_contents_take(iso_job_t *job, const char *call, const iso_heap_
 
 void iso_contents_let_go(iso_job_t *job, iso_hold_t *hold, const iso_contents_t *contents)
 {
-    iso_left_leave(job, hold->heap, hold->extents, hold->extent_count, contents->runs,
-                   (size_t)contents->run_count, &contents->idle,
-                   &(iso_promise_t){job->rank, 0, hold->epoch});
+    iso_left_leave(job, hold->heap, hold->extents, hold->extent_count, &contents->runs,
+                   &contents->idle, &(iso_promise_t){job->rank, 0, hold->epoch});
     iso_hold_drop(hold, false);
     iso_retain_trim(job);
 }
@@ -117,8 +99,9 @@ iso_status_t iso_contents_check(const iso_job_t *job, const char *call,
         (uintptr_t)iso_heap_at_slot((uintptr_t)contents->heap & ~(uintptr_t)ISO_SLOT_MASK) !=
             contents->heap ||
         contents->extent_count == 0 || contents->extent_count > job->slots.total ||
-        contents->run_count == 0 || contents->run_count > runs_most ||
-        contents->run_bytes > job->space.size || contents->run_count > contents->run_bytes / 4096)
+        contents->runs.count == 0 || contents->runs.count > runs_most ||
+        contents->runs.bytes > job->space.size ||
+        contents->runs.count > contents->runs.bytes / 4096)
         return iso_contents_refuse(
             job, call, ISO_ERR_INVALID, contents->heap,
             "it is no heap that this iso space has room for: it needs one as large as "
@@ -167,8 +150,8 @@ static bool runs_fit(const iso_job_t *job, const iso_contents_t *contents, const
 {
     const uintptr_t heap_slot = iso_heap_slot_of(hold->heap);
     uint64_t bytes = 0;
-    for (uint64_t i = 0; i < contents->run_count; i++) {
-        const iso_run_t *run = &contents->runs[i];
+    for (uint64_t i = 0; i < contents->runs.count; i++) {
+        const iso_run_t *run = &contents->runs.list[i];
         uint64_t offset = run->address - (uintptr_t)job->space.base;
         if (offset >= job->space.size || run->length == 0 ||
             run->length > job->space.size - offset || (run->address | run->length) % 4096 != 0)
@@ -179,7 +162,7 @@ static bool runs_fit(const iso_job_t *job, const iso_contents_t *contents, const
                 return false;
         bytes += run->length;
     }
-    return bytes == contents->run_bytes;
+    return bytes == contents->runs.bytes;
 }
 
 /* Free slots of this rank become nobody's. */

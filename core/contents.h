@@ -17,7 +17,7 @@
 #define ISO_CORE_CONTENTS_H
 
 #include "core/hold.h"
-#include "core/left.h"
+#include "core/runs.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -26,14 +26,11 @@ extern "C" {
 typedef struct iso_contents {
     uint64_t heap, epoch;
     bool own_slots;        /* they are unknown here, else it is a copy */
-    iso_extent_t *extents; /* these two from malloc */
+    iso_extent_t *extents; /* from malloc */
     uint32_t extent_count;
-    iso_run_t *runs;
-    iso_idle_t idle; /* its pages go nowhere */
-    uint64_t run_count, run_bytes;
-    size_t run_room;
-    bool failed;    /* no memory for a run */
-    uint32_t *warm; /* a copy that comes in: units of each of its slots that were resident */
+    iso_runs_t runs;
+    iso_runs_t idle; /* its pages go nowhere */
+    uint32_t *warm;  /* a copy that comes in: units of each of its slots that were resident */
 } iso_contents_t;
 
 void iso_contents_free(iso_contents_t *contents);

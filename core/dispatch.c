@@ -4,6 +4,7 @@
 #include "core/borrow.h"
 #include "core/grant.h"
 #include "core/job.h"
+#include "core/left.h"
 #include "core/migrate.h"
 #include "core/peer.h"
 #include "core/prepare.h"
@@ -82,7 +83,8 @@ void iso_dispatch_message(void *arg, uint32_t source, const void *data, size_t l
     iso_link_t *link = arg;
     iso_job_t *job = link->job;
     iso_msg_t msg = {.type = 0};
-    iso_status_t status = iso_wire_decode(data, len, job->cookie, &msg);
+    iso_msg_lists_t lists;
+    iso_status_t status = iso_wire_decode(data, len, job->cookie, &lists, &msg);
     job->stats.messages_received++;
     if (status == ISO_OK) {
         iso_log(&job->logger, ISO_LOG_DEBUG,

@@ -6,6 +6,7 @@
  */
 #include "core/arrive.h"
 #include "core/job.h"
+#include "core/left.h"
 #include "core/migrate.h"
 #include "core/os.h"
 #include "core/quantity.h"
@@ -39,7 +40,7 @@ static void dump_requests(const iso_job_t *job, FILE *out)
                     "  heap %p to rank %" PRIu32 ": %s, epoch %" PRIu64 ", %s of %s put, %s, "
                     "decided by %s",
                     (void *)r->heap, r->dest, iso_step_name(r->step), r->epoch,
-                    ISO_SIZE(r->bytes_put), ISO_SIZE(r->live_bytes),
+                    ISO_SIZE(r->bytes_put), ISO_SIZE(r->runs.bytes),
                     r->grant ? "standing grant" : "reservation",
                     r->decided_by_node ? "the node's word" : "messages");
             if (r->step < ISO_STEP_STOPPING)

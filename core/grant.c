@@ -1,6 +1,7 @@
 /* grant.c - see grant.h. */
 #include "core/grant.h"
 #include "core/job.h"
+#include "core/left.h"
 #include "core/migrate.h"
 
 static void send_ungrant(iso_job_t *job, iso_heap_t *heap, uint32_t rank, uint32_t generation)

@@ -5,6 +5,7 @@
 #define ISO_CORE_HEAP_H
 
 #include "core/hold.h"
+#include "core/runs.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -37,6 +38,8 @@ void iso_heap_thaw(iso_hold_t *hold);
  * run. The heap is frozen, or used by nobody meanwhile. emit returning false stops. */
 typedef bool (*iso_live_run_fn)(void *address, size_t length, void *arg);
 void iso_heap_live_runs(iso_hold_t *hold, iso_live_run_fn emit, void *arg);
+/* Adds them to a list. false: no memory for all of them. */
+bool iso_heap_list_runs(iso_hold_t *hold, iso_runs_t *runs);
 
 /* Units of a slot with a header (of a heap that is here, given by the slot's address) that no span
  * uses: what retain.c may give back. Bit 0, the header's unit, is never set; the head of a run (a

@@ -204,13 +204,13 @@ static bool dense_end_slot(dense_t *dense)
     return true;
 }
 
-uint32_t iso_huge_dense(const iso_space_t *space, const iso_run_t *runs, size_t run_count,
-                        iso_extent_t *ranges, uint32_t max)
+uint32_t iso_huge_dense(const iso_space_t *space, const iso_runs_t *runs, iso_extent_t *ranges,
+                        uint32_t max)
 {
     dense_t dense = {.ranges = ranges, .max = max};
-    for (size_t r = 0; r < run_count; r++) {
-        uint64_t at = iso_space_offset(space, (void *)runs[r].address);
-        uint64_t end = at + runs[r].length;
+    for (size_t r = 0; r < runs->count; r++) {
+        uint64_t at = iso_space_offset(space, (void *)runs->list[r].address);
+        uint64_t end = at + runs->list[r].length;
         while (at < end) {
             uint32_t slot = (uint32_t)(at >> ISO_SLOT_SHIFT);
             uint64_t slot_end = ((uint64_t)slot + 1) << ISO_SLOT_SHIFT;

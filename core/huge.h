@@ -34,7 +34,7 @@
 #define ISO_CORE_HUGE_H
 
 #include "core/atomic.h"
-#include "core/left.h"
+#include "core/runs.h"
 #include "core/space.h"
 
 #ifdef __cplusplus
@@ -57,8 +57,8 @@ iso_status_t iso_huge_open(iso_job_t *job);
 void iso_huge_close(iso_huge_t *huge);
 
 /* The dense slots of a heap with these runs, as ranges; returns how many, at most max. */
-uint32_t iso_huge_dense(const iso_space_t *space, const iso_run_t *runs, size_t run_count,
-                        iso_extent_t *ranges, uint32_t max);
+uint32_t iso_huge_dense(const iso_space_t *space, const iso_runs_t *runs, iso_extent_t *ranges,
+                        uint32_t max);
 /* These slots will be put to. A hint from a peer: those that are not the heap's (whose first slot is
  * at heap_slot) are passed over. The job's lock is held. */
 void iso_huge_expect(iso_job_t *job, uintptr_t heap_slot, const iso_extent_t *ranges,

@@ -15,8 +15,8 @@
 #ifndef ISO_CORE_IMAGE_H
 #define ISO_CORE_IMAGE_H
 
-#include "core/left.h"
 #include "core/log.h"
+#include "core/slots.h"
 #include <isomalloc/checkpoint.h>
 #include <sys/uio.h>
 

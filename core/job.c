@@ -15,11 +15,6 @@
 
 iso_job_row_t iso_job_table[ISO_JOBS_MAX];
 
-const iso_logger_t *iso_job_logger(const iso_job_t *job)
-{
-    return &job->logger;
-}
-
 uint32_t iso_rank(const iso_job_t *job)
 {
     return job->rank;

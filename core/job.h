@@ -129,9 +129,6 @@ struct iso_job {
     iso_stats_t stats;
 };
 
-/* What the allocator needs of a job. */
-const iso_logger_t *iso_job_logger(const iso_job_t *job);
-
 static inline void iso_job_lock(iso_job_t *job)
 {
     if (job->params.thread_level != ISO_THREAD_SINGLE)

@@ -89,18 +89,19 @@ iso_status_t iso_keys_want(iso_job_t *job, iso_peer_t *peer, const uint32_t *win
                            uint32_t count)
 {
     iso_status_t status = ISO_OK;
-    iso_msg_t msg = {.type = ISO_MSG_WANT};
+    iso_extent_t extents[ISO_WIRE_EXTENTS_MAX];
+    iso_msg_t msg = {.type = ISO_MSG_WANT, .extents = extents};
     for (uint32_t i = 0; i < count && status == ISO_OK; i++) {
         if (iso_key_find(peer, windows[i]))
             continue;
         status = enter(peer, windows[i]);
         if (status != ISO_OK)
             break;
-        iso_extent_t *last = msg.extent_count ? &msg.extents[msg.extent_count - 1] : NULL;
+        iso_extent_t *last = msg.extent_count ? &extents[msg.extent_count - 1] : NULL;
         if (last && last->first + last->count == windows[i])
             last->count++;
         else
-            msg.extents[msg.extent_count++] = (iso_extent_t){windows[i], 1};
+            extents[msg.extent_count++] = (iso_extent_t){windows[i], 1};
         if (msg.extent_count == ISO_WIRE_EXTENTS_MAX) {
             iso_peer_send(job, peer, &msg);
             msg.extent_count = 0;

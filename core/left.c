@@ -2,7 +2,6 @@
 #include "core/left.h"
 #include "core/grant.h"
 #include "core/job.h"
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -133,17 +132,17 @@ static uint32_t run_units(const iso_run_t *run, uintptr_t slot_address)
     return (uint32_t)((UINT64_C(2) << last) - (UINT64_C(1) << first));
 }
 
-static void mark_runs(iso_job_t *job, const iso_run_t *runs, size_t run_count)
+static void mark_runs(iso_job_t *job, const iso_runs_t *runs)
 {
     bool whole = iso_windows_pin(job);
-    assert(runs || run_count == 0);
-    for (size_t r = 0; r < run_count; r++) {
-        uint32_t slot = iso_space_slot(&job->space, (void *)runs[r].address);
+    for (size_t r = 0; r < runs->count; r++) {
+        const iso_run_t *run = &runs->list[r];
+        uint32_t slot = iso_space_slot(&job->space, (void *)run->address);
         for (;; slot++) {
             uintptr_t address = (uintptr_t)iso_space_slot_address(&job->space, slot);
-            if (address >= runs[r].address + runs[r].length)
+            if (address >= run->address + run->length)
                 break;
-            job->retain.resident[slot] |= whole ? ISO_UNITS_ALL : run_units(&runs[r], address);
+            job->retain.resident[slot] |= whole ? ISO_UNITS_ALL : run_units(run, address);
         }
     }
 }
@@ -176,21 +175,21 @@ static uint64_t new_slots(const iso_job_t *job, const iso_run_t *runs, size_t r)
     return (uint64_t)last - first + !known;
 }
 
-static uint64_t bytes_of(const iso_job_t *job, const iso_run_t *runs, size_t run_count)
+static uint64_t bytes_of(const iso_job_t *job, const iso_runs_t *runs)
 {
     uint64_t bytes = 0;
     bool whole = iso_windows_pin(job);
-    for (size_t r = 0; r < run_count && bytes <= job->retain.limit; r++)
-        bytes += whole ? new_slots(job, runs, r) << ISO_SLOT_SHIFT
-                       : (runs[r].length + 2 * ISO_UNIT_SIZE - 1) & ~(uint64_t)(ISO_UNIT_SIZE - 1);
+    for (size_t r = 0; r < runs->count && bytes <= job->retain.limit; r++)
+        bytes +=
+            whole ? new_slots(job, runs->list, r) << ISO_SLOT_SHIFT
+                  : (runs->list[r].length + 2 * ISO_UNIT_SIZE - 1) & ~(uint64_t)(ISO_UNIT_SIZE - 1);
     return bytes;
 }
 
-uint32_t iso_left_promise(iso_job_t *job, const iso_run_t *runs, size_t run_count,
-                          const iso_idle_t *idle)
+uint32_t iso_left_promise(iso_job_t *job, const iso_runs_t *runs, const iso_runs_t *idle)
 {
     iso_retain_t *retain = &job->retain;
-    uint64_t bytes = bytes_of(job, runs, run_count) + bytes_of(job, idle->runs, idle->count);
+    uint64_t bytes = bytes_of(job, runs) + bytes_of(job, idle);
     if (bytes > retain->limit)
         return 0;
     if (++retain->generation == 0)
@@ -268,12 +267,11 @@ static void undirty(iso_job_t *job, const iso_extent_t *extents, uint32_t count,
 }
 
 void iso_left_leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents, uint32_t count,
-                    const iso_run_t *runs, size_t run_count, const iso_idle_t *idle,
-                    const iso_promise_t *promise)
+                    const iso_runs_t *runs, const iso_runs_t *idle, const iso_promise_t *promise)
 {
     undirty(job, extents, count, 0);
-    mark_runs(job, runs, run_count);
-    mark_runs(job, idle->runs, idle->count);
+    mark_runs(job, runs);
+    mark_runs(job, idle);
     leave(job, heap, extents, count, promise, true);
 }
 

@@ -10,6 +10,7 @@
 #define ISO_CORE_LEFT_H
 
 #include "core/retain.h"
+#include "core/runs.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -53,22 +54,9 @@ bool iso_left_claim(iso_job_t *job, const iso_heap_t *heap, const iso_extent_t *
 /* What was claimed for a heap has come: its slots are in this node. */
 void iso_left_own(iso_job_t *job, const iso_extent_t *extents, uint32_t count);
 
-/* Live runs as a migration has them. */
-typedef struct iso_run {
-    uintptr_t address;
-    size_t length;
-} iso_run_t;
-
-/* Ranges of a heap that hold nothing and take memory all the same, in no free unit: see iso_stack_list_idle. */
-typedef struct iso_idle {
-    iso_run_t *runs; /* from malloc */
-    size_t count;
-} iso_idle_t;
-
-/* If a heap with these runs leaves: the generation of the standing grant that its next owner will
+/* If a heap with these live runs leaves, and idle ones (iso_stack_list_idle): the generation of the standing grant that its next owner will
  * have on the pages it leaves here; 0: none, they are more than the limit. */
-uint32_t iso_left_promise(iso_job_t *job, const iso_run_t *runs, size_t run_count,
-                          const iso_idle_t *idle);
+uint32_t iso_left_promise(iso_job_t *job, const iso_runs_t *runs, const iso_runs_t *idle);
 
 /* What the next owner of a heap was promised. */
 typedef struct iso_promise {
@@ -78,8 +66,7 @@ typedef struct iso_promise {
 
 /* The heap has gone and left these runs. */
 void iso_left_leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents, uint32_t count,
-                    const iso_run_t *runs, size_t run_count, const iso_idle_t *idle,
-                    const iso_promise_t *promise);
+                    const iso_runs_t *runs, const iso_runs_t *idle, const iso_promise_t *promise);
 /* The heap that was expected in these slots will not come: anything may have been put there. */
 void iso_left_abandon(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents,
                       uint32_t count);

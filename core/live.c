@@ -163,6 +163,25 @@ void iso_heap_live_runs(iso_hold_t *hold, iso_live_run_fn emit, void *arg)
     iso_live_runs(hold, iso_os_page_size(), emit, arg);
 }
 
+typedef struct listing {
+    iso_runs_t *runs;
+    bool failed;
+} listing_t;
+
+static bool list_run(void *address, size_t length, void *arg)
+{
+    listing_t *listing = arg;
+    listing->failed = !iso_runs_add(listing->runs, (uintptr_t)address, length);
+    return !listing->failed;
+}
+
+bool iso_heap_list_runs(iso_hold_t *hold, iso_runs_t *runs)
+{
+    listing_t listing = {runs, false};
+    iso_heap_live_runs(hold, list_run, &listing);
+    return !listing.failed;
+}
+
 /* ---- live blocks ---- */
 
 typedef struct walk {

@@ -1,16 +1,14 @@
 /* migrate.c - a migration seen from its source. See migrate.h and core/README.md. */
 #include "core/migrate.h"
+#include "core/ending.h"
 #include "core/grant.h"
 #include "core/heap.h"
 #include "core/job.h"
-#include "core/object.h"
+#include "core/left.h"
 #include "core/prepare.h"
 #include "core/put.h"
 #include "core/way.h"
-#include <inttypes.h>
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 static const char *const step_names[] = {"PREPARING", "FROZEN",   "RESERVING",
                                          "PUTTING",   "FLUSHING", "COMMITTED",
@@ -21,164 +19,9 @@ const char *iso_step_name(iso_step_t step)
     return step_names[step];
 }
 
-static void send_about(iso_request_t *request, iso_msg_type_t type)
-{
-    iso_msg_t msg = {.type = type,
-                     .heap = (uintptr_t)request->heap,
-                     .epoch = request->epoch,
-                     .generation = request->grant};
-    iso_peer_send(request->job, request->peer, &msg);
-}
-
 static void reach(iso_request_t *request, iso_stage_t stage)
 {
     iso_stage_reach(&request->job->stage_test, stage);
-}
-
-/* ---- endings ---- */
-
-/* By the coarse clock, as who compares has it: it is read for each put, and a tick of it more or less is no matter. */
-void iso_request_extend(iso_request_t *request)
-{
-    request->deadline = iso_os_now_coarse() + request->job->params.timeout;
-}
-
-static void unlink_request(iso_request_t *request)
-{
-    iso_request_t **at = &request->job->requests;
-    while (*at != request)
-        at = &(*at)->next;
-    *at = request->next;
-}
-
-void iso_request_free(iso_request_t *request)
-{
-    free(request->preparing);
-    free(request->runs);
-    free(request->idle.runs);
-    free(request);
-}
-
-static void end(iso_request_t *request, iso_status_t status)
-{
-    iso_way_end(request);
-    if (request->in_doubt)
-        request->job->stats.migrations_in_doubt--;
-    else
-        request->status = status;
-    request->step = ISO_STEP_ENDED;
-    request->hold = NULL;
-    free(request->runs);
-    request->runs = NULL;
-    unlink_request(request);
-    if (request->detached)
-        iso_request_free(request);
-}
-
-/* The heap stays here. */
-static void end_here(iso_request_t *request, iso_status_t status)
-{
-    iso_hold_t *hold = request->hold;
-    iso_grant_unused(request);
-    hold->epoch = request->epoch; /* not used again: late answers to this attempt are stale */
-    hold->request = NULL;
-    if (request->parcel)
-        iso_parcel_split(request->parcel);
-    iso_heap_thaw(hold);
-    hold->state = ISO_HEAP_OWNED;
-    request->job->stats.migrations_failed++;
-    if (status != ISO_ERR_CANCELED)
-        iso_log(&request->job->logger, ISO_LOG_WARN,
-                "heap %p stays here: its migration to rank %" PRIu32 " ended at step %s: %s",
-                (void *)request->heap, request->dest, iso_step_name(request->step),
-                iso_status_string(status));
-    if (request->parcel) {
-        if (request->parcel->carrier)
-            iso_heap_destroy(request->heap);
-        if (request->in_doubt)
-            iso_object_doubt_ended(request->job, request->parcel, true);
-        else
-            iso_parcel_free(request->parcel);
-    }
-    request->parcel = NULL;
-    end(request, status);
-}
-
-/* The heap is the target's. */
-static void end_gone(iso_request_t *request)
-{
-    iso_job_t *job = request->job;
-    iso_hold_t *hold = request->hold;
-    reach(request, ISO_STAGE_LET_GO);
-    job->stats.migrations_out++;
-    hold->request = NULL;
-    if (request->path == ISO_PATH_PUT)
-        iso_left_leave(job, request->heap, hold->extents, hold->extent_count, request->runs,
-                       request->run_count, &request->idle,
-                       &(iso_promise_t){request->dest, request->promise, request->epoch});
-    else
-        job->stats.handovers_out++;
-    if (!request->decided_by_node)
-        send_about(request, ISO_MSG_DONE);
-    hold->stays_open = request->promise && !request->peer->link->caps.one_sided;
-    iso_hold_drop(hold, false);
-    if (request->parcel)
-        iso_parcel_gone(request->parcel);
-    if (request->parcel && request->in_doubt) { /* nobody waits for it any more */
-        iso_object_doubt_ended(job, request->parcel, false);
-        request->parcel = NULL;
-    }
-    reach(request, ISO_STAGE_DONE_SENT);
-    end(request, ISO_OK);
-    iso_retain_trim(job);
-}
-
-/* Before COMMIT: the source may give up at any time, but nothing that it has put may land later. */
-static void stop(iso_request_t *request, iso_status_t status)
-{
-    request->stop_status = status;
-    iso_way_end(request);
-    if (!iso_puts_are_quiet(request)) {
-        if (request->step != ISO_STEP_STOPPING)
-            iso_request_extend(request);
-        request->step = ISO_STEP_STOPPING;
-        return;
-    }
-    if (request->step > ISO_STEP_FROZEN && !request->grant)
-        send_about(request, ISO_MSG_CANCEL);
-    end_here(request, status);
-}
-
-static bool is_taken(const iso_request_t *request)
-{
-    const iso_job_t *job = request->job;
-    return iso_node_taken(&job->node, iso_space_slot(&job->space, request->heap), job->rank,
-                          request->dest, request->epoch);
-}
-
-/* After COMMIT, inside a node: whoever swaps the word first has decided. */
-static void decide_by_node(iso_request_t *request, iso_status_t status)
-{
-    iso_job_t *job = request->job;
-    uint32_t slot = iso_space_slot(&job->space, request->heap);
-    if (iso_node_decline(&job->node, slot, job->rank, request->dest, request->epoch)) {
-        send_about(request, ISO_MSG_CANCEL);
-        end_here(request, status);
-    } else if (is_taken(request)) {
-        end_gone(request);
-    } else {
-        end_here(request, status); /* the target had declined */
-    }
-}
-
-void iso_migrate_give_up(iso_request_t *request, iso_status_t status)
-{
-    if (request->step == ISO_STEP_PREPARING)
-        end(request, status);
-    else if (request->step < ISO_STEP_COMMITTED)
-        stop(request, status);
-    else if (request->step == ISO_STEP_COMMITTED && request->decided_by_node)
-        decide_by_node(request, status);
 }
 
 /* ---- steps forward ---- */
@@ -187,21 +30,23 @@ static void send_reserve(iso_request_t *request, uint32_t flags)
 {
     const iso_hold_t *hold = request->hold;
     uint32_t parts = (hold->extent_count + ISO_WIRE_EXTENTS_MAX - 1) / ISO_WIRE_EXTENTS_MAX;
+    iso_extent_t dense[ISO_WIRE_DENSE_MAX];
     iso_msg_t msg = {.type = ISO_MSG_RESERVE,
                      .heap = (uintptr_t)request->heap,
                      .epoch = request->epoch,
                      .flags = flags,
-                     .bytes = request->live_bytes,
+                     .bytes = request->runs.bytes,
                      .parts = parts,
-                     .slots = hold->slot_count};
+                     .slots = hold->slot_count,
+                     .dense = dense};
     for (msg.part = 0; msg.part < parts; msg.part++) {
         uint32_t from = msg.part * ISO_WIRE_EXTENTS_MAX;
         uint32_t count = hold->extent_count - from;
         msg.extent_count = count < ISO_WIRE_EXTENTS_MAX ? count : ISO_WIRE_EXTENTS_MAX;
-        memcpy(msg.extents, &hold->extents[from], msg.extent_count * sizeof *msg.extents);
+        msg.extents = &hold->extents[from];
         if (msg.part + 1 == parts && request->path == ISO_PATH_PUT)
-            msg.dense_count = iso_huge_dense(&request->job->space, request->runs,
-                                             request->run_count, msg.dense, ISO_WIRE_DENSE_MAX);
+            msg.dense_count =
+                iso_huge_dense(&request->job->space, &request->runs, dense, ISO_WIRE_DENSE_MAX);
         iso_peer_send(request->job, request->peer, &msg);
     }
 }
@@ -211,14 +56,14 @@ static void send_commit(iso_request_t *request)
     iso_job_t *job = request->job;
     iso_way_end(request);
     if (request->path == ISO_PATH_PUT)
-        request->promise = iso_left_promise(job, request->runs, request->run_count, &request->idle);
+        request->promise = iso_left_promise(job, &request->runs, &request->idle);
     iso_msg_t msg = {.type = ISO_MSG_COMMIT,
                      .heap = (uintptr_t)request->heap,
                      .epoch = request->epoch,
                      .generation = request->grant,
                      .promise = request->promise,
                      .flags = iso_parcel_is_header(request->parcel) ? ISO_COMMIT_OBJECT : 0,
-                     .bytes = request->live_bytes,
+                     .bytes = request->runs.bytes,
                      .data = request->header,
                      .data_len = (uint32_t)request->header_len};
     if (request->decided_by_node) {
@@ -283,10 +128,10 @@ static unsigned advance_puts(iso_request_t *request)
     if (request->step == ISO_STEP_PUTTING && request->put_status == ISO_OK)
         events += iso_puts_issue(request);
     if (request->put_status == ISO_OK && request->step == ISO_STEP_PUTTING &&
-        request->run_at == request->run_count)
+        request->run_at == request->runs.count)
         events += flush_turn(request);
     if (request->put_status != ISO_OK) {
-        stop(request, request->put_status);
+        iso_request_stop(request, request->put_status);
         return events + 1;
     }
     if (request->step == ISO_STEP_FLUSHING &&
@@ -298,23 +143,6 @@ static unsigned advance_puts(iso_request_t *request)
     return events;
 }
 
-/* The caller is told; what settles the matter may still come. */
-static void fall_in_doubt(iso_request_t *request, const char *what)
-{
-    iso_job_t *job = request->job;
-    iso_log(&job->logger, ISO_LOG_ERROR,
-            "heap %p is in doubt: rank %" PRIu32
-            " has not %s for %g s (ISO_TIMEOUT); it stays frozen "
-            "here until that rank answers or iso_peer_declare_dead says that it is gone",
-            (void *)request->heap, request->dest, what, job->params.timeout);
-    request->status = ISO_ERR_IN_DOUBT;
-    request->in_doubt = true;
-    request->hold->state = ISO_HEAP_IN_DOUBT;
-    if (request->parcel)
-        iso_parcel_set_state(request->parcel, ISO_HEAP_IN_DOUBT);
-    job->stats.migrations_in_doubt++;
-}
-
 static unsigned advance(iso_request_t *request, double now)
 {
     switch (request->step) {
@@ -322,7 +150,7 @@ static unsigned advance(iso_request_t *request, double now)
         iso_status_t status = iso_prepare_advance(request);
         if (status == ISO_INPROGRESS)
             break;
-        end(request, status);
+        iso_request_end(request, status);
         return 1;
     }
     case ISO_STEP_FROZEN:
@@ -339,15 +167,15 @@ static unsigned advance(iso_request_t *request, double now)
     }
     case ISO_STEP_STOPPING:
         if (iso_puts_are_quiet(request)) {
-            stop(request, request->stop_status);
+            iso_request_stop(request, request->stop_status);
             return 1;
         }
         if (request->in_doubt)
             return 0;
         break;
     case ISO_STEP_COMMITTED:
-        if (request->decided_by_node && is_taken(request)) {
-            end_gone(request);
+        if (request->decided_by_node && iso_request_is_taken(request)) {
+            iso_request_end_gone(request);
             return 1;
         }
         break;
@@ -358,12 +186,12 @@ static unsigned advance(iso_request_t *request, double now)
     if (now < request->deadline)
         return 0;
     if (request->step == ISO_STEP_STOPPING) {
-        fall_in_doubt(request, "taken what was put to it");
+        iso_request_fall_in_doubt(request, "taken what was put to it");
     } else if (request->step == ISO_STEP_COMMITTED && !request->decided_by_node) {
-        fall_in_doubt(request, "answered the commit");
+        iso_request_fall_in_doubt(request, "answered the commit");
         request->step = ISO_STEP_DOUBT;
     } else {
-        iso_migrate_give_up(request, ISO_ERR_TIMED_OUT);
+        iso_request_give_up(request, ISO_ERR_TIMED_OUT);
     }
     return 1;
 }
@@ -435,7 +263,7 @@ iso_status_t iso_migrate_on_ack(iso_job_t *job, iso_peer_t *peer, const iso_msg_
         return ISO_OK;
     if (!request || (request->step != ISO_STEP_COMMITTED && request->step != ISO_STEP_DOUBT))
         return ISO_ERR_INVALID;
-    end_gone(request);
+    iso_request_end_gone(request);
     return ISO_OK;
 }
 
@@ -446,13 +274,13 @@ iso_status_t iso_migrate_on_nack(iso_job_t *job, iso_peer_t *peer, const iso_msg
         return ISO_ERR_INVALID;
     if (msg->about == ISO_MSG_RESERVE && request->step == ISO_STEP_RESERVING) {
         request->step = ISO_STEP_FROZEN; /* the target has nothing to cancel */
-        stop(request, (iso_status_t)msg->reason);
+        iso_request_stop(request, (iso_status_t)msg->reason);
         return ISO_OK;
     }
     if (request->step != ISO_STEP_COMMITTED && request->step != ISO_STEP_DOUBT)
         return ISO_ERR_INVALID;
     if (msg->reason == ISO_ERR_AGAIN && request->grant && request->step == ISO_STEP_COMMITTED &&
-        !(request->decided_by_node && is_taken(request))) {
+        !(request->decided_by_node && iso_request_is_taken(request))) {
         /* the grant no longer stood: once more, with a reservation */
         request->grant = 0;
         request->epoch++;
@@ -465,9 +293,9 @@ iso_status_t iso_migrate_on_nack(iso_job_t *job, iso_peer_t *peer, const iso_msg
         return ISO_OK;
     }
     if (request->decided_by_node)
-        decide_by_node(request, (iso_status_t)msg->reason);
+        iso_request_decide_by_node(request, (iso_status_t)msg->reason);
     else
-        end_here(request, (iso_status_t)msg->reason);
+        iso_request_end_here(request, (iso_status_t)msg->reason);
     return ISO_OK;
 }
 
@@ -481,9 +309,9 @@ void iso_migrate_on_death(iso_job_t *job, iso_peer_t *peer)
          * without that it never owned the heap */
         if (request->step >= ISO_STEP_COMMITTED && !request->decided_by_node &&
             request->step != ISO_STEP_STOPPING)
-            end_here(request, ISO_ERR_PEER_DEAD);
+            iso_request_end_here(request, ISO_ERR_PEER_DEAD);
         else
-            iso_migrate_give_up(request, ISO_ERR_PEER_DEAD);
+            iso_request_give_up(request, ISO_ERR_PEER_DEAD);
     }
 }
 
@@ -492,7 +320,7 @@ void iso_migrate_on_unreachable(iso_job_t *job, iso_peer_t *peer)
     for (iso_request_t *request = job->requests, *next; request; request = next) {
         next = request->next;
         if (request->peer == peer && request->step < ISO_STEP_COMMITTED)
-            iso_migrate_give_up(request, ISO_ERR_UNREACHABLE);
+            iso_request_give_up(request, ISO_ERR_UNREACHABLE);
     }
 }
 
@@ -500,8 +328,9 @@ void iso_migrate_settle(iso_job_t *job)
 {
     for (iso_request_t *request = job->requests, *next; request; request = next) {
         next = request->next;
-        if (request->step == ISO_STEP_COMMITTED && request->decided_by_node && is_taken(request))
-            end_gone(request);
+        if (request->step == ISO_STEP_COMMITTED && request->decided_by_node &&
+            iso_request_is_taken(request))
+            iso_request_end_gone(request);
     }
 }
 
@@ -515,8 +344,7 @@ void iso_migrate_close(iso_job_t *job)
             iso_request_free(request);
         } else {
             request->step = ISO_STEP_ENDED;
-            free(request->runs);
-            request->runs = NULL;
+            iso_runs_free(&request->runs);
         }
     }
     job->requests = NULL;

@@ -8,9 +8,9 @@
 #define ISO_CORE_MIGRATE_H
 
 #include "core/hold.h"
-#include "core/left.h"
 #include "core/parcel.h"
 #include "core/peer.h"
+#include "core/runs.h"
 #include "core/window.h"
 
 #ifdef __cplusplus
@@ -62,11 +62,10 @@ struct iso_request {
     bool revoke_answer; /* the grant was revoked meanwhile: answer when it is not used any more */
     double deadline;
 
-    iso_run_t *runs; /* from malloc */
-    size_t run_count, run_room, run_at;
-    size_t run_done; /* bytes of runs[run_at] that have been issued */
-    iso_idle_t idle; /* its pages are not put, but are left here */
-    uint64_t live_bytes, bytes_put, puts;
+    iso_runs_t runs;
+    size_t run_at, run_done; /* the run that is being put, and bytes of it that have been issued */
+    iso_runs_t idle;         /* its pages are not put, but are left here */
+    uint64_t bytes_put, puts;
     iso_put_op_t ops[ISO_PUTS_IN_FLIGHT];
     unsigned ops_busy;
     bool unflushed; /* puts were issued after the last flush was */
@@ -106,8 +105,6 @@ void iso_request_list(iso_request_t *request, iso_hold_t *hold);
 /* Enters a request whose heap is frozen and whose runs are listed; its first message leaves at
  * once. */
 void iso_migrate_begin(iso_request_t *request);
-/* Ends the request with the heap here, if that can still be decided here; else changes nothing. */
-void iso_migrate_give_up(iso_request_t *request, iso_status_t status);
 
 /* Part of progress: moves every request on as far as it goes. Returns what happened. */
 unsigned iso_migrate_advance(iso_job_t *job);

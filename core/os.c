@@ -388,6 +388,12 @@ uint64_t iso_os_start_time(int32_t pid)
     return field ? strtoull(field + 1, NULL, 10) : 0;
 }
 
+static bool has_ended(int pidfd)
+{
+    struct pollfd p = {.fd = pidfd, .events = POLLIN};
+    return poll(&p, 1, 0) > 0 && (p.revents & POLLIN);
+}
+
 int iso_os_process_watch(int32_t pid, uint64_t start, int *fd_p, bool *dead_p)
 {
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
@@ -400,15 +406,9 @@ int iso_os_process_watch(int32_t pid, uint64_t start, int *fd_p, bool *dead_p)
         *fd_p = -1;
         return 0;
     }
-    *dead_p = iso_os_process_ended(fd);
+    *dead_p = has_ended(fd);
     *fd_p = fd;
     return 0;
-}
-
-bool iso_os_process_ended(int pidfd)
-{
-    struct pollfd p = {.fd = pidfd, .events = POLLIN};
-    return poll(&p, 1, 0) > 0 && (p.revents & POLLIN);
 }
 
 uint64_t iso_os_file_limit(void)

@@ -105,7 +105,6 @@ uint64_t iso_os_host_key(void);
  * it has already. start is its start time as iso_os_start_time gave it there, 0: not checked. */
 int iso_os_process_watch(int32_t pid, uint64_t start, int *fd_p, bool *dead_p);
 uint64_t iso_os_start_time(int32_t pid);
-bool iso_os_process_ended(int pidfd);
 
 /* Bytes of memory of this machine; that this process may lock or have pinned (UINT64_MAX: no limit); that it has
  * pinned, 0 where that cannot be told. */

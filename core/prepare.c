@@ -95,8 +95,8 @@ static void ask_for_grant(iso_request_t *request)
     iso_msg_t msg = {.type = ISO_MSG_PREPARE,
                      .heap = (uintptr_t)request->heap,
                      .epoch = request->epoch,
+                     .extents = prepare->extents,
                      .extent_count = prepare->extent_count};
-    memcpy(msg.extents, prepare->extents, prepare->extent_count * sizeof *msg.extents);
     iso_peer_send(request->job, request->peer, &msg);
 }
 

@@ -40,13 +40,13 @@ static iso_status_t refuse(const iso_job_t *job, iso_status_t status, uint64_t h
 static void pass_lists(pup_er p, const iso_contents_t *contents)
 {
     pup_bytes(p, contents->extents, contents->extent_count * sizeof *contents->extents);
-    pup_bytes(p, contents->runs, (size_t)contents->run_count * sizeof *contents->runs);
+    pup_bytes(p, contents->runs.list, contents->runs.count * sizeof *contents->runs.list);
 }
 
 static void pass_runs(pup_er p, const iso_contents_t *contents)
 {
-    for (uint64_t i = 0; i < contents->run_count && iso_pup_status(p) == ISO_OK; i++)
-        pup_bytes(p, (void *)contents->runs[i].address, contents->runs[i].length);
+    for (uint64_t i = 0; i < contents->runs.count && iso_pup_status(p) == ISO_OK; i++)
+        pup_bytes(p, (void *)contents->runs.list[i].address, contents->runs.list[i].length);
 }
 
 static record_t record_of(const iso_job_t *job, const iso_contents_t *contents)
@@ -59,8 +59,8 @@ static record_t record_of(const iso_job_t *job, const iso_contents_t *contents)
                        .epoch = contents->epoch,
                        .flags = contents->own_slots ? RECORD_MOVES : 0,
                        .extent_count = contents->extent_count,
-                       .run_count = contents->run_count,
-                       .run_bytes = contents->run_bytes};
+                       .run_count = contents->runs.count,
+                       .run_bytes = contents->runs.bytes};
     if (contents->own_slots)
         memcpy(record.cookie, job->cookie, sizeof job->cookie);
     return record;
@@ -121,8 +121,8 @@ static iso_status_t check_record(const iso_job_t *job, const record_t *record)
 static iso_status_t read_lists(pup_er p, iso_job_t *job, iso_contents_t *contents)
 {
     contents->extents = calloc(contents->extent_count, sizeof *contents->extents);
-    contents->runs = calloc((size_t)contents->run_count, sizeof *contents->runs);
-    if (!contents->extents || !contents->runs)
+    contents->runs.list = calloc(contents->runs.count, sizeof *contents->runs.list);
+    if (!contents->extents || !contents->runs.list)
         return refuse(job, ISO_ERR_NO_MEMORY, contents->heap, "no memory for the list of its runs");
     pass_lists(p, contents);
     return iso_pup_status(p) == ISO_OK ? iso_contents_check_slots(job, call, contents)
@@ -141,8 +141,7 @@ static iso_status_t unpack(pup_er p, iso_job_t *job, iso_heap_t **heap_p)
                                .epoch = record.epoch,
                                .own_slots = record.flags & RECORD_MOVES,
                                .extent_count = record.extent_count,
-                               .run_count = record.run_count,
-                               .run_bytes = record.run_bytes};
+                               .runs = {.count = record.run_count, .bytes = record.run_bytes}};
     if (status == ISO_OK)
         status = iso_contents_check(job, call, &contents);
     if (status == ISO_OK)

@@ -85,8 +85,8 @@ unsigned iso_puts_issue(iso_request_t *request)
     size_t limit = ISO_PUT_PIECE < link->caps.max_put ? ISO_PUT_PIECE : link->caps.max_put;
     bool windows = iso_way_has_windows(request);
     size_t turn = 0;
-    while (request->run_at < request->run_count && turn < PUT_TURN_BYTES) {
-        const iso_run_t *run = &request->runs[request->run_at];
+    while (request->run_at < request->runs.count && turn < PUT_TURN_BYTES) {
+        const iso_run_t *run = &request->runs.list[request->run_at];
         size_t left = run->length - request->run_done;
         uintptr_t address = run->address + request->run_done;
         iso_way_t way = {left < limit ? left : limit, link->region, peer->rkey, NULL, NULL};

@@ -1,4 +1,5 @@
 /* request.c - migrations as their callers see them: started, tested, waited for, canceled. */
+#include "core/ending.h"
 #include "core/heap.h"
 #include "core/job.h"
 #include "core/migrate.h"
@@ -11,29 +12,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool list_run(void *address, size_t length, void *arg)
-{
-    iso_request_t *request = arg;
-    if (request->run_count == request->run_room) {
-        size_t room = request->run_room ? request->run_room * 2 : 16;
-        iso_run_t *runs = realloc(request->runs, room * sizeof *runs);
-        if (!runs) {
-            request->status = ISO_ERR_NO_MEMORY;
-            return false;
-        }
-        request->runs = runs;
-        request->run_room = room;
-    }
-    request->runs[request->run_count++] = (iso_run_t){(uintptr_t)address, length};
-    request->live_bytes += length;
-    return true;
-}
-
 void iso_request_list(iso_request_t *request, iso_hold_t *hold)
 {
-    iso_heap_live_runs(hold, list_run, request);
-    if (!iso_stack_list_idle(hold, &request->idle))
+    if (!iso_heap_list_runs(hold, &request->runs) || !iso_stack_list_idle(hold, &request->idle))
         request->status = ISO_ERR_NO_MEMORY;
+}
+
+void iso_request_free(iso_request_t *request)
+{
+    free(request->preparing);
+    iso_runs_free(&request->runs);
+    iso_runs_free(&request->idle);
+    free(request);
+}
+
+/* By the coarse clock, as who compares has it: it is read for each put, and a tick of it more or less is no matter. */
+void iso_request_extend(iso_request_t *request)
+{
+    request->deadline = iso_os_now_coarse() + request->job->params.timeout;
 }
 
 static iso_status_t refuse(iso_job_t *job, iso_status_t status, const iso_heap_t *heap,
@@ -224,7 +220,7 @@ iso_status_t iso_cancel(iso_request_t *request)
     iso_job_lock(job);
     if (request->step < ISO_STEP_COMMITTED ||
         (request->step == ISO_STEP_COMMITTED && request->decided_by_node)) {
-        iso_migrate_give_up(request, ISO_ERR_CANCELED);
+        iso_request_give_up(request, ISO_ERR_CANCELED);
         if (request->step == ISO_STEP_STOPPING || request->status == ISO_ERR_CANCELED)
             status = ISO_OK;
     }
@@ -239,7 +235,7 @@ void iso_request_query(const iso_request_t *request, iso_request_info_t *info_p)
         .step = iso_step_name(request->step),
         .path = request->path,
         .granted_before = request->grant != 0,
-        .live_bytes = request->live_bytes,
+        .live_bytes = request->runs.bytes,
         .bytes_put = request->bytes_put,
         .puts = request->puts,
         .puts_complete = request->flush_done,

@@ -39,24 +39,24 @@ static iso_status_t describe(const iso_job_t *job, const iso_image_t *image, uin
                              iso_contents_t *contents)
 {
     const iso_image_entry_t *entry = &image->tables.heaps[number];
-    *contents = (iso_contents_t){.heap = entry->heap,
-                                 .epoch = entry->epoch,
-                                 .extent_count = (uint32_t)entry->extent_count,
-                                 .run_count = entry->run_count,
-                                 .run_bytes = entry->page_count * ISO_IMAGE_PAGE};
+    *contents = (iso_contents_t){
+        .heap = entry->heap,
+        .epoch = entry->epoch,
+        .extent_count = (uint32_t)entry->extent_count,
+        .runs = {.count = entry->run_count, .bytes = entry->page_count * ISO_IMAGE_PAGE}};
     iso_status_t status = iso_contents_check(job, call, contents);
     if (status != ISO_OK)
         return status;
     contents->extents = malloc(entry->extent_count * sizeof *contents->extents);
-    contents->runs = malloc(entry->run_count * sizeof *contents->runs);
-    if (!contents->extents || !contents->runs)
+    contents->runs.list = malloc(entry->run_count * sizeof *contents->runs.list);
+    if (!contents->extents || !contents->runs.list)
         return iso_contents_refuse(job, call, ISO_ERR_NO_MEMORY, entry->heap,
                                    "no memory for the list of its runs");
     memcpy(contents->extents, &image->tables.extents[entry->extents],
            entry->extent_count * sizeof *contents->extents);
     for (uint64_t i = 0; i < entry->run_count; i++) {
         const iso_image_run_t *run = &image->tables.runs[entry->runs + i];
-        contents->runs[i] = (iso_run_t){run->address, run->length};
+        contents->runs.list[i] = (iso_run_t){run->address, run->length};
     }
     return iso_contents_check_slots(job, call, contents);
 }

@@ -187,11 +187,6 @@ bool iso_slots_take_exact(iso_slots_t *slots, uint32_t first, uint32_t count)
     return true;
 }
 
-bool iso_slots_is_free(const iso_slots_t *slots, uint32_t slot)
-{
-    return free_find(slots, slot, slot + 1, true) == slot;
-}
-
 bool iso_slots_next_foreign(const iso_slots_t *slots, uint32_t from, uint32_t *first_p,
                             uint32_t *count_p)
 {

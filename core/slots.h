@@ -77,7 +77,6 @@ iso_status_t iso_slots_take(iso_slots_t *slots, uint32_t count, uint32_t *first_
 void iso_slots_put(iso_slots_t *slots, uint32_t first, uint32_t count);
 /* Takes exactly these slots out of the free set; false (and nothing done) if one is not in it. */
 bool iso_slots_take_exact(iso_slots_t *slots, uint32_t first, uint32_t count);
-bool iso_slots_is_free(const iso_slots_t *slots, uint32_t slot);
 /* The next run of free slots at or after `from` whose home is not this rank; false: no more. */
 bool iso_slots_next_foreign(const iso_slots_t *slots, uint32_t from, uint32_t *first_p,
                             uint32_t *count_p);

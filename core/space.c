@@ -9,8 +9,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define TIB (UINT64_C(1) << 40)
-
 /* Weak: set where the program was built with the sanitizer, whatever this library was built with. */
 extern void __tsan_init(void) __attribute__((weak));
 

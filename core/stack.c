@@ -11,7 +11,6 @@
 #include "core/verify.h"
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define LEAST_STACK ((size_t)4096)
@@ -279,7 +278,7 @@ void iso_stack_thaw(const iso_hold_t *hold)
 
 typedef struct listing {
     const iso_space_t *space;
-    iso_idle_t *idle;
+    iso_runs_t *idle;
     bool failed;
 } listing_t;
 
@@ -287,26 +286,18 @@ typedef struct listing {
 static bool list_idle(char *block, uint64_t stack_at, void *arg)
 {
     listing_t *listing = arg;
-    iso_idle_t *idle = listing->idle;
     size_t end = iso_stack_unused(block, stack_at) & ~(ISO_UNIT_SIZE - 1);
     size_t first =
         end ? iso_space_first_page(listing->space, iso_space_offset(listing->space, block), end)
             : 0;
     if (first >= end)
         return true;
-    if ((idle->count & (idle->count - 1)) == 0) { /* full: it has room for powers of 2 */
-        iso_run_t *runs = realloc(idle->runs, (idle->count ? 2 * idle->count : 1) * sizeof *runs);
-        listing->failed = !runs;
-        if (!runs)
-            return false;
-        idle->runs = runs;
-    }
     first &= ~(ISO_UNIT_SIZE - 1);
-    idle->runs[idle->count++] = (iso_run_t){(uintptr_t)block + first, end - first};
-    return true;
+    listing->failed = !iso_runs_add(listing->idle, (uintptr_t)block + first, end - first);
+    return !listing->failed;
 }
 
-bool iso_stack_list_idle(const iso_hold_t *hold, iso_idle_t *idle)
+bool iso_stack_list_idle(const iso_hold_t *hold, iso_runs_t *idle)
 {
     listing_t listing = {&hold->job->space, idle, false};
     walk(hold, list_idle, &listing);

@@ -11,7 +11,7 @@
 
 #include "core/block.h"
 #include "core/hold.h"
-#include "core/left.h"
+#include "core/runs.h"
 #include <isomalloc/stack.h>
 
 #ifdef __cplusplus
@@ -33,7 +33,7 @@ void iso_stack_thaw(const iso_hold_t *hold);
 
 /* Adds the units of a frozen heap's stacks that are in memory below what they use: they hold nothing, and stay behind
  * when the heap goes. false: no memory. */
-bool iso_stack_list_idle(const iso_hold_t *hold, iso_idle_t *idle);
+bool iso_stack_list_idle(const iso_hold_t *hold, iso_runs_t *idle);
 
 /* May this heap, which has come into these slots, be used here? ISO_ERR_CODE: logged. ISO_ERR_INVALID: its stacks are
  * not where its slots say that they are. O(slots) where it has some. */

@@ -25,11 +25,6 @@ static const char *const names[ISO_STAGE_COUNT] = {
     [ISO_STAGE_OWNED] = "owned",
 };
 
-const char *iso_stage_name(iso_stage_t stage)
-{
-    return names[stage];
-}
-
 static iso_stage_t find(const char *name, size_t length)
 {
     for (int stage = ISO_STAGE_NONE + 1; stage < ISO_STAGE_COUNT; stage++)

@@ -38,8 +38,6 @@ typedef enum iso_stage {
     ISO_STAGE_COUNT
 } iso_stage_t;
 
-const char *iso_stage_name(iso_stage_t stage);
-
 /* What ISO_TEST_AT asks for. */
 typedef struct iso_stage_test {
     iso_stage_t stage; /* NONE: nothing */

@@ -38,8 +38,8 @@ static iso_status_t ask_ahead(iso_request_t *request)
     size_t done = request->run_done;
     if (most > ISO_KEYS_AHEAD)
         most = ISO_KEYS_AHEAD;
-    for (size_t r = request->run_at; r < request->run_count; r++, done = 0) {
-        const iso_run_t *run = &request->runs[r];
+    for (size_t r = request->run_at; r < request->runs.count; r++, done = 0) {
+        const iso_run_t *run = &request->runs.list[r];
         uint32_t window = window_of(request, run->address + done, peer->keys.slots);
         uint32_t last = window_of(request, run->address + run->length - 1, peer->keys.slots);
         for (; window <= last; window++) {

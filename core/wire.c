@@ -197,7 +197,7 @@ static uint32_t get_extents(in_t *in, iso_extent_t *extents, uint32_t max)
 }
 
 iso_status_t iso_wire_decode(const void *buf, size_t len, const uint8_t cookie[16],
-                             iso_msg_t *msg_p)
+                             iso_msg_lists_t *lists, iso_msg_t *msg_p)
 {
     iso_msg_t *msg = msg_p;
     in_t in = {buf, (const uint8_t *)buf + len, false};
@@ -209,9 +209,10 @@ iso_status_t iso_wire_decode(const void *buf, size_t len, const uint8_t cookie[1
     unsigned fields = fields_of(type);
     if (fields == 0 || get_int(&in, 4) != len)
         return ISO_ERR_INVALID;
-    memset(msg, 0, offsetof(iso_msg_t, extents));
-    msg->type = (iso_msg_type_t)type;
-    msg->source = (uint32_t)get_int(&in, 4);
+    *msg = (iso_msg_t){.type = (iso_msg_type_t)type,
+                       .source = (uint32_t)get_int(&in, 4),
+                       .extents = lists->extents,
+                       .dense = lists->dense};
     if (memcmp(get_bytes(&in, 8), cookie, 8) != 0)
         return ISO_ERR_INVALID;
     if (fields & HAS_HEAP)
@@ -253,8 +254,8 @@ iso_status_t iso_wire_decode(const void *buf, size_t len, const uint8_t cookie[1
         msg->data = get_bytes(&in, msg->data_len);
     }
     if (fields & HAS_EXTENTS)
-        msg->extent_count = get_extents(&in, msg->extents, ISO_WIRE_EXTENTS_MAX);
+        msg->extent_count = get_extents(&in, lists->extents, ISO_WIRE_EXTENTS_MAX);
     if (fields & HAS_DENSE)
-        msg->dense_count = get_extents(&in, msg->dense, ISO_WIRE_DENSE_MAX);
+        msg->dense_count = get_extents(&in, lists->dense, ISO_WIRE_DENSE_MAX);
     return in.cut || in.at != in.end ? ISO_ERR_INVALID : ISO_OK;
 }

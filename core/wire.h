@@ -69,17 +69,23 @@ typedef struct iso_msg {
     uint32_t data_len;
     uint32_t extent_count;
     uint32_t dense_count; /* RESERVE, last part: slots that will be (nearly) filled, a hint */
-    iso_extent_t extents[ISO_WIRE_EXTENTS_MAX]; /* WANT: of windows */
-    iso_extent_t dense[ISO_WIRE_DENSE_MAX];
+    const iso_extent_t *extents; /* WANT: of windows */
+    const iso_extent_t *dense;
 } iso_msg_t;
+
+/* The lists of a message that came: they are most of a message's room, few have them, and no more of it is written
+ * than there is in a list. */
+typedef struct iso_msg_lists {
+    iso_extent_t extents[ISO_WIRE_EXTENTS_MAX], dense[ISO_WIRE_DENSE_MAX];
+} iso_msg_lists_t;
 
 /* Bytes written to buf (ISO_WIRE_MAX long). The message must be sound: counts within the limits. */
 size_t iso_wire_encode(const iso_msg_t *msg, const uint8_t cookie[16], void *buf);
 
-/* ISO_ERR_INVALID: not a message of ours, or cut, or with anything beyond its end; of another job.
- * *msg_p is then undefined. ISO_ERR_VERSION: of another version. */
+/* The lists become the message's. ISO_ERR_INVALID: not a message of ours, or cut, or with anything beyond its end; of another job.
+ * *msg_p is then as it was, or has what could be read. ISO_ERR_VERSION: of another version. */
 iso_status_t iso_wire_decode(const void *buf, size_t len, const uint8_t cookie[16],
-                             iso_msg_t *msg_p);
+                             iso_msg_lists_t *lists, iso_msg_t *msg_p);
 
 const char *iso_msg_name(iso_msg_type_t type);
 

@@ -60,7 +60,6 @@ __attribute__((noreturn)) void bare_fail(const bare_side_t *side, const char *wh
 
 /* bare_tell.c */
 void bare_tell(const bare_side_t *side, const void *data, size_t len);
-void bare_hear(const bare_side_t *side, void *data, size_t len);
 /* Has the other side told a byte? It is taken. */
 bool bare_heard(const bare_side_t *side);
 /* A blob to the other side and back its own, of which *len_p (if not NULL) is the length. The caller frees. */

@@ -17,7 +17,7 @@ void bare_tell(const bare_side_t *side, const void *data, size_t len)
     }
 }
 
-void bare_hear(const bare_side_t *side, void *data, size_t len)
+static void hear(const bare_side_t *side, void *data, size_t len)
 {
     for (char *at = data; len > 0;) {
         ssize_t n = recv(side->socket, at, len, 0);
@@ -39,11 +39,11 @@ void *bare_swap(const bare_side_t *side, const void *mine, uint64_t len, uint64_
     uint64_t theirs;
     bare_tell(side, &len, sizeof len);
     bare_tell(side, mine, len);
-    bare_hear(side, &theirs, sizeof theirs);
+    hear(side, &theirs, sizeof theirs);
     void *blob = theirs <= BLOB_MOST ? malloc(theirs + 1) : NULL;
     if (!blob)
         bare_fail(side, "the other process", "says what makes no sense");
-    bare_hear(side, blob, theirs);
+    hear(side, blob, theirs);
     if (len_p)
         *len_p = theirs;
     return blob;

@@ -5,6 +5,7 @@
  * of a serial run, bit by bit. See stencil/tasks.h.
  */
 #include "perftest/number.h"
+#include "stencil/fail.h"
 #include "stencil/tasks.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -52,12 +53,6 @@ typedef struct record {
     size_t count;
     totals_t totals;
 } record_t;
-
-_Noreturn static void fail(const char *what, const char *why)
-{
-    fprintf(stderr, "iso_stencil: %s: %s\n", what, why);
-    exit(1);
-}
 
 static void *new_array(size_t count, size_t size)
 {
@@ -301,18 +296,13 @@ int main(int argc, char **argv)
     options_t options;
     iso_job_t *job;
     parse(argc, argv, &options);
-    iso_status_t status =
-        iso_restart_without_aslr(argv); /* stacks want the same code at all ranks */
-    if (status == ISO_OK)
-        status = iso_init(NULL, &job);
-    if (status != ISO_OK)
-        fail("cannot start", iso_status_string(status));
+    check(iso_restart_without_aslr(argv),
+          "cannot start"); /* stacks want the same code at all ranks */
+    check(iso_init(NULL, &job), "iso_init");
     setvbuf(stdout, NULL, _IOLBF, 0);
     tasks_open(job);
     run_both(job, &options);
     tasks_close();
-    status = iso_finalize(job);
-    if (status != ISO_OK)
-        fail("iso_finalize", iso_status_string(status));
+    check(iso_finalize(job), "iso_finalize");
     return 0;
 }

@@ -51,7 +51,7 @@ static iso_status_t check_heap(const char *call, const iso_heap_t *heap, iso_thr
 
 /* ---- on their way ---- */
 
-bool iso_threads_is_leaving(const iso_threads_t *threads, const iso_heap_t *heap)
+static bool is_leaving(const iso_threads_t *threads, const iso_heap_t *heap)
 {
     iso_threads_t *mutable = (iso_threads_t *)threads;
     const iso_departure_t *departure;
@@ -328,7 +328,7 @@ iso_status_t iso_threads_move_heap(iso_heap_t *heap, uint32_t dest)
 {
     static const char call[] = "iso_threads_move_heap";
     iso_threads_t *threads = iso_threads_of(heap);
-    if (!threads || iso_heap_of(heap) != heap || iso_threads_is_leaving(threads, heap))
+    if (!threads || iso_heap_of(heap) != heap || is_leaving(threads, heap))
         return iso_thread_refuse(call, NULL, "the heap is not at this rank, or is leaving",
                                  ISO_ERR_NOT_OWNER);
     iso_status_t status = check_heap(call, heap, NULL);

@@ -22,7 +22,7 @@ iso_threads_t *iso_threads_of(const void *address)
     return NULL;
 }
 
-iso_threads_t *iso_threads_of_job(const iso_job_t *job)
+static iso_threads_t *threads_of_job(const iso_job_t *job)
 {
     for (unsigned i = 0; i < JOBS_MAX; i++) {
         iso_threads_t *threads = table[i];
@@ -53,7 +53,7 @@ static iso_status_t enter(iso_threads_t *threads)
 {
     iso_status_t status = ISO_ERR_LIMIT;
     pthread_mutex_lock(&table_lock);
-    if (iso_threads_of_job(threads->job))
+    if (threads_of_job(threads->job))
         status = ISO_ERR_BUSY;
     for (unsigned i = 0; i < JOBS_MAX && status == ISO_ERR_LIMIT; i++)
         if (!table[i]) {
@@ -137,7 +137,7 @@ iso_status_t iso_threads_open(iso_job_t *job, const iso_threads_params_t *params
 
 iso_status_t iso_threads_close(iso_job_t *job)
 {
-    iso_threads_t *threads = iso_threads_of_job(job);
+    iso_threads_t *threads = threads_of_job(job);
     if (!threads)
         return ISO_ERR_INVALID;
     if (threads->departures)
@@ -162,7 +162,7 @@ iso_status_t iso_thread_ready(iso_threads_t *threads, iso_thread_t *thread)
 
 unsigned iso_threads_progress(iso_job_t *job)
 {
-    iso_threads_t *threads = iso_threads_of_job(job);
+    iso_threads_t *threads = threads_of_job(job);
     unsigned events = iso_progress(job);
     return threads ? events + iso_threads_look_after(threads) : events;
 }
@@ -185,7 +185,7 @@ static bool turn(iso_threads_t *threads)
 iso_status_t iso_threads_run(iso_job_t *job, bool (*until)(void *arg), void *arg)
 {
     static const char call[] = "iso_threads_run";
-    iso_threads_t *threads = iso_threads_of_job(job);
+    iso_threads_t *threads = threads_of_job(job);
     if (!threads || threads->params.ready)
         return iso_thread_refuse(call, NULL,
                                  threads ? "the job's threads have another scheduler"

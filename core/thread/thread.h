@@ -92,7 +92,6 @@ typedef struct iso_threads {
 
 /* The threads of the job whose space the address lies in; NULL: they are not open. */
 iso_threads_t *iso_threads_of(const void *address);
-iso_threads_t *iso_threads_of_job(const iso_job_t *job);
 iso_threads_t *iso_threads_any(void); /* whose name messages are in */
 
 /* Says why something is refused, as the library does; returns the status. */
@@ -135,7 +134,6 @@ iso_thread_t *iso_thread_may_stop(const char *call, iso_status_t *status_p);
 
 /* A thread has asked to leave, and runs no more. ISO_OK: its heap is on its way. Otherwise all is as before. */
 iso_status_t iso_thread_leave(iso_threads_t *threads, iso_thread_t *thread);
-bool iso_threads_is_leaving(const iso_threads_t *threads, const iso_heap_t *heap);
 /* Looks after those that are on their way. */
 unsigned iso_threads_look_after(iso_threads_t *threads);
 /* A heap of threads has come. ISO_ERR_NO_MEMORY, logged. */

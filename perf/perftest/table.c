@@ -132,7 +132,7 @@ double series_typical(const series_t *series)
     return value;
 }
 
-double series_overall(const series_t *series)
+static double overall_of(const series_t *series)
 {
     return series->operations > 0 ? series->seconds / series->operations : 0;
 }
@@ -165,7 +165,7 @@ void series_row(series_t *series, const char *stage, bool final)
 {
     table_t *table = series->table;
     double since = series->operations - series->row_operations;
-    double overall = series_overall(series);
+    double overall = overall_of(series);
     double average = since > 0 ? (series->seconds - series->row_seconds) / since : overall;
     char text[8][CELL];
     series->row_operations = series->operations;

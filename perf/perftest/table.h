@@ -59,7 +59,6 @@ void series_add(series_t *series, double seconds, unsigned operations, bool tick
 void series_add_time(series_t *series, double seconds);
 /* The percentile of the samples, in seconds. */
 double series_typical(const series_t *series);
-double series_overall(const series_t *series);
 /* The table's first row has the lines above it; CSV has one such line a process. final: a test's result;
  * rows that are none are left out by final_only. */
 void series_row(series_t *series, const char *stage, bool final);

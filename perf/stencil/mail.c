@@ -1,5 +1,6 @@
 /* mail.c - see mail.h. */
 #include "mail.h"
+#include "fail.h"
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -39,13 +40,7 @@ typedef struct card {
     char host[HOST_MAX];
 } card_t;
 
-_Noreturn static void fail(const char *what, const char *why)
-{
-    fprintf(stderr, "iso_stencil: %s: %s\n", what, why);
-    exit(1);
-}
-
-static void check(int result, const char *what)
+static void check_call(int result, const char *what)
 {
     if (result < 0)
         fail(what, strerror(errno));
@@ -93,8 +88,7 @@ static void send_card(iso_job_t *job, uint32_t rank, const card_t *card)
         status = iso_migrate(heap, rank, card, sizeof *card, &request);
     if (status == ISO_OK)
         status = iso_wait(request);
-    if (status != ISO_OK)
-        fail("telling another rank where this one is", iso_status_string(status));
+    check(status, "telling another rank where this one is");
 }
 
 static int listen_here(card_t *card)
@@ -102,11 +96,11 @@ static int listen_here(card_t *card)
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_ANY)};
     socklen_t length = sizeof at;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    check(fd, "socket");
-    check(bind(fd, (struct sockaddr *)&at, sizeof at), "bind");
-    check(listen(fd, SOMAXCONN), "listen");
-    check(getsockname(fd, (struct sockaddr *)&at, &length), "getsockname");
-    check(gethostname(card->host, sizeof card->host - 1), "gethostname");
+    check_call(fd, "socket");
+    check_call(bind(fd, (struct sockaddr *)&at, sizeof at), "bind");
+    check_call(listen(fd, SOMAXCONN), "listen");
+    check_call(getsockname(fd, (struct sockaddr *)&at, &length), "getsockname");
+    check_call(gethostname(card->host, sizeof card->host - 1), "gethostname");
     card->port = ntohs(at.sin_port);
     return fd;
 }
@@ -128,14 +122,14 @@ static int connect_to(iso_job_t *job, const card_t *card)
         fail(host, gai_strerror(error));
     for (const struct addrinfo *at = found; at; at = at->ai_next) {
         fd = socket(at->ai_family, at->ai_socktype | SOCK_CLOEXEC, 0);
-        check(fd, "socket");
+        check_call(fd, "socket");
         if (connect(fd, at->ai_addr, at->ai_addrlen) == 0)
             break;
         close(fd);
         fd = -1;
     }
     freeaddrinfo(found);
-    check(fd, host);
+    check_call(fd, host);
     return fd;
 }
 
@@ -143,7 +137,7 @@ static void ready_stream(stream_t *stream, int fd)
 {
     int on = 1;
     stream->fd = fd;
-    check(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on), "TCP_NODELAY");
+    check_call(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on), "TCP_NODELAY");
 }
 
 /* Each rank connects to those before it, and says who it is. */
@@ -152,12 +146,13 @@ static void connect_all(mail_t *mail, int listener)
     uint32_t self = iso_rank(mail->job), size = iso_size(mail->job);
     for (uint32_t rank = 0; rank < self; rank++) {
         ready_stream(&mail->streams[rank], connect_to(mail->job, &cards[rank]));
-        check((int)send(mail->streams[rank].fd, &self, sizeof self, MSG_NOSIGNAL), "a first word");
+        check_call((int)send(mail->streams[rank].fd, &self, sizeof self, MSG_NOSIGNAL),
+                   "a first word");
     }
     for (uint32_t rank = self + 1; rank < size; rank++) {
         uint32_t who;
         int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-        check(fd, "accept");
+        check_call(fd, "accept");
         if (recv(fd, &who, sizeof who, MSG_WAITALL) != sizeof who || who <= self || who >= size)
             fail("accept", "somebody who is no rank of this job");
         ready_stream(&mail->streams[who], fd);
@@ -219,7 +214,7 @@ static void push(stream_t *stream)
             continue;
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
             return;
-        check((int)n, "send");
+        check_call((int)n, "send");
         out->first += (size_t)n;
     }
 }
@@ -257,7 +252,7 @@ static void pull(stream_t *stream)
             continue;
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
             return;
-        check((int)n, "recv");
+        check_call((int)n, "recv");
         if (n == 0)
             return; /* the other rank is at its end: nobody waits for it any more */
         stream->in.end += (size_t)n;

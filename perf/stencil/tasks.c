@@ -1,9 +1,9 @@
 /* tasks.c - see tasks.h. */
 #include "tasks.h"
+#include "fail.h"
 #include "mail.h"
 #include "plan.h"
 #include <isomalloc/thread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -58,18 +58,6 @@ static struct {
     totals_t totals;
 } my;
 
-_Noreturn static void fail(const char *what, iso_status_t status)
-{
-    fprintf(stderr, "iso_stencil: rank %u: %s: %s\n", my.self, what, iso_status_string(status));
-    exit(1);
-}
-
-static void check(iso_status_t status, const char *what)
-{
-    if (status != ISO_OK)
-        fail(what, status);
-}
-
 static double clock_of(clockid_t clock)
 {
     struct timespec now;
@@ -114,9 +102,7 @@ static void wait_for(task_t *task, wait_t what)
 {
     task->waits = what;
     my.waiting += what == WAITS_FOR_ALL;
-    iso_status_t status = iso_thread_suspend(); /* perhaps in another process from here on */
-    if (status != ISO_OK)
-        fail("iso_thread_suspend", status);
+    check(iso_thread_suspend(), "iso_thread_suspend"); /* perhaps in another process from here on */
 }
 
 static void exchange_rows(task_t *task)
@@ -178,7 +164,7 @@ static void *need(iso_heap_t *heap, size_t bytes)
 {
     void *block = iso_malloc(heap, bytes);
     if (!block)
-        fail("memory for a strip", ISO_ERR_NO_SPACE);
+        fail("a strip", "no memory in the iso space");
     return block;
 }
 
@@ -226,7 +212,7 @@ static void take_row(const frame_t *frame, const void *bytes)
 {
     task_t *task = my.here[frame->task];
     if (!task || frame->length != grid_row_bytes(&my.work.grid))
-        fail("a row for a strip that is not here", ISO_ERR_INVALID);
+        fail("a row", "its strip is not here, or it has another length");
     memcpy(task->inbox[frame->side][frame->step % 2], bytes, frame->length);
     task->came[frame->side][frame->step % 2] = frame->step + 1;
     if (task->waits != WAITS_FOR_ROWS || !has_rows(task))
@@ -267,7 +253,7 @@ static void take_frame(const frame_t *frame, const void *bytes)
         my.totals_heard++;
         break;
     default:
-        fail("a message that there is not", ISO_ERR_INVALID);
+        fail("a message", "its kind is unknown");
     }
 }
 
@@ -284,7 +270,7 @@ static void tell_costs(void)
 {
     double *costs = calloc(my.count, sizeof *costs);
     if (!costs)
-        fail("costs", ISO_ERR_NO_MEMORY);
+        fail("costs", "no memory");
     for (uint32_t id = 0; id < my.count; id++)
         if (my.here[id]) {
             costs[id] = my.here[id]->cost;
@@ -301,7 +287,7 @@ static uint32_t make_plan(share_t *shares)
     double *loads = malloc(my.size * sizeof *loads);
     uint32_t *owners = malloc(my.count * sizeof *owners), moved = 0;
     if (!loads || !owners)
-        fail("a plan", ISO_ERR_NO_MEMORY);
+        fail("a plan", "no memory");
     memcpy(owners, my.owners, my.count * sizeof *owners);
     plan_loads(owners, my.costs, my.count, loads, my.size);
     for (uint32_t rank = 0; rank < my.size; rank++)
@@ -375,7 +361,7 @@ static void *new_array(size_t count, size_t size)
 {
     void *array = calloc(count, size);
     if (!array)
-        fail("lists of strips", ISO_ERR_NO_MEMORY);
+        fail("lists of strips", "no memory");
     return array;
 }
 
@@ -461,6 +447,7 @@ void tasks_open(iso_job_t *job)
 {
     my.job = job;
     my.self = iso_rank(job);
+    fail_as_rank(my.self);
     my.size = iso_size(job);
     my.mail = mail_open(job, take_frame);
 }

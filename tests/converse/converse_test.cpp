@@ -210,15 +210,11 @@ namespace {
 
 bool faults(volatile char *address)
 {
-    const pid_t pid = fork();
-    if (pid == 0) {
-        signal(SIGSEGV, SIG_DFL);
+    const ChildResult child = in_child([&] {
         (void)*address;
-        _exit(0);
-    }
-    int status = 0;
-    waitpid(pid, &status, 0);
-    return WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV;
+        return 0;
+    });
+    return WIFSIGNALED(child.status) && WTERMSIG(child.status) == SIGSEGV;
 }
 
 } // namespace

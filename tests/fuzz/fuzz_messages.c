@@ -76,10 +76,11 @@ static unsigned char
 
 static void on_sent(uint32_t dest, const void *data, size_t len)
 {
-    static iso_msg_t msg;
+    iso_msg_t msg;
+    iso_msg_lists_t lists;
     if (len >= 20)
         memcpy(cookie, (const char *)data + 12, 8);
-    CHECK(iso_wire_decode(data, len, cookie, &msg) == ISO_OK && msg.source == 0);
+    CHECK(iso_wire_decode(data, len, cookie, &lists, &msg) == ISO_OK && msg.source == 0);
     if (msg.type == ISO_MSG_HELLO)
         memcpy(cookie, msg.cookie, sizeof cookie);
     if (msg.type == ISO_MSG_COMMIT || msg.type == ISO_MSG_CANCEL) /* nothing lands after them */
@@ -217,20 +218,22 @@ static uint64_t take_heap(input_t *in)
     return take_int(in, 8);
 }
 
-static void fill_extents(input_t *in, iso_msg_t *msg)
+static void fill_extents(input_t *in, iso_msg_t *msg, iso_msg_lists_t *lists)
 {
     unsigned count = take(in) % 5;
     for (unsigned i = 0; i < count; i++) {
         unsigned first = take(in), length = take(in);
-        msg->extents[i].first = first;
-        msg->extents[i].count = (length & 0x80 ? ISO_EXTENT_RUN : 0) | length % 8;
+        lists->extents[i] =
+            (iso_extent_t){first, (length & 0x80 ? ISO_EXTENT_RUN : 0) | length % 8};
         msg->slots += length % 8;
     }
+    msg->extents = lists->extents;
     msg->extent_count = count;
+    msg->dense = lists->dense;
     msg->dense_count = count; /* of the same bytes, right or wrong */
     for (unsigned i = 0; i < count; i++)
-        msg->dense[i] = (iso_extent_t){msg->extents[i].first + msg->extents[i].count % 3,
-                                       msg->extents[i].count};
+        lists->dense[i] = (iso_extent_t){lists->extents[i].first + lists->extents[i].count % 3,
+                                         lists->extents[i].count};
 }
 
 static uint64_t epoch_near(input_t *in, uint64_t heap)
@@ -243,10 +246,10 @@ static uint64_t epoch_near(input_t *in, uint64_t heap)
 
 static void message(input_t *in)
 {
-    static iso_msg_t msg;
+    iso_msg_t msg = {.type = 0};
+    iso_msg_lists_t lists;
     unsigned char bytes[ISO_WIRE_MAX];
     const uint32_t source = take(in) % 8 == 0 ? take(in) % 4 : 1 + take(in) % 2;
-    memset(&msg, 0, sizeof msg);
     msg.type = (iso_msg_type_t)(1 + take(in) % 18);
     msg.source = take(in) % 16 == 0 ? take(in) : source;
     msg.heap = take_heap(in);
@@ -265,7 +268,7 @@ static void message(input_t *in)
     msg.data = bytes;
     msg.data_len = msg.type == ISO_MSG_HELLO ? 16 : take(in);
     memset(bytes, 7, sizeof bytes);
-    fill_extents(in, &msg);
+    fill_extents(in, &msg, &lists);
     if (msg.type != ISO_MSG_RESERVE)
         msg.slots = take(in);
     const unsigned char *payload = memset(malloc(msg.data_len + 1), 7, msg.data_len + 1);
@@ -304,12 +307,11 @@ static void message(input_t *in)
 static void lend(input_t *in, iso_msg_type_t type)
 {
     unsigned char bytes[ISO_WIRE_MAX];
-    static iso_msg_t msg;
+    iso_msg_t msg = {.type = 0};
     const uint64_t rkey[2] = {0, UINT64_MAX};
     unsigned i = take(in) % HEAPS;
     if (!heaps[i])
         return;
-    memset(&msg, 0, sizeof msg);
     msg.type = type;
     msg.slots = (uint32_t)(((uintptr_t)heaps[i] - space) / ISO_SLOT_SIZE / WINDOW_SLOTS);
     msg.token = take(in) % 2;
@@ -325,11 +327,10 @@ static void lend(input_t *in, iso_msg_type_t type)
 static void answer(input_t *in, iso_msg_type_t type)
 {
     unsigned char bytes[ISO_WIRE_MAX];
-    static iso_msg_t msg;
+    iso_msg_t msg = {.type = 0};
     unsigned i = take(in) % HEAPS;
     if (!heaps[i])
         return;
-    memset(&msg, 0, sizeof msg);
     msg.type = type;
     msg.heap = (uintptr_t)heaps[i];
     msg.epoch = heaps[i]->epoch;
@@ -342,12 +343,11 @@ static void answer(input_t *in, iso_msg_type_t type)
 static void come_back(input_t *in)
 {
     unsigned char bytes[ISO_WIRE_MAX];
-    static iso_msg_t msg;
+    iso_msg_t msg = {.type = 0};
     unsigned i = take(in) % 16;
     iso_heap_t *heap = (iso_heap_t *)(uintptr_t)committed[i].heap;
     if (!heap || !committed[i].promise || iso_heap_state(heap) != ISO_HEAP_ELSEWHERE)
         return;
-    memset(&msg, 0, sizeof msg);
     msg.type = ISO_MSG_COMMIT;
     msg.heap = committed[i].heap;
     msg.epoch = committed[i].epoch + 1;
@@ -424,9 +424,8 @@ static void step(input_t *in)
 static void say_hello(void)
 {
     unsigned char bytes[ISO_WIRE_MAX];
-    static iso_msg_t msg;
+    iso_msg_t msg = {.type = 0};
     const uint64_t rkey[2] = {0, UINT64_MAX};
-    memset(&msg, 0, sizeof msg);
     msg.type = ISO_MSG_HELLO;
     memcpy(msg.cookie, cookie, sizeof cookie);
     msg.data = rkey;

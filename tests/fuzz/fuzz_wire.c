@@ -11,11 +11,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const uint8_t cookie[16] = "cookie of a job";
-    static iso_msg_t msg;
+    iso_msg_t msg;
+    iso_msg_lists_t lists;
     unsigned char again[ISO_WIRE_MAX];
     unsigned char *exact = malloc(size + 1); /* so that reading beyond the end is seen */
     memcpy(exact, data, size);
-    if (iso_wire_decode(exact, size, cookie, &msg) == ISO_OK &&
+    if (iso_wire_decode(exact, size, cookie, &lists, &msg) == ISO_OK &&
         (iso_wire_encode(&msg, cookie, again) != size || memcmp(exact, again, size) != 0))
         abort();
     free(exact);

@@ -1,5 +1,5 @@
 // A runtime in Converse's manner, of several ranks: contexts with protected pages, and blocks, go round in objects.
-#include "ranks.hpp"
+#include "rounds.hpp"
 #include <csignal>
 #include <isomalloc/converse.h>
 #include <sys/mman.h>
@@ -25,20 +25,6 @@ void pup_thread(pup_er p, void *object)
     CmiIsomallocContextPup(p, &thread->context);
     CmiIsomallocPup(p, &thread->block);
 }
-
-std::deque<Thread *> arrived; // the next one may come before this rank has sent its own
-
-const iso_object_type_t type = {
-    sizeof type,
-    "thread",
-    sizeof(Thread),
-    pup_thread,
-    [](iso_job_t *, void *object, uint32_t, iso_status_t status, void *) {
-        EXPECT_STATUS(ISO_OK, status);
-        arrived.push_back(static_cast<Thread *>(object));
-    },
-    nullptr,
-    nullptr};
 
 bool faults(volatile char *address)
 {
@@ -70,8 +56,7 @@ void check(const Thread &thread)
 int main()
 {
     Job job;
-    EXPECT_STATUS(ISO_OK, CmiIsomallocUseJob(job.job));
-    EXPECT_STATUS(ISO_OK, iso_pup_register(job.job, &type));
+    Rounds<Thread> rounds(job, "thread", pup_thread);
     auto *here = static_cast<Thread *>(calloc(1, sizeof(Thread)));
     here->from = self;
     here->context = CmiIsomallocContextCreate(static_cast<int>(self), static_cast<int>(job.size()));
@@ -85,18 +70,10 @@ int main()
         check(*here);
         Thread *leaving = here;
         char *const stack = leaving->stack;
-        iso_request_t *request = nullptr;
-        EXPECT_STATUS(
-            ISO_OK, iso_migrate_pup(job.job, (self + 1) % job.size(), "thread", leaving, &request));
-        EXPECT_STATUS(ISO_OK, iso_wait(request));
+        rounds.hand_on(leaving);
         EXPECT(leaving->context.opaque == nullptr && leaving->block == nullptr);
         free(leaving);
-        for (const double until = now() + 60; arrived.empty();) {
-            EXPECT(now() < until);
-            iso_progress_wait(job.job, 0.5);
-        }
-        here = arrived.front();
-        arrived.pop_front();
+        here = rounds.take();
         EXPECT(here->stack != stack); // unique in the job
         job.barrier();
     }

@@ -1,5 +1,5 @@
 // Converse's threads, as a runtime of its kind moves them: a routine of the object's that has CthPup in it.
-#include "ranks.hpp"
+#include "rounds.hpp"
 #include <converse.h>
 
 namespace {
@@ -18,8 +18,6 @@ struct Chare {
     uint32_t from; // where it began
 };
 
-std::deque<Chare *> arrived;
-
 void pup_chare(pup_er p, void *object)
 {
     auto *chare = static_cast<Chare *>(object);
@@ -27,18 +25,6 @@ void pup_chare(pup_er p, void *object)
     pup_bytes(p, &chare->told, sizeof chare->told);
     chare->thread = CthPup(p, chare->thread);
 }
-
-const iso_object_type_t type = {
-    sizeof type,
-    "chare",
-    sizeof(Chare),
-    pup_chare,
-    [](iso_job_t *, void *object, uint32_t, iso_status_t status, void *) {
-        EXPECT_STATUS(ISO_OK, status);
-        arrived.push_back(static_cast<Chare *>(object));
-    },
-    nullptr,
-    nullptr};
 
 // Each frame stops once on the way down and once on the way up.
 int descend(Told *told, int left, const int *above)
@@ -70,8 +56,7 @@ void body(void *arg)
 int main()
 {
     Job job;
-    EXPECT_STATUS(ISO_OK, CmiIsomallocUseJob(job.job));
-    EXPECT_STATUS(ISO_OK, iso_pup_register(job.job, &type));
+    Rounds<Chare> rounds(job, "chare", pup_chare);
     auto *here = static_cast<Chare *>(calloc(1, sizeof(Chare)));
     const CmiIsomallocContext context = CmiIsomallocContextCreate(0, 0);
     here->told = static_cast<Told *>(CmiIsomallocContextCalloc(context, 1, sizeof(Told)));
@@ -83,18 +68,10 @@ int main()
         EXPECT(here->told->hops == (hop == 0 ? 0 : hop - 1) && !here->told->ended);
         CthResume(here->thread);
         Chare *leaving = here;
-        iso_request_t *request = nullptr;
-        EXPECT_STATUS(
-            ISO_OK, iso_migrate_pup(job.job, (self + 1) % job.size(), "chare", leaving, &request));
-        EXPECT_STATUS(ISO_OK, iso_wait(request));
+        rounds.hand_on(leaving);
         EXPECT(leaving->thread == nullptr);
         free(leaving);
-        for (const double until = now() + 60; arrived.empty();) {
-            EXPECT(now() < until);
-            iso_progress_wait(job.job, 0.5);
-        }
-        here = arrived.front();
-        arrived.pop_front();
+        here = rounds.take();
         job.barrier();
     }
     // it ends at another rank than where it began

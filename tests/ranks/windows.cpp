@@ -63,6 +63,18 @@ void check(const iso_heap_t *heap)
         EXPECT(load->word[i] == i * 2654435761u + (i % 256 == 0 ? load->hops : 0));
 }
 
+// Those that have ended leave the list.
+void test_all(std::vector<iso_request_t *> &requests)
+{
+    for (size_t i = 0; i < requests.size();)
+        if (const iso_status_t status = iso_test(requests[i]); status != ISO_INPROGRESS) {
+            EXPECT_STATUS(ISO_OK, status);
+            requests.erase(requests.begin() + static_cast<std::ptrdiff_t>(i));
+        } else {
+            i++;
+        }
+}
+
 // Heaps whose addresses span many times the limit, one after the other.
 void span()
 {
@@ -243,13 +255,7 @@ void straight_back()
             send(got.heap);
         else
             check(got.heap);
-        for (size_t i = 0; i < requests.size();)
-            if (const iso_status_t status = iso_test(requests[i]); status != ISO_INPROGRESS) {
-                EXPECT_STATUS(ISO_OK, status);
-                requests.erase(requests.begin() + static_cast<std::ptrdiff_t>(i));
-            } else {
-                i++;
-            }
+        test_all(requests);
         check_limit(job);
     }
     for (iso_request_t *request : requests)
@@ -280,13 +286,7 @@ void crowd()
             requests.push_back(job.start(heap, static_cast<uint32_t>(random() % job.size())));
             moved++;
         }
-        for (size_t i = 0; i < requests.size();)
-            if (const iso_status_t status = iso_test(requests[i]); status != ISO_INPROGRESS) {
-                EXPECT_STATUS(ISO_OK, status);
-                requests.erase(requests.begin() + static_cast<std::ptrdiff_t>(i));
-            } else {
-                i++;
-            }
+        test_all(requests);
         check_limit(job);
     };
     // who has no heap any more may never get one again: a second without any is the end

@@ -42,6 +42,20 @@ struct Job {
         REQUIRE(iso_heap_create_flags(job, flags, &heap) == ISO_OK);
         return heap;
     }
+    // Uses addresses that a heap has left for something else, and gives them back.
+    void soil() const
+    {
+        iso_heap_t *other = heap();
+        for (const size_t size : {100, 5000, 100000, 3000000, 6000000})
+            std::memset(iso_malloc(other, size), 0xff, size);
+        REQUIRE(iso_heap_destroy(other) == ISO_OK);
+    }
+    [[nodiscard]] uint64_t slots_free() const
+    {
+        iso_stats_t stats;
+        iso_stats(job, &stats);
+        return stats.slots_free;
+    }
 };
 
 // A heap and what must be in it: every block with its size and the byte it is filled with.
@@ -54,6 +68,14 @@ class Model {
     void allocate(size_t size)
     {
         add(iso_malloc(heap_, size), size);
+    }
+
+    // Small blocks on a few pages, and one of more than a slot.
+    void allocate_mixture()
+    {
+        for (int i = 0; i < 40; i++)
+            allocate(1000);
+        allocate(3000000);
     }
 
     void allocate_aligned(size_t alignment, size_t size)

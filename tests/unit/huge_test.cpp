@@ -14,11 +14,12 @@ std::vector<std::pair<uint32_t, uint32_t>> dense(const std::vector<std::pair<siz
     iso_space_t space = {};
     space.base = base;
     space.size = 64 * slot;
-    std::vector<iso_run_t> runs;
+    iso_runs_t runs = {};
     for (const auto &[offset, length] : live)
-        runs.push_back({reinterpret_cast<uintptr_t>(base) + offset, length});
+        REQUIRE(iso_runs_add(&runs, reinterpret_cast<uintptr_t>(base) + offset, length));
     std::vector<iso_extent_t> ranges(max);
-    const uint32_t count = iso_huge_dense(&space, runs.data(), runs.size(), ranges.data(), max);
+    const uint32_t count = iso_huge_dense(&space, &runs, ranges.data(), max);
+    iso_runs_free(&runs);
     std::vector<std::pair<uint32_t, uint32_t>> found;
     for (uint32_t i = 0; i < count; i++)
         found.emplace_back(ranges[i].first, ranges[i].count);

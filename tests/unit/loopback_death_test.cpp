@@ -62,6 +62,18 @@ void check_nothing_more(Rank &rank)
     CHECK_FALSE(rank.sleep(0)); // the dead do not keep waking it
 }
 
+// In a child, as rank 1: says hello to rank 0, and stays.
+int says_hello(Channel &parent)
+{
+    Rank rank(1);
+    iso_endpoint_t *ep = nullptr;
+    CHILD_REQUIRE(meet(rank, parent, 0, &ep) == ISO_OK);
+    CHILD_REQUIRE(send(ep, "hello") == ISO_OK);
+    parent.put("sent");
+    parent.get();
+    return 1;
+}
+
 } // namespace
 
 TEST_CASE("all that a peer sent is delivered before its death, which is told once", "[loopback]")
@@ -107,15 +119,7 @@ TEST_CASE("a death wakes a sleeper", "[loopback]")
     const bool reaped = GENERATE(false, true);
     const bool connected = GENERATE(false, true);
     CAPTURE(reaped, connected);
-    Child child([](Channel &parent) {
-        Rank rank(1);
-        iso_endpoint_t *ep = nullptr;
-        CHILD_REQUIRE(meet(rank, parent, 0, &ep) == ISO_OK);
-        CHILD_REQUIRE(send(ep, "hello") == ISO_OK);
-        parent.put("sent");
-        parent.get();
-        return 1;
-    });
+    Child child(says_hello);
     Rank rank(0);
     iso_endpoint_t *ep = nullptr;
     const std::string address = child.channel.get();
@@ -234,15 +238,7 @@ TEST_CASE("puts to the dead fail and closing after them does not hang", "[loopba
 TEST_CASE("a peer whose ring holds garbage is not reported dead", "[loopback]")
 {
     // What it sent is not all delivered, so nothing may be settled by its death.
-    Child child([](Channel &parent) {
-        Rank rank(1);
-        iso_endpoint_t *ep = nullptr;
-        CHILD_REQUIRE(meet(rank, parent, 0, &ep) == ISO_OK);
-        CHILD_REQUIRE(send(ep, "hello") == ISO_OK);
-        parent.put("sent");
-        parent.get();
-        return 1;
-    });
+    Child child(says_hello);
     Rank rank(0);
     iso_endpoint_t *ep = nullptr;
     REQUIRE(meet(rank, child.channel, 1, &ep) == ISO_OK);

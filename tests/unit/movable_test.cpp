@@ -6,13 +6,6 @@
 
 namespace {
 
-uint64_t slots_free(const Job &job)
-{
-    iso_stats_t stats;
-    iso_stats(job.job, &stats);
-    return stats.slots_free;
-}
-
 void fill(void *block, size_t size, unsigned char seed)
 {
     auto *bytes = static_cast<unsigned char *>(block);
@@ -34,7 +27,7 @@ bool holds(const void *block, size_t size, unsigned char seed)
 TEST_CASE("movable: a block of any size is all of its heap, and ends it", "[movable]")
 {
     Job job;
-    const uint64_t before = slots_free(job);
+    const uint64_t before = job.slots_free();
     for (const size_t size : {0, 1, 100, 5000, 70000, 2 << 20, 5000000}) {
         INFO(size);
         void *block = iso_movable_alloc(job.job, size);
@@ -54,14 +47,14 @@ TEST_CASE("movable: a block of any size is all of its heap, and ends it", "[mova
         iso_free(block);
         REQUIRE(iso_heap_of(block) == nullptr);
         REQUIRE(iso_heap_state(heap) == ISO_HEAP_ELSEWHERE);
-        REQUIRE(slots_free(job) == before);
+        REQUIRE(job.slots_free() == before);
     }
 }
 
 TEST_CASE("movable: it grows and shrinks, and stays the one of its heap", "[movable]")
 {
     Job job;
-    const uint64_t before = slots_free(job);
+    const uint64_t before = job.slots_free();
     void *block = iso_movable_alloc(job.job, 100);
     iso_heap_t *heap = iso_heap_of(block);
     fill(block, 100, 1);
@@ -80,7 +73,7 @@ TEST_CASE("movable: it grows and shrinks, and stays the one of its heap", "[mova
         block = other;
     }
     iso_free(block);
-    REQUIRE(slots_free(job) == before);
+    REQUIRE(job.slots_free() == before);
 }
 
 TEST_CASE("movable: freed twice it aborts, and used after that it faults", "[movable]")
@@ -112,7 +105,7 @@ TEST_CASE("movable: freed twice it aborts, and used after that it faults", "[mov
 TEST_CASE("movable: many come and go", "[movable]")
 {
     Job job;
-    const uint64_t before = slots_free(job);
+    const uint64_t before = job.slots_free();
     std::vector<void *> blocks(300);
     for (size_t i = 0; i < blocks.size(); i++)
         fill(blocks[i] = iso_movable_alloc(job.job, 1 + i * 50), 1 + i * 50,
@@ -123,18 +116,18 @@ TEST_CASE("movable: many come and go", "[movable]")
         REQUIRE(holds(blocks[i], 1 + i * 50, static_cast<unsigned char>(i)));
         iso_free(blocks[i]);
     }
-    REQUIRE(slots_free(job) == before);
+    REQUIRE(job.slots_free() == before);
 }
 
 TEST_CASE("movable: without room there is none", "[movable]")
 {
     const auto result = in_child([] {
         Job job;
-        const uint64_t before = slots_free(job);
+        const uint64_t before = job.slots_free();
         errno = 0;
         if (iso_movable_alloc(job.job, 32ull << 30) != nullptr || errno != ENOMEM)
             return 1;
-        return slots_free(job) == before ? 0 : 2;
+        return job.slots_free() == before ? 0 : 2;
     });
     REQUIRE(result.exited_with(0));
 }
@@ -142,7 +135,7 @@ TEST_CASE("movable: without room there is none", "[movable]")
 TEST_CASE("movable: one block in a pup_er, copied and moved", "[movable][pup]")
 {
     Job job;
-    const uint64_t before = slots_free(job);
+    const uint64_t before = job.slots_free();
     for (const size_t size : {10, 100000, 3000000}) {
         std::vector<char> bytes(size + (64u << 10));
         void *block = iso_movable_alloc(job.job, size), *const address = block;
@@ -166,7 +159,7 @@ TEST_CASE("movable: one block in a pup_er, copied and moved", "[movable][pup]")
             REQUIRE(holds(block, size, 3));
         }
         iso_free(block);
-        REQUIRE(slots_free(job) == before);
+        REQUIRE(job.slots_free() == before);
     }
 }
 

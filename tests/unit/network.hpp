@@ -119,23 +119,42 @@ struct Operation {
     }
 };
 
-// Rank 1 in a child, with memory that this process sees as well; it does what puts and messages need.
-inline int serve(Channel &parent, const Memory &target)
-{
-    NetRank rank(1);
+// Rank 1 in a child: connected to rank 0, with registered memory that this process sees as well.
+struct Far {
+    // false: said why, as CHILD_REQUIRE does
+    bool meets(Channel &parent, const Memory &target)
+    {
+        return offers(parent, target) == 0;
+    }
+    NetRank rank{1};
     iso_endpoint_t *ep = nullptr;
     iso_region_t *region = nullptr;
-    const iso_memory_t all = target.all();
-    char bytes[ISO_TRANSPORT_RKEY_MAX];
-    size_t len = sizeof bytes;
-    CHILD_REQUIRE(rank.opened == ISO_OK);
-    CHILD_REQUIRE(meet(rank, parent, 0, &ep) == ISO_OK);
-    CHILD_REQUIRE(net().mem_register(rank.tp, &all, &region) == ISO_OK);
-    CHILD_REQUIRE(net().rkey_pack(region, bytes, &len) == ISO_OK);
-    parent.put(std::string(bytes, len));
-    CHILD_REQUIRE(rank.until([&] { return parent.waiting(); }, 60));
-    net().mem_deregister(region);
-    net().disconnect(ep);
+    std::string key; // packed, for the parent
+
+  private:
+    int offers(Channel &parent, const Memory &target)
+    {
+        const iso_memory_t all = target.all();
+        char bytes[ISO_TRANSPORT_RKEY_MAX];
+        size_t len = sizeof bytes;
+        CHILD_REQUIRE(rank.opened == ISO_OK);
+        CHILD_REQUIRE(meet(rank, parent, 0, &ep) == ISO_OK);
+        CHILD_REQUIRE(net().mem_register(rank.tp, &all, &region) == ISO_OK);
+        CHILD_REQUIRE(net().rkey_pack(region, bytes, &len) == ISO_OK);
+        key.assign(bytes, len);
+        return 0;
+    }
+};
+
+// In a child: does what puts and messages of rank 0 need.
+inline int serve(Channel &parent, const Memory &target)
+{
+    Far far;
+    CHILD_REQUIRE(far.meets(parent, target));
+    parent.put(far.key);
+    CHILD_REQUIRE(far.rank.until([&] { return parent.waiting(); }, 60));
+    net().mem_deregister(far.region);
+    net().disconnect(far.ep);
     return 0;
 }
 

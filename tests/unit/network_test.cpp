@@ -105,6 +105,45 @@ TEST_CASE("what is not of this job is dropped", "[network]")
     net().disconnect(ep);
 }
 
+TEST_CASE("network: hosts and addresses that make no sense are refused", "[network]")
+{
+    OVER_EACH_NETWORK;
+    CAPTURE(over);
+    NetRank rank(0, 3), peer(1, 3), outside(2, 2);
+    iso_endpoint_t *ep = nullptr, *again = nullptr;
+    const std::string address = peer.address();
+
+    CHECK(outside.opened == ISO_ERR_RANK);
+    iso_transport_t *tp = nullptr;
+    iso_transport_host_t host = rank.host;
+    host.struct_size = 8;
+    CHECK(net().open(&host, &tp) == ISO_ERR_VERSION);
+    char small[8];
+    size_t len = sizeof small;
+    CHECK(net().address(rank.tp, small, &len) == ISO_ERR_LIMIT);
+
+    CHECK(rank.connect(3, address, &ep) == ISO_ERR_RANK);
+    CHECK(rank.connect(2, address, &ep) == ISO_ERR_INVALID); // is of rank 1
+    CHECK(rank.connect(1, "", &ep) == ISO_ERR_INVALID);
+    CHECK(rank.connect(1, address.substr(0, address.size() - 1), &ep) == ISO_ERR_INVALID);
+    for (size_t at : {size_t{0}, size_t{8}, size_t{16}, size_t{24}, address.size() - 1}) {
+        std::string wrong = address;
+        wrong[at]++;
+        CHECK(rank.connect(1, wrong, &ep) == ISO_ERR_INVALID);
+    }
+    std::string newer = address;
+    newer[4]++;
+    CHECK(rank.connect(1, newer, &ep) == ISO_ERR_VERSION);
+    CHECK(ep == nullptr);
+    REQUIRE(rank.connect(1, address, &ep) == ISO_OK);
+    CHECK(rank.connect(1, address, &again) == ISO_ERR_INVALID);
+    CHECK(rank.said("connected already"));
+    CHECK(again == nullptr);
+    net().disconnect(ep);
+    REQUIRE(rank.connect(1, address, &ep) == ISO_OK); // and again
+    net().disconnect(ep);
+}
+
 TEST_CASE("network puts: a flush ends when all bytes are at the peer", "[network]")
 {
     OVER_EACH_NETWORK;

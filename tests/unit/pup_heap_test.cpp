@@ -44,22 +44,6 @@ iso_status_t refused(Place &place, iso_job_t *job)
     return status;
 }
 
-// Uses the addresses for something else in between, and gives them back.
-void soil(const Job &job)
-{
-    iso_heap_t *other = job.heap();
-    for (const size_t size : {100, 5000, 100000, 3000000, 6000000})
-        std::memset(iso_malloc(other, size), 0xff, size);
-    REQUIRE(iso_heap_destroy(other) == ISO_OK);
-}
-
-uint64_t slots_free(const Job &job)
-{
-    iso_stats_t stats;
-    iso_stats(job.job, &stats);
-    return stats.slots_free;
-}
-
 struct ListNode {
     ListNode *next;
     long value;
@@ -72,7 +56,7 @@ TEST_CASE("pup: a heap of any blocks, half of them freed, comes out of every kin
 {
     for (const uint32_t flags : {0u, static_cast<uint32_t>(ISO_HEAP_SHARED)}) {
         Job job(256u << 20, flags);
-        const uint64_t before = slots_free(job);
+        const uint64_t before = job.slots_free();
         iso_heap_t *heap = job.heap(), *const address = heap;
         Model model(heap, 11);
         for (int i = 0; i < 2000 / scale; i++)
@@ -86,8 +70,8 @@ TEST_CASE("pup: a heap of any blocks, half of them freed, comes out of every kin
             model.check_all();                                 // packing has not changed it
             REQUIRE(refused(*place, job.job) == ISO_ERR_BUSY); // it is here
             REQUIRE(iso_heap_destroy(heap) == ISO_OK);
-            REQUIRE(slots_free(job) == before);
-            soil(job);
+            REQUIRE(job.slots_free() == before);
+            job.soil();
             heap = unpack(*place, job.job);
             REQUIRE(heap == address);
             model.check_all();
@@ -96,8 +80,8 @@ TEST_CASE("pup: a heap of any blocks, half of them freed, comes out of every kin
             pack(*place, job.job, &heap, ISO_PUP_DELETING); // now it moves
             REQUIRE(heap == nullptr);
             REQUIRE(iso_heap_of(address) == nullptr);
-            REQUIRE(slots_free(job) < before); // nobody may have them meanwhile
-            soil(job);
+            REQUIRE(job.slots_free() < before); // nobody may have them meanwhile
+            job.soil();
             heap = unpack(*place, job.job);
             REQUIRE(heap == address);
             REQUIRE(refused(*place, job.job) == ISO_ERR_BUSY);
@@ -105,7 +89,7 @@ TEST_CASE("pup: a heap of any blocks, half of them freed, comes out of every kin
         }
         model.free_all();
         REQUIRE(iso_heap_destroy(heap) == ISO_OK);
-        REQUIRE(slots_free(job) == before);
+        REQUIRE(job.slots_free() == before);
     }
 }
 
@@ -154,24 +138,22 @@ TEST_CASE("pup: heap data that end anywhere are refused, and nothing has changed
     Job job;
     iso_heap_t *heap = job.heap();
     Model model(heap, 3);
-    for (int i = 0; i < 40; i++)
-        model.allocate(1000);
-    model.allocate(3000000);
+    model.allocate_mixture();
     const size_t size = size_of(job.job, heap);
     InMemory place(size);
     for (const unsigned use : {0u, static_cast<unsigned>(ISO_PUP_DELETING)}) {
         pack(place, job.job, &heap, use);
         if (heap != nullptr)
             REQUIRE(iso_heap_destroy(heap) == ISO_OK);
-        const uint64_t before = slots_free(job);
+        const uint64_t before = job.slots_free();
         const std::vector<char> whole = place.bytes;
         for (size_t end = 0; end < size; end += end < 512 ? 5 : 200000) {
             place.bytes.resize(end);
             REQUIRE(refused(place, job.job) == ISO_ERR_INVALID);
-            REQUIRE(slots_free(job) == before);
+            REQUIRE(job.slots_free() == before);
             place.bytes = whole;
         }
-        soil(job);
+        job.soil();
         heap = unpack(place, job.job);
         model.check_all();
     }
@@ -187,7 +169,7 @@ TEST_CASE("pup: a record that says what cannot be is refused", "[pup]")
     InMemory place(size_of(job.job, heap));
     pack(place, job.job, &heap);
     REQUIRE(iso_heap_destroy(heap) == ISO_OK);
-    const uint64_t before = slots_free(job);
+    const uint64_t before = job.slots_free();
     const size_t record = 80; // without its lists
     for (size_t byte = 0; byte < record; byte++)
         for (const int bit : {static_cast<int>(byte % 8)}) {
@@ -195,7 +177,7 @@ TEST_CASE("pup: a record that says what cannot be is refused", "[pup]")
             place.bytes[byte] = static_cast<char>(place.bytes[byte] ^ 1 << bit);
             const iso_status_t status = refused(place, job.job);
             REQUIRE(status != ISO_OK);
-            REQUIRE(slots_free(job) == before);
+            REQUIRE(job.slots_free() == before);
             place.bytes[byte] = static_cast<char>(place.bytes[byte] ^ 1 << bit);
         }
     heap = unpack(place, job.job);

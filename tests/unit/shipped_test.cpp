@@ -132,6 +132,13 @@ TEST_CASE("what is shipped is within the bound", "[allocator]")
     for (size_t i = 0; i < count; i++)
         blocks.push_back(iso_malloc(heap, size));
     std::mt19937 random(3);
+    const auto leave_one_of_every = [&](unsigned shift) {
+        std::set<uintptr_t> seen;
+        for (void *block : blocks)
+            if (!seen.insert(reinterpret_cast<uintptr_t>(block) >> shift).second)
+                iso_free(block);
+        check_bound(heap);
+    };
     SECTION("full")
     {
         check_bound(heap);
@@ -152,19 +159,11 @@ TEST_CASE("what is shipped is within the bound", "[allocator]")
     }
     SECTION("one block left of every 64 KiB")
     {
-        std::set<uintptr_t> seen;
-        for (void *block : blocks)
-            if (!seen.insert(reinterpret_cast<uintptr_t>(block) >> 16).second)
-                iso_free(block);
-        check_bound(heap);
+        leave_one_of_every(ISO_UNIT_SHIFT);
     }
     SECTION("one block left of every slot")
     {
-        std::set<uintptr_t> seen;
-        for (void *block : blocks)
-            if (!seen.insert(reinterpret_cast<uintptr_t>(block) >> 21).second)
-                iso_free(block);
-        check_bound(heap);
+        leave_one_of_every(ISO_SLOT_SHIFT);
     }
     SECTION("all freed")
     {

@@ -148,19 +148,19 @@ TEST_CASE("below what a stack uses only what is in memory is left behind")
     REQUIRE(stack != nullptr);
     stack->sp = reinterpret_cast<char *>(stack) - 128;
     iso_hold_t *hold = iso_hold_find(nullptr, space.heap);
-    iso_idle_t idle = {nullptr, 0};
+    iso_runs_t idle = {};
     CHECK(iso_stack_list_idle(hold, &idle));
     CHECK(idle.count == 0);
     char *deepest = reinterpret_cast<char *>(stack) - 150000;
     *deepest = 1;
     CHECK(iso_stack_list_idle(hold, &idle));
     REQUIRE(idle.count == 1);
-    CHECK(idle.runs[0].address % ISO_UNIT_SIZE == 0);
-    CHECK(idle.runs[0].address <= reinterpret_cast<uintptr_t>(deepest));
-    CHECK(idle.runs[0].address + ISO_UNIT_SIZE > reinterpret_cast<uintptr_t>(deepest));
-    const uintptr_t end = idle.runs[0].address + idle.runs[0].length;
+    CHECK(idle.list[0].address % ISO_UNIT_SIZE == 0);
+    CHECK(idle.list[0].address <= reinterpret_cast<uintptr_t>(deepest));
+    CHECK(idle.list[0].address + ISO_UNIT_SIZE > reinterpret_cast<uintptr_t>(deepest));
+    const uintptr_t end = idle.list[0].address + idle.list[0].length;
     CHECK(end == (reinterpret_cast<uintptr_t>(stack->sp) & ~(ISO_UNIT_SIZE - 1)));
-    free(idle.runs);
+    iso_runs_free(&idle);
 }
 
 TEST_CASE("a stack that does not know where it begins ends the process when that is asked for")

@@ -12,10 +12,13 @@ namespace {
 const uint8_t cookie[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
 const char data[] = "a user's header";
 
-std::unique_ptr<iso_msg_t> message(iso_msg_type_t type, uint32_t extents)
+struct Message : iso_msg_t {
+    iso_msg_lists_t lists;
+};
+
+std::unique_ptr<Message> message(iso_msg_type_t type, uint32_t extents)
 {
-    auto msg = std::make_unique<iso_msg_t>();
-    std::memset(msg.get(), 0, sizeof *msg);
+    auto msg = std::make_unique<Message>();
     msg->type = type;
     msg->source = 3;
     msg->heap = 0x200000000900;
@@ -33,12 +36,14 @@ std::unique_ptr<iso_msg_t> message(iso_msg_type_t type, uint32_t extents)
     std::memcpy(msg->cookie, cookie, sizeof cookie);
     msg->data = data;
     msg->data_len = sizeof data;
+    msg->extents = msg->lists.extents;
     msg->extent_count = extents;
     for (uint32_t i = 0; i < extents; i++)
-        msg->extents[i] = {i * 3, (i % 2 != 0u ? ISO_EXTENT_RUN : 0) | (i + 1)};
+        msg->lists.extents[i] = {i * 3, (i % 2 != 0u ? ISO_EXTENT_RUN : 0) | (i + 1)};
+    msg->dense = msg->lists.dense;
     msg->dense_count = extents < ISO_WIRE_DENSE_MAX ? extents : ISO_WIRE_DENSE_MAX;
     for (uint32_t i = 0; i < msg->dense_count; i++)
-        msg->dense[i] = {i * 5, i + 2};
+        msg->lists.dense[i] = {i * 5, i + 2};
     return msg;
 }
 
@@ -49,12 +54,13 @@ std::vector<uint8_t> encode(const iso_msg_t &msg)
     return bytes;
 }
 
-iso_status_t decode(const std::vector<uint8_t> &bytes, iso_msg_t *msg)
+iso_status_t decode(const std::vector<uint8_t> &bytes, Message *msg)
 {
     // a copy of exactly this length on the heap: a read beyond it is an error that ASan sees
     const std::unique_ptr<uint8_t[]> exact(new uint8_t[bytes.size()]);
     std::copy(bytes.begin(), bytes.end(), exact.get());
-    const iso_status_t status = iso_wire_decode(exact.get(), bytes.size(), cookie, msg);
+    const iso_status_t status =
+        iso_wire_decode(exact.get(), bytes.size(), cookie, &msg->lists, msg);
     if (status == ISO_OK && msg->data != nullptr) {
         static std::vector<uint8_t> kept;
         const auto *at = static_cast<const uint8_t *>(msg->data);

@@ -173,9 +173,6 @@ void iso_run_job_end(iso_run_job_t *job, int exit_status, int signal, bool from_
 /* Puts an ended rank on the list of deaths, and tells the ranks whose news it is. */
 void iso_run_job_note_death(iso_run_job_t *job, iso_run_rank_t *rank, bool orderly);
 
-/* The process that spoke for the rank is known to have ended, though its wrapper runs on. */
-void iso_run_job_member_ended(iso_run_job_t *job, iso_run_rank_t *rank);
-
 double iso_run_now(void); /* seconds, monotonic */
 
 /* What epoll gives back: which descriptor, of which rank. */

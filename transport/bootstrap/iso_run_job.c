@@ -134,7 +134,8 @@ static void rank_over(iso_run_job_t *job, iso_run_rank_t *rank)
     iso_run_collective_check(job);
 }
 
-void iso_run_job_member_ended(iso_run_job_t *job, iso_run_rank_t *rank)
+/* The process that spoke for the rank is known to have ended, though its wrapper runs on. */
+static void member_ended(iso_run_job_t *job, iso_run_rank_t *rank)
 {
     close(rank->member_fd);
     rank->member_fd = -1;
@@ -314,7 +315,7 @@ static void take_event(iso_run_job_t *job, const struct epoll_event *event)
         /* not by the event: it may be of a process that the rank had before this one */
         struct pollfd ended = {.fd = rank->member_fd, .events = POLLIN};
         if (rank->member_fd >= 0 && poll(&ended, 1, 0) > 0)
-            iso_run_job_member_ended(job, rank);
+            member_ended(job, rank);
         break;
     }
     }

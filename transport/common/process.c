@@ -92,10 +92,19 @@ iso_status_t process_find_self(process_place_t *place_p, process_id_t *self_p, c
     return ISO_OK;
 }
 
-bool process_place_shared(const process_place_t *a, const process_place_t *b)
+/* Do pids and start times of one place mean the same in the other? */
+static bool is_shared(const process_place_t *a, const process_place_t *b)
 {
     return memcmp(a->boot_id, b->boot_id, sizeof a->boot_id) == 0 && a->pid_ns == b->pid_ns &&
            a->time_ns == b->time_ns;
+}
+
+process_id_t process_seen(const process_place_t *place, const process_id_t *self,
+                          const process_place_t *its_place, const process_id_t *it)
+{
+    const bool seen = self->pid != 0 && it->pid > 0 && is_shared(its_place, place);
+
+    return seen ? *it : (process_id_t){.pid = 0};
 }
 
 bool process_same(const process_id_t *a, const process_id_t *b)

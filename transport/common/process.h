@@ -24,8 +24,9 @@ typedef struct process_place {
 
 /* Where and who this process is; else *why_p is one static line. */
 iso_status_t process_find_self(process_place_t *place_p, process_id_t *self_p, const char **why_p);
-/* Do pids and start times of one place mean the same in the other? */
-bool process_place_shared(const process_place_t *a, const process_place_t *b);
+/* The other process as this one can watch it; pid 0: its place is another, or one of them is not known. */
+process_id_t process_seen(const process_place_t *place, const process_id_t *self,
+                          const process_place_t *its_place, const process_id_t *it);
 bool process_same(const process_id_t *a, const process_id_t *b);
 /* A pidfd of the process, readable when it ends. 0 or errno, ESRCH when it is gone. */
 int process_watch(const process_id_t *process, int *pidfd_p);

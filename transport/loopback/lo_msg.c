@@ -87,12 +87,24 @@ close_fd:
     return ISO_ERR_SYSTEM;
 }
 
+static void wake_sender(iso_transport_t *tp, lo_peer_t *peer)
+{
+    lo_ring_t *ring = ring_from(tp, peer->rank);
+
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&ring->sender_waits, memory_order_relaxed) == 0)
+        return;
+    atomic_store_explicit(&ring->sender_waits, 0, memory_order_relaxed);
+    const lo_doorbell_name_t doorbell = ring->doorbell;
+    lo_doorbell_ring(tp, &doorbell);
+}
+
 void lo_inbox_close(iso_transport_t *tp)
 {
     atomic_store(&tp->control->closed, 1);
     for (lo_peer_t *peer = tp->peers; peer != NULL; peer = peer->next)
         if (peer->heard)
-            lo_ring_wake_sender(tp, peer); /* it will find out */
+            wake_sender(tp, peer); /* it will find out */
     munmap(tp->inbox, lo_ring_offset(tp->host->size));
     close(tp->inbox_fd);
 }
@@ -285,18 +297,6 @@ iso_status_t lo_send(iso_endpoint_t *ep, const void *data, size_t len)
 
 /* ---- receiving ------------------------------------------------------------------------------- */
 
-void lo_ring_wake_sender(iso_transport_t *tp, lo_peer_t *peer)
-{
-    lo_ring_t *ring = ring_from(tp, peer->rank);
-
-    atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load_explicit(&ring->sender_waits, memory_order_relaxed) == 0)
-        return;
-    atomic_store_explicit(&ring->sender_waits, 0, memory_order_relaxed);
-    const lo_doorbell_name_t doorbell = ring->doorbell;
-    lo_doorbell_ring(tp, &doorbell);
-}
-
 /* Its state is set first: from here on nothing of the ring is read. Counts as an event. */
 static unsigned break_off(iso_transport_t *tp, lo_peer_t *peer, const char *what)
 {
@@ -338,7 +338,7 @@ static unsigned take(iso_transport_t *tp, lo_peer_t *peer)
     while (peer->tail != head && peer->state != LO_PEER_BROKEN)
         events += deliver(tp, peer, ring, head);
     if (events > 0)
-        lo_ring_wake_sender(tp, peer);
+        wake_sender(tp, peer);
     return events;
 }
 

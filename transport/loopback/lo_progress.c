@@ -10,13 +10,13 @@
  * of a zombie is readable: nobody has to reap it.
  */
 #include "loopback.h"
+#include "transport/common/clock.h"
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #define LOOK_EVERY_MS 1 /* or as often as the coarse clock ticks, up to 10 ms */
@@ -200,14 +200,6 @@ static unsigned watch_unwatched(iso_transport_t *tp)
 
 /* ---- progress -------------------------------------------------------------------------------- */
 
-static uint64_t coarse_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 static unsigned look_at_descriptors(iso_transport_t *tp)
 {
     struct epoll_event found[LOOK_EVENTS];
@@ -265,7 +257,7 @@ unsigned lo_progress(iso_transport_t *tp)
     if (tp->in_progress)
         return 0; /* from a callback: the message that it holds must not be written over */
     tp->in_progress = true;
-    const uint64_t now = coarse_ms();
+    const uint64_t now = clock_coarse_ms();
     const bool look = tp->armed || now >= tp->look_at;
     if (tp->armed) {
         tp->armed = false;

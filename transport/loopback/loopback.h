@@ -243,7 +243,6 @@ unsigned lo_inbox_receive(iso_transport_t *tp);
 unsigned lo_ring_drain(iso_transport_t *tp, lo_peer_t *peer);
 bool lo_ep_unblocked(iso_endpoint_t *ep);
 void lo_ep_forget_blocked(iso_endpoint_t *ep);
-void lo_ring_wake_sender(iso_transport_t *tp, lo_peer_t *peer);
 
 /* lo_mem.c */
 iso_status_t lo_mem_register(iso_transport_t *tp, const iso_memory_t *memory,

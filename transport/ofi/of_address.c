@@ -16,13 +16,6 @@ typedef struct address_blob {
     process_place_t place;
 } address_blob_t;
 
-uint64_t of_hash(uint64_t hash, const void *bytes, size_t len)
-{
-    for (size_t i = 0; i < len; i++) /* FNV-1a */
-        hash = (hash ^ ((const unsigned char *)bytes)[i]) * 0x100000001b3u;
-    return hash;
-}
-
 iso_status_t of_address(iso_transport_t *tp, void *buf, size_t *len_p)
 {
     address_blob_t blob;
@@ -45,7 +38,7 @@ iso_status_t of_address(iso_transport_t *tp, void *buf, size_t *len_p)
     blob.rank = tp->host->rank;
     blob.format = tp->info->addr_format;
     blob.name_len = (uint32_t)len;
-    blob.hash = of_hash(OF_HASH_START, (char *)buf + sizeof blob, len);
+    blob.hash = hash_bytes(HASH_START, (char *)buf + sizeof blob, len);
     snprintf(blob.provider, sizeof blob.provider, "%s", tp->info->fabric_attr->prov_name);
     blob.process = tp->process;
     blob.place = tp->place;
@@ -76,7 +69,7 @@ iso_status_t of_address_read(iso_transport_t *tp, uint32_t rank, const void *add
     }
     if (len <= sizeof blob || blob.magic != ADDRESS_MAGIC || blob.rank != rank ||
         blob.name_len != len - sizeof blob ||
-        blob.hash != of_hash(OF_HASH_START, name, blob.name_len)) {
+        blob.hash != hash_bytes(HASH_START, name, blob.name_len)) {
         of_log(tp, ISO_LOG_ERROR, "%zu bytes are not a libfabric address of rank %u", len, rank);
         return ISO_ERR_INVALID;
     }
@@ -88,11 +81,7 @@ iso_status_t of_address_read(iso_transport_t *tp, uint32_t rank, const void *add
                rank, blob.provider, tp->info->fabric_attr->prov_name);
         return ISO_ERR_UNREACHABLE;
     }
-    if (tp->process.pid != 0 && blob.process.pid > 0 &&
-        process_place_shared(&blob.place, &tp->place))
-        address_p->process = blob.process;
-    else
-        memset(&address_p->process, 0, sizeof address_p->process);
+    address_p->process = process_seen(&tp->place, &tp->process, &blob.place, &blob.process);
     address_p->name = name;
     address_p->name_len = blob.name_len;
     return ISO_OK;

@@ -34,8 +34,8 @@ static uint64_t hash_of(const rkey_blob_t *blob, const void *raw)
 {
     const size_t from = offsetof(rkey_blob_t, address);
 
-    return of_hash(of_hash(OF_HASH_START, (const char *)blob + from, sizeof *blob - from), raw,
-                   blob->raw_len);
+    return hash_bytes(hash_bytes(HASH_START, (const char *)blob + from, sizeof *blob - from), raw,
+                      blob->raw_len);
 }
 
 static bool has_mode(const iso_transport_t *tp, int mode)
@@ -140,10 +140,10 @@ void of_regions_free(iso_transport_t *tp)
 static void let_go(iso_region_t *region)
 {
     iso_transport_t *tp = region->tp;
-    const uint64_t until = of_now_ms() + QUIESCE_MS;
+    const uint64_t until = clock_coarse_ms() + QUIESCE_MS;
 
     of_cq_take(tp);
-    while (region->pieces > 0 && !tp->is_shm && of_now_ms() < until)
+    while (region->pieces > 0 && !tp->is_shm && clock_coarse_ms() < until)
         of_cq_take(tp);
 }
 

@@ -75,7 +75,7 @@ static iso_status_t of_open(const iso_transport_host_t *host, iso_transport_t **
     return ISO_OK;
 
 close_events:
-    of_events_close(tp);
+    events_close(&tp->events, &tp->lives);
 close_fabric:
     of_fabric_close(tp);
 free_info:
@@ -90,9 +90,9 @@ free_tp:
 /* What was sent last should get there, though nobody waits for it any more. */
 static void let_messages_go(iso_transport_t *tp)
 {
-    const uint64_t until = of_now_ms() + QUIET_MS;
+    const uint64_t until = clock_coarse_ms() + QUIET_MS;
 
-    while (tp->sends > 0 && of_now_ms() < until)
+    while (tp->sends > 0 && clock_coarse_ms() < until)
         of_cq_take(tp);
 }
 
@@ -100,7 +100,7 @@ static void of_close(iso_transport_t *tp)
 {
     caller_check_close(tp->host, tp->endpoints, tp->regions, tp->rkeys);
     let_messages_go(tp);
-    of_events_close(tp);
+    events_close(&tp->events, &tp->lives);
     of_fabric_close(tp); /* libfabric writes nowhere from here on */
     of_ops_free(tp);
     of_regions_free(tp);

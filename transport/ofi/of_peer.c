@@ -72,7 +72,7 @@ void of_peer_fail(iso_transport_t *tp, of_peer_t *peer, int error)
     if (peer->life.state != LIFE_ALIVE)
         return;
     peer->error = error;
-    if (!life_failed(&tp->lives, &peer->life, of_now_ms()))
+    if (!life_failed(&tp->lives, &peer->life, clock_coarse_ms()))
         give_up(tp, peer);
 }
 
@@ -89,7 +89,7 @@ void of_peer_died(iso_transport_t *tp, of_peer_t *peer)
 
 unsigned of_peers_decide(iso_transport_t *tp)
 {
-    const uint64_t now = of_now_ms();
+    const uint64_t now = clock_coarse_ms();
     unsigned events = 0;
 
     for (of_peer_t *peer = tp->peers; peer != NULL && tp->lives.undecided > 0; peer = peer->next) {

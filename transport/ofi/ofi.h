@@ -11,6 +11,9 @@
 
 #include "transport/common/by_rank.h"
 #include "transport/common/caller.h"
+#include "transport/common/clock.h"
+#include "transport/common/events.h"
+#include "transport/common/hash.h"
 #include "transport/common/life.h"
 #include "transport/common/process.h"
 #include <assert.h>
@@ -226,15 +229,12 @@ struct iso_transport {
     unsigned room;  /* operations that ended since the last progress: there is room for others */
     unsigned sends; /* in libfabric's hands, and may still arrive */
 
-    int event_fd;  /* epoll: cq_fd, watch_fd */
-    lives_t lives; /* its watch_fd: pidfds, timer_fd */
-    int timer_fd;  /* wakes a sleeper for what gives no event */
-    int cq_fd;     /* libfabric's; -1: the provider has none */
-    bool armed;    /* since the last progress */
+    events_t events;
+    lives_t lives;
+    int cq_fd; /* libfabric's descriptor; -1: the provider has none */
     bool in_progress;
-    unsigned turn;    /* calls of progress */
-    long nap;         /* ns that a sleeper sleeps who is not woken by an event: longer each time */
-    uint64_t look_at; /* coarse ms at which watch_fd is asked again */
+    unsigned turn; /* calls of progress */
+    long nap;      /* ns that a sleeper sleeps who is not woken by an event: longer each time */
     uint64_t busy_until; /* coarse ms up to which libfabric is believed that it is busy */
     uint64_t dropped;    /* messages that were none of this job's */
 
@@ -273,15 +273,12 @@ typedef struct of_address {
 iso_status_t of_address(iso_transport_t *tp, void *buf, size_t *len_p);
 iso_status_t of_address_read(iso_transport_t *tp, uint32_t rank, const void *address, size_t len,
                              of_address_t *address_p);
-uint64_t of_hash(uint64_t hash, const void *bytes, size_t len);
-#define OF_HASH_START 0xcbf29ce484222325u
 
 /* of_peer.c: the table of peers, and who is alive. */
 iso_status_t of_peers_open(iso_transport_t *tp);
 void of_peers_close(iso_transport_t *tp);
 of_peer_t *of_peer_find(const iso_transport_t *tp, uint32_t rank);
 of_peer_t *of_peer_get(iso_transport_t *tp, uint32_t rank); /* NULL: no memory, logged */
-/* Learns when the process ends, if it can be watched. */
 /* libfabric gave up on it: is it dead? Known at once, or within LIFE_GRACE_MS. */
 void of_peer_fail(iso_transport_t *tp, of_peer_t *peer, int error);
 /* The peer's process has ended and all it had sent was delivered. */
@@ -315,8 +312,6 @@ void of_piece_add(of_piece_t *piece, of_op_t *op, size_t len);
 void of_piece_drop(of_piece_t *piece);
 /* libfabric has given it back, or refuses it for good. */
 void of_piece_put(of_piece_t *piece, int error);
-/* The op that has no pieces any more, and will have none, ends. */
-void of_op_end(of_op_t *op, int error);
 /* Ends what has not ended, whatever libfabric still has of it. */
 void of_ops_end_all(iso_endpoint_t *ep, int error);
 /* The endpoint goes: nobody is told any more. */
@@ -374,10 +369,8 @@ unsigned of_cq_take(iso_transport_t *tp);
 /* Hears what a process that has ended had sent. */
 unsigned of_drain(iso_transport_t *tp);
 iso_status_t of_events_open(iso_transport_t *tp);
-void of_events_close(iso_transport_t *tp);
 unsigned of_progress(iso_transport_t *tp);
 int of_event_fd(iso_transport_t *tp);
 iso_status_t of_arm(iso_transport_t *tp);
-uint64_t of_now_ms(void);
 
 #endif

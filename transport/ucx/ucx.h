@@ -12,6 +12,9 @@
 
 #include "transport/common/by_rank.h"
 #include "transport/common/caller.h"
+#include "transport/common/clock.h"
+#include "transport/common/events.h"
+#include "transport/common/hash.h"
 #include "transport/common/life.h"
 #include "transport/common/process.h"
 #include <assert.h>
@@ -285,14 +288,11 @@ struct iso_transport {
     ux_landing_t landing;
     iso_endpoint_t *busy; /* with own puts that are not wholly in UCX's hands */
 
-    int event_fd;  /* epoll: worker_fd, watch_fd */
-    lives_t lives; /* its watch_fd: pidfds, timer_fd */
-    int timer_fd;  /* wakes a sleeper for what gives no event */
-    bool polled;   /* UCX gives no descriptor */
-    bool armed;    /* since the last progress */
+    events_t events;
+    lives_t lives;
+    bool polled; /* UCX gives no descriptor */
     bool in_progress;
     unsigned seen;       /* of inbox.added: what was put into it up to there has been taken out */
-    uint64_t look_at;    /* coarse ms at which watch_fd is asked again */
     uint64_t busy_until; /* coarse ms up to which UCX is believed that it is busy */
     unsigned unclosed;   /* endpoints that must not be closed, see ux_ep.c: nor may the worker be */
     uint64_t dropped;    /* messages that were none of this job's */
@@ -327,8 +327,6 @@ typedef struct ux_address {
 } ux_address_t;
 iso_status_t ux_address_read(iso_transport_t *tp, uint32_t rank, const void *address, size_t len,
                              ux_address_t *address_p);
-uint64_t ux_hash(uint64_t hash, const void *bytes, size_t len);
-#define UX_HASH_START 0xcbf29ce484222325u
 
 /* ux_ep.c: peers, the way to them, and its end. */
 iso_status_t ux_peers_open(iso_transport_t *tp);
@@ -450,10 +448,8 @@ static inline void ux_inbox_added(ux_inbox_t *inbox)
 /* Hears what a process that has ended had sent. */
 unsigned ux_drain(iso_transport_t *tp);
 iso_status_t ux_events_open(iso_transport_t *tp);
-void ux_events_close(iso_transport_t *tp);
 unsigned ux_progress(iso_transport_t *tp);
 int ux_event_fd(iso_transport_t *tp);
 iso_status_t ux_arm(iso_transport_t *tp);
-uint64_t ux_now_ms(void);
 
 #endif

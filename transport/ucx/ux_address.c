@@ -18,16 +18,9 @@ typedef struct address_blob {
     process_place_t place;
 } address_blob_t;
 
-uint64_t ux_hash(uint64_t hash, const void *bytes, size_t len)
-{
-    for (size_t i = 0; i < len; i++) /* FNV-1a */
-        hash = (hash ^ ((const unsigned char *)bytes)[i]) * 0x100000001b3u;
-    return hash;
-}
-
 static uint64_t hash_of(uint32_t am_id, const void *ucp, size_t len)
 {
-    return ux_hash(ux_hash(UX_HASH_START, &am_id, sizeof am_id), ucp, len);
+    return hash_bytes(hash_bytes(HASH_START, &am_id, sizeof am_id), ucp, len);
 }
 
 iso_status_t ux_address(iso_transport_t *tp, void *buf, size_t *len_p)
@@ -87,11 +80,7 @@ iso_status_t ux_address_read(iso_transport_t *tp, uint32_t rank, const void *add
         ux_log(tp, ISO_LOG_ERROR, "%zu bytes are not a UCX address of rank %u", len, rank);
         return ISO_ERR_INVALID;
     }
-    if (tp->process.pid != 0 && blob.process.pid > 0 &&
-        process_place_shared(&blob.place, &tp->place))
-        address_p->process = blob.process;
-    else
-        memset(&address_p->process, 0, sizeof address_p->process);
+    address_p->process = process_seen(&tp->place, &tp->process, &blob.place, &blob.process);
     address_p->am_id = blob.am_id;
     address_p->ucp = (const ucp_address_t *)ucp;
     return ISO_OK;

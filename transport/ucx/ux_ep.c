@@ -174,14 +174,14 @@ static bool may_close(iso_endpoint_t *ep)
 {
     iso_transport_t *tp = ep->tp;
     iso_completion_t nobody = {NULL};
-    const uint64_t until = ux_now_ms() + WIRE_UP_MS;
+    const uint64_t until = clock_coarse_ms() + WIRE_UP_MS;
 
     if (!tp->devices.ib || ep->wired || ep->why != UCS_OK)
         return true;
     /* ends when the lanes are there */
     if (ux_flush_ucp(ep, &nobody) == ISO_INPROGRESS)
         ep->ops->completion = NULL;
-    while (!ep->wired && ep->why == UCS_OK && ux_now_ms() < until) {
+    while (!ep->wired && ep->why == UCS_OK && clock_coarse_ms() < until) {
         ucp_worker_progress(tp->worker);
         ux_ops_take(tp);
     }
@@ -268,7 +268,7 @@ void ux_ep_fail(iso_endpoint_t *ep, ucs_status_t why)
     if (peer->life.state != LIFE_ALIVE)
         return;
     ep->why = why;
-    if (!life_failed(&tp->lives, &peer->life, ux_now_ms()))
+    if (!life_failed(&tp->lives, &peer->life, clock_coarse_ms()))
         give_up(tp, peer, why);
 }
 
@@ -301,7 +301,7 @@ void ux_peer_died(iso_transport_t *tp, ux_peer_t *peer)
 
 unsigned ux_peers_decide(iso_transport_t *tp)
 {
-    const uint64_t now = ux_now_ms();
+    const uint64_t now = clock_coarse_ms();
     unsigned events = 0;
 
     for (ux_peer_t *peer = tp->peers; peer != NULL && tp->lives.undecided > 0; peer = peer->next) {

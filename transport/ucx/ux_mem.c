@@ -38,7 +38,7 @@ typedef struct rkey_blob {
 
 static uint64_t hash_of(uint32_t region, const void *ucp, size_t len)
 {
-    return ux_hash(ux_hash(UX_HASH_START, &region, sizeof region), ucp, len);
+    return hash_bytes(hash_bytes(HASH_START, &region, sizeof region), ucp, len);
 }
 
 /* Is the process free of RLIMIT_MEMLOCK? */

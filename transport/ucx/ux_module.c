@@ -84,7 +84,7 @@ static void ux_close(iso_transport_t *tp)
 {
     caller_check_close(tp->host, tp->endpoints, tp->regions, tp->rkeys);
     const bool quiet = ux_ops_quiesce(tp);
-    ux_events_close(tp);
+    events_close(&tp->events, &tp->lives);
     ux_context_close(tp); /* a worker of our own calls nobody back from here on */
     if (tp->unclosed > 0 || (tp->shares_worker && !quiet))
         return; /* UCX may still write here */

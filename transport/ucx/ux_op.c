@@ -253,9 +253,9 @@ unsigned ux_ops_end(iso_transport_t *tp)
 
 bool ux_ops_quiesce(iso_transport_t *tp)
 {
-    const uint64_t until = ux_now_ms() + QUIESCE_MS;
+    const uint64_t until = clock_coarse_ms() + QUIESCE_MS;
 
-    for (ux_ops_take(tp); tp->closing > 0 && ux_now_ms() < until; ux_ops_take(tp))
+    for (ux_ops_take(tp); tp->closing > 0 && clock_coarse_ms() < until; ux_ops_take(tp))
         ucp_worker_progress(tp->worker);
     if (tp->closing == 0)
         return true;
