@@ -11,6 +11,7 @@
  */
 #include "core/arrive.h"
 #include "core/code.h"
+#include "core/depth.h"
 #include "core/exchange.h"
 #include "core/fault.h"
 #include "core/images.h"
@@ -141,8 +142,10 @@ static void destroy(iso_job_t *job)
     iso_space_release(&job->space);
     iso_node_close(&job->node);
     free(job->blobs);
+    iso_depth_enter();
     if (job->bootstrap && job->bootstrap->close)
         job->bootstrap->close(job->bootstrap->ctx);
+    iso_depth_leave();
     iso_module_close(&job->bootstrap_module);
     pthread_mutex_destroy(&job->lock);
     free(job);
@@ -268,8 +271,10 @@ iso_status_t iso_finalize(iso_job_t *job)
     if (status != ISO_OK)
         iso_log(&job->logger, ISO_LOG_WARN, "not all ranks came to the end of the job: %s",
                 iso_status_string(status));
+    iso_depth_enter();
     if (job->end)
         job->end(job, job->end_arg);
+    iso_depth_leave();
     destroy(job);
     return status;
 }

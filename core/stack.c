@@ -249,7 +249,9 @@ iso_status_t iso_stack_walk(const iso_heap_t *heap, iso_stack_fn fn, void *arg)
     const iso_hold_t *hold = iso_hold_find(NULL, heap);
     if (!hold || hold->state != ISO_HEAP_OWNED)
         return ISO_ERR_NOT_OWNER;
+    iso_depth_enter();
     walk(hold, call, &callers);
+    iso_depth_leave();
     return ISO_OK;
 }
 

@@ -23,6 +23,13 @@ size_t iso_stack_unused(const char *block, uint64_t stack_at);
 /* Where the iso_stack_t of this block is in it; 0: it is no stack. */
 uint64_t iso_stack_at(const iso_block_t *block);
 
+/* Does the caller run on a stack in this heap, or in any other block of it? What it is called, "" if it is none of iso_stack_create. */
+extern const char iso_stack_callers[]; /* why the heap is not sent away or saved, then */
+bool iso_stack_is_callers_heap(const iso_heap_t *heap);
+const char *iso_stack_callers_name(const iso_heap_t *heap);
+/* Ends the process with a line, if the caller runs on this block, which is about to be freed. */
+void iso_stack_check_freed(const iso_block_t *block, const void *ptr);
+
 /* The block is about to be freed. */
 void iso_stack_gone(const iso_block_t *block, const void *ptr);
 

@@ -154,7 +154,7 @@ iso_status_t iso_thread_ready(iso_threads_t *threads, iso_thread_t *thread)
 {
     if (!threads->params.ready)
         return iso_queue_push(threads, &thread, 1);
-    threads->params.ready(thread, threads->params.arg);
+    iso_thread_tell(threads, thread);
     return ISO_OK;
 }
 
