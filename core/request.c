@@ -85,6 +85,11 @@ iso_status_t iso_request_open(iso_hold_t *hold, uint32_t dest, const void *heade
         return refuse(job, ISO_ERR_INVALID, hold->heap, dest,
                       "the header is NULL and has a length");
     iso_status_t status = dest == job->rank ? ISO_OK : iso_peer_get(job, dest, &peer);
+    if (peer && peer->refused_code && peer->refused_code == iso_stack_code(hold->heap))
+        return refuse(job, ISO_ERR_CODE, hold->heap, dest,
+                      "it has stacks, and the code there is another: that rank's log has said what "
+                      "differs, of the first "
+                      "heap that it has refused for it");
     return status == ISO_OK ? request_new(hold, dest, peer, header, header_len, request_p) : status;
 }
 

@@ -67,6 +67,11 @@ static bool note_code(iso_heap_t *heap)
     return true;
 }
 
+uint64_t iso_stack_code(const iso_heap_t *heap)
+{
+    return heap->code_digest;
+}
+
 static void forget_code(iso_heap_t *heap)
 {
     iso_code_t *code = heap->code;

@@ -42,6 +42,8 @@ void iso_stack_thaw(const iso_hold_t *hold);
  * when the heap goes. false: no memory. */
 bool iso_stack_list_idle(const iso_hold_t *hold, iso_idle_t *idle);
 
+/* A digest of the code that the stacks of a heap depend on; 0: it has none. */
+uint64_t iso_stack_code(const iso_heap_t *heap);
 /* May this heap, which has come into these slots, be used here? ISO_ERR_CODE: logged. ISO_ERR_INVALID: its stacks are
  * not where its slots say that they are. O(slots) where it has some. */
 iso_status_t iso_stack_check_arrived(const iso_heap_t *heap, const iso_extent_t *extents,

@@ -81,8 +81,9 @@ endforeach()
 
 # Randomised addresses: refused, with the object named; a program that executes itself again is not.
 function(iso_travel_script_test name)
+    string(REGEX MATCH "^[a-z]+" test ${name})
     add_test(NAME "ranks: travel: ${name}" COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/travel.sh
-        $<TARGET_FILE:iso_run> ${ISO_BIN_DIR}/travel_O2 ${name})
+        $<TARGET_FILE:iso_run> ${ISO_BIN_DIR}/travel_O2 ${test})
     set_tests_properties("ranks: travel: ${name}" PROPERTIES TIMEOUT 60 PROCESSORS 2 LABELS ranks
         ENVIRONMENT "${iso_test_environment};${ARGN}")
 endfunction()
@@ -95,6 +96,8 @@ foreach(path shared/3 private/3 private/1)
         "${iso_test_environment};ISO_BACKING=${CMAKE_MATCH_1};ISO_NODE_SIZE=${CMAKE_MATCH_2};ISO_TIMEOUT=3")
 endforeach()
 iso_travel_script_test(refused ISO_BACKING=shared)
+iso_travel_script_test("refused, between nodes" ISO_BACKING=private ISO_NODE_SIZE=1)
+iso_travel_script_test("outside, what is said" ISO_BACKING=shared)
 iso_travel_script_test(restart ISO_BACKING=private)
 
 # What may be done with threads while their heap lands, and who is told of them.
@@ -118,6 +121,13 @@ target_compile_options(cth PRIVATE -fstack-protector-strong)
 target_link_libraries(cth PRIVATE isomalloc-converse isomalloc iso_build_flags)
 foreach(path shared/3 private/1)
     string(REGEX MATCH "(.*)/(.*)" path ${path})
-    iso_travel_test("Converse's threads, ${CMAKE_MATCH_1}, nodes of ${CMAKE_MATCH_2}" cth 3 ""
-        ENV ISO_BACKING=${CMAKE_MATCH_1} ISO_NODE_SIZE=${CMAKE_MATCH_2})
+    set(env ISO_BACKING=${CMAKE_MATCH_1} ISO_NODE_SIZE=${CMAKE_MATCH_2})
+    set(name "${CMAKE_MATCH_1}, nodes of ${CMAKE_MATCH_2}")
+    iso_travel_test("Converse's threads, ${name}" cth 3 hops ENV ${env})
+    iso_travel_test("Converse's threads, back at once, ${name}" cth 2 back ENV ${env})
+    iso_travel_test("Converse's threads, a crowd, ${name}" cth 2 crowd ENV ${env})
+    foreach(test hops back crowd)
+        iso_travel_test("Converse's threads, ${test}, ${name}, arrivals in a thread of the library's" cth 2 ${test}
+            ENV ${env} ISO_PROGRESS_THREAD=y)
+    endforeach()
 endforeach()
