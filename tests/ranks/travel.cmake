@@ -13,7 +13,15 @@ endforeach()
 # The other compiler, where it is there: the library is one, whatever its programs are compiled with.
 find_program(ISO_CLANGXX clang++)
 if(ISO_CLANGXX AND NOT ISO_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL GNU)
-    foreach(how O0 O2)
+    set(hows O0 O2 O3_lto)
+    file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/lto.cpp "int main() {}\n")
+    execute_process(COMMAND ${ISO_CLANGXX} -flto ${CMAKE_CURRENT_BINARY_DIR}/lto.cpp -o ${CMAKE_CURRENT_BINARY_DIR}/lto
+        RESULT_VARIABLE no_lto OUTPUT_QUIET ERROR_QUIET)
+    if(no_lto)
+        message(STATUS "travel.cpp by clang++ is not optimised at link time: its linker plug-in is missing (Debian: llvm-14-linker-tools)")
+        list(REMOVE_ITEM hows O3_lto)
+    endif()
+    foreach(how IN LISTS hows)
         set(program ${ISO_BIN_DIR}/travel_clang_${how})
         add_custom_command(OUTPUT ${program} DEPENDS travel.cpp ranks.hpp isomalloc-thread
             COMMAND ${ISO_CLANGXX} -std=c++20 -Wall -Wextra -Werror -UNDEBUG ${iso_travel_flags_${how}} -fstack-protector-strong
@@ -118,7 +126,7 @@ endforeach()
 # The same by Converse's names.
 add_executable(cth cth.cpp)
 target_compile_options(cth PRIVATE -fstack-protector-strong)
-target_link_libraries(cth PRIVATE isomalloc-converse isomalloc iso_build_flags)
+target_link_libraries(cth PRIVATE isomalloc-converse isomalloc-thread isomalloc iso_build_flags)
 foreach(path shared/3 private/1)
     string(REGEX MATCH "(.*)/(.*)" path ${path})
     set(env ISO_BACKING=${CMAKE_MATCH_1} ISO_NODE_SIZE=${CMAKE_MATCH_2})

@@ -309,3 +309,38 @@ TEST_CASE("a heap and a stack are destroyed by other threads of theirs, or from 
         return number(iso_heap_destroy(other) == ISO_OK);
     }) == number(1));
 }
+
+TEST_CASE("the job's threads are not closed by one of them, nor while the scheduler runs")
+{
+    const ChildResult child = in_child([] {
+        const Threads threads;
+        the_threads = &threads;
+        if (threads.run([](void *) -> void * {
+                return number(iso_threads_close(the_threads->job));
+            }) != number(static_cast<uintptr_t>(ISO_ERR_BUSY)))
+            return 1;
+        iso_status_t status = ISO_OK;
+        iso_threads_run(
+            threads.job,
+            [](void *arg) {
+                *static_cast<iso_status_t *>(arg) = iso_threads_close(the_threads->job);
+                return true;
+            },
+            &status);
+        return status == ISO_ERR_BUSY ? 0 : 2;
+    });
+    CHECK(child.exited_with(0));
+    CHECK(line_count(child.stderr_text) == 2);
+    CHECK(
+        contains(child.stderr_text, "iso_threads_close: a thread calls, or iso_threads_run runs"));
+}
+
+TEST_CASE("outside of any thread, iso_thread_exit ends the process with a line")
+{
+    const ChildResult child = in_child([]() -> int {
+        const Threads threads;
+        iso_thread_exit(nullptr);
+    });
+    CHECK_FALSE(child.exited_with(0));
+    CHECK(contains(child.stderr_text, "iso_thread_exit: the caller is no thread"));
+}
