@@ -28,6 +28,7 @@
 #include "core/quantity.h"
 #include "core/register.h"
 #include "core/shared.h"
+#include "core/stack.h"
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -261,6 +262,12 @@ iso_status_t iso_finalize(iso_job_t *job)
 {
     if (!iso_job_is_ours(job, "iso_finalize"))
         return ISO_ERR_INVALID;
+    if (iso_stack_is_callers_job(job)) {
+        iso_log(&job->logger, ISO_LOG_ERROR,
+                "iso_finalize: the thread that calls has its stack in the job's iso space: call "
+                "from outside of its threads");
+        return ISO_ERR_BUSY;
+    }
     for (iso_waiter_t waiter = {0}; migrating(job);) {
         iso_waiter_progress(job, &waiter);
         iso_waiter_sleep(job, iso_os_now() + 0.1, &waiter);

@@ -27,6 +27,8 @@ uint64_t iso_stack_at(const iso_block_t *block);
 extern const char iso_stack_callers[]; /* why the heap is not sent away or saved, then */
 bool iso_stack_is_callers_heap(const iso_heap_t *heap);
 const char *iso_stack_callers_name(const iso_heap_t *heap);
+/* Or anywhere in the job's iso space? */
+bool iso_stack_is_callers_job(const iso_job_t *job);
 /* Ends the process with a line, if the caller runs on this block, which is about to be freed. */
 void iso_stack_check_freed(const iso_block_t *block, const void *ptr);
 

@@ -13,6 +13,12 @@ bool iso_stack_is_callers_heap(const iso_heap_t *heap)
     return iso_heap_of(__builtin_frame_address(0)) == heap;
 }
 
+bool iso_stack_is_callers_job(const iso_job_t *job)
+{
+    const iso_job_row_t *row = iso_job_row_of(__builtin_frame_address(0));
+    return row && row->job == job;
+}
+
 typedef struct search {
     uintptr_t address;
     const iso_stack_t *found;

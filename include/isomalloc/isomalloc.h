@@ -243,7 +243,8 @@ ISO_API iso_status_t iso_init(const iso_params_t *params, iso_job_t **job_p);
 
 /* Leaves the job. Collective: makes progress until every rank that lives has called it, so that
  * migrations under way are settled first (each within the timeout). Heaps still here, and all
- * memory of the iso space, are gone. Thread rules: one thread, no other call running. */
+ * memory of the iso space, are gone. ISO_ERR_BUSY, and nothing happens: the caller's own stack is in the iso space. Thread rules:
+ * one thread, no other call running. */
 ISO_API iso_status_t iso_finalize(iso_job_t *job);
 
 ISO_API uint32_t iso_rank(const iso_job_t *job);

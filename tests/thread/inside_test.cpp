@@ -232,6 +232,7 @@ TEST_CASE("a thread does not destroy the heap that its stack is in, or send it a
         iso_heap_t *heap = the_threads->heap;
         iso_request_t *request = nullptr;
         if (iso_heap_destroy(heap) != ISO_ERR_BUSY ||
+            iso_finalize(the_threads->job) != ISO_ERR_BUSY ||
             iso_migrate(heap, 0, nullptr, 0, &request) != ISO_ERR_BUSY ||
             iso_threads_move_heap(heap, 0) != ISO_ERR_BUSY ||
             iso_threads_let_go(heap) != ISO_ERR_BUSY)
@@ -259,6 +260,7 @@ TEST_CASE("a thread does not destroy the heap that its stack is in, or send it a
     CHECK(child.exited_with(0));
     CHECK(contains(child.stderr_text, "iso_heap_destroy of heap 0x"));
     CHECK(contains(child.stderr_text, "the thread that calls has its stack 'tested' in it"));
+    CHECK(contains(child.stderr_text, "iso_finalize: the thread that calls has its stack in the"));
     CHECK(contains(child.stderr_text,
                    "the thread that calls has its stack in it: call from outside"));
 }
