@@ -187,7 +187,7 @@ uint32_t (*volatile ask)() = here;
 void to_and_fro(void *arg)
 {
     const auto home = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(arg));
-    for (int i = 0; i < 30; i++) {
+    for (int i = 0; i < 20; i++) {
         EXPECT_STATUS(ISO_OK, iso_thread_migrate(1 - home));
         CthYield();
         EXPECT_STATUS(ISO_OK, iso_thread_migrate(home));
@@ -209,11 +209,14 @@ void crowd()
 {
     Job job;
     use(job);
-    const unsigned count = 50 / scale;
-    job.barrier();
+    const unsigned count = 200 / scale; // more than the queue has room for at first
+    std::vector<CthThread> mine;
     for (unsigned i = 0; i < count; i++)
-        CthAwaken(CthCreateMigratable(to_and_fro, reinterpret_cast<void *>(uintptr_t{self}), 32768,
-                                      {nullptr}));
+        mine.push_back(CthCreateMigratable(to_and_fro, reinterpret_cast<void *>(uintptr_t{self}),
+                                           32768, {nullptr}));
+    job.barrier(); // who has made one takes in those that come
+    for (CthThread thread : mine)
+        CthAwaken(thread);
     for (const double until = now() + 90; came_home < count; CthYield())
         EXPECT(now() < until);
     CthAwaken(CthCreateMigratable(visits, reinterpret_cast<void *>(uintptr_t{1 - self}), 32768,

@@ -6,6 +6,7 @@
 #include <isomalloc/thread.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define THREADS 3
