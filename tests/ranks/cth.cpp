@@ -117,6 +117,13 @@ void use(Job &job)
     EXPECT_STATUS(ISO_OK, iso_pup_register(job.job, &type));
 }
 
+void finish(Job &job)
+{
+    while (iso_threads_close(job.job) == ISO_ERR_BUSY) // the last ones are on their way
+        iso_threads_progress(job.job);
+    job.finish();
+}
+
 void hops()
 {
     Job job;
@@ -139,7 +146,7 @@ void hops()
     free(here);
     job.barrier();
     EXPECT(job.stats().heaps == 0);
-    job.finish();
+    finish(job);
 }
 
 // A thread that is back before the routine has freed what the object had here: that pass does not touch it.
@@ -171,7 +178,7 @@ void back()
         job.barrier();
     }
     EXPECT(job.stats().heaps == 0);
-    job.finish();
+    finish(job);
 }
 
 // Threads of both ranks go to and fro by themselves; those that arrive are told of while others are resumed: with
@@ -227,7 +234,7 @@ void crowd()
     while (job.stats().heaps > 0)
         CthYield();
     job.barrier();
-    job.finish();
+    finish(job);
 }
 
 } // namespace
