@@ -88,9 +88,9 @@ static bool admitted(iso_job_t *job, iso_heap_t *heap, uint32_t source, uint64_t
                      const void *header, size_t header_len)
 {
     iso_arrival_t arrival = {heap, source, bytes, header, header_len};
-    iso_depth++; /* the job's lock is held */
+    iso_depth_enter(); /* the job's lock is held */
     bool yes = !job->params.admit || job->params.admit(job, &arrival, job->params.admit_arg);
-    iso_depth--;
+    iso_depth_leave();
     return yes;
 }
 

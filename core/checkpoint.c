@@ -74,26 +74,9 @@ static void put_back(checkpoint_t *checkpoint)
     iso_job_unlock(checkpoint->job);
 }
 
-/* What the caller's own stack is changes while it is saved, and a thread that came out of it would go on in a call of iso_checkpoint. */
-static iso_status_t check_stack(const iso_job_t *job, iso_heap_t *const *heaps, uint32_t count)
-{
-    const uintptr_t here = (uintptr_t)__builtin_frame_address(0);
-    const uintptr_t offset = here - (uintptr_t)job->space.base;
-    if (offset >= job->space.size)
-        return ISO_OK;
-    const uintptr_t heap_slot =
-        iso_slots_word_heap_slot(atomic_load(&job->slots.table[offset >> ISO_SLOT_SHIFT]));
-    for (uint32_t i = 0; i < count; i++)
-        if (heap_slot && iso_heap_slot_of(heaps[i]) == heap_slot)
-            return iso_contents_refuse(job, call, ISO_ERR_BUSY, (uintptr_t)heaps[i],
-                                       "the thread that calls has its stack in it: call from "
-                                       "outside of the heap");
-    return ISO_OK;
-}
-
 static iso_status_t freeze(checkpoint_t *checkpoint, iso_heap_t *const *heaps)
 {
-    iso_status_t status = check_stack(checkpoint->job, heaps, checkpoint->count);
+    iso_status_t status = ISO_OK;
     for (uint32_t i = 0; i < checkpoint->count && status == ISO_OK; i++)
         status = iso_contents_take(checkpoint->job, call, heaps[i], false,
                                    &checkpoint->heaps[i].hold, &checkpoint->heaps[i].contents);

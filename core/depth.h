@@ -11,6 +11,16 @@ extern "C" {
 
 extern __thread unsigned iso_depth __attribute__((visibility("hidden"), tls_model("initial-exec")));
 
+/* Around each call of a function of the program's. */
+static inline void iso_depth_enter(void)
+{
+    iso_depth++;
+}
+static inline void iso_depth_leave(void)
+{
+    iso_depth--;
+}
+
 #ifdef __cplusplus
 }
 #endif

@@ -6,6 +6,7 @@
  * then all take the total from rank 0. Every exchange has as many steps at every rank.
  */
 #include "core/exchange.h"
+#include "core/depth.h"
 #include "core/job.h"
 #include <inttypes.h>
 #include <stdlib.h>
@@ -41,10 +42,12 @@ iso_status_t iso_exchange_all(iso_job_t *job, const void *mine, size_t len, void
     if (!all)
         return ISO_ERR_NO_MEMORY;
     iso_status_t status = ISO_OK;
+    iso_depth_enter(); /* a caller's own bootstrap */
     if (job->bootstrap)
         status = job->bootstrap->allgather(job->bootstrap->ctx, mine, all, len);
     else
         memcpy(all, mine, len);
+    iso_depth_leave();
     if (status != ISO_OK) {
         free(all);
         return status;
@@ -74,7 +77,11 @@ static iso_status_t fold_all(iso_job_t *job, void *record, size_t len, iso_combi
 static iso_status_t gather(const iso_job_t *job, const void *mine, size_t len,
                            const uint32_t *ranks, uint32_t count, void *theirs)
 {
-    return job->bootstrap->gather(job->bootstrap->ctx, mine, len, ranks, count, theirs);
+    iso_depth_enter();
+    iso_status_t status =
+        job->bootstrap->gather(job->bootstrap->ctx, mine, len, ranks, count, theirs);
+    iso_depth_leave();
+    return status;
 }
 
 /* The lowest rank of a host takes its records, and the others take them from there all at once: one question

@@ -38,6 +38,7 @@ static __attribute__((noinline)) void free_checked(void *ptr)
         return;
     iso_shared_t *shared = iso_shared_enter_at(ptr, "iso_free");
     iso_block_t block = iso_block_find(ptr, "iso_free");
+    iso_stack_check_freed(&block, ptr);
     iso_stack_gone(&block, ptr);
     iso_poison_block_freed(block.heap, ptr, block.size);
     if (!block.span && iso_movable_is(block.heap, ptr)) {

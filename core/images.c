@@ -284,9 +284,9 @@ static iso_status_t rank_of(const iso_job_t *job, const iso_image_t *image, uint
         *rank_p = image->header.rank % job->size;
         return ISO_OK;
     }
-    iso_depth++; /* the job's lock may be held */
+    iso_depth_enter(); /* the job's lock may be held */
     uint32_t rank = job->params.image_rank(image, number, job->size, job->params.image_rank_arg);
-    iso_depth--;
+    iso_depth_leave();
     if (rank < job->size) {
         *rank_p = rank;
         return ISO_OK;
@@ -353,8 +353,11 @@ static iso_status_t restart_image(iso_job_t *job, const named_t *named, iso_rest
             continue;
         status = job->params.map_images ? iso_image_map(job, image, i, &heap)
                                         : iso_image_restore(job, image, i, &heap);
-        if (status == ISO_OK && fn)
+        if (status == ISO_OK && fn) {
+            iso_depth_enter();
             fn(job, heap, image, i, arg);
+            iso_depth_leave();
+        }
     }
     iso_image_close(image);
     return status;

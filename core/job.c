@@ -153,14 +153,14 @@ static unsigned call_arrivals(iso_job_t *job)
                                  .bytes = delivery->bytes,
                                  .header = delivery->header,
                                  .header_len = delivery->header_len};
-        iso_depth++;
+        iso_depth_enter();
         if (delivery->settled)
             iso_object_settled(job, delivery->settled);
         else if (delivery->is_object)
             iso_object_arrived(job, delivery);
         else
             fn(job, &arrival, arg);
-        iso_depth--;
+        iso_depth_leave();
         free(delivery);
         iso_job_lock(job);
         job->calling--;
@@ -190,6 +190,14 @@ static void drain_links(iso_job_t *job)
         ;
 }
 
+static iso_status_t next_dead(const iso_bootstrap_t *bootstrap, uint32_t *rank_p)
+{
+    iso_depth_enter();
+    iso_status_t status = bootstrap->next_dead(bootstrap->ctx, rank_p);
+    iso_depth_leave();
+    return status;
+}
+
 /* The question may cost a system call: it is asked after a sleep and otherwise now and then. */
 static unsigned hear_of_deaths(iso_job_t *job)
 {
@@ -202,7 +210,7 @@ static unsigned hear_of_deaths(iso_job_t *job)
         return 0;
     job->wait.armed = false;
     job->deaths_heard = now;
-    while (job->bootstrap->next_dead(job->bootstrap->ctx, &rank) == ISO_OK) {
+    while (next_dead(job->bootstrap, &rank) == ISO_OK) {
         const iso_peer_t *peer = iso_peer_find(job, rank);
         events++;
         /* a transport that sees deaths itself reports this one after the last message */

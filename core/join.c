@@ -11,6 +11,7 @@
  */
 #include "core/arrive.h"
 #include "core/code.h"
+#include "core/depth.h"
 #include "core/exchange.h"
 #include "core/fault.h"
 #include "core/images.h"
@@ -27,6 +28,7 @@
 #include "core/quantity.h"
 #include "core/register.h"
 #include "core/shared.h"
+#include "core/stack.h"
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -141,8 +143,10 @@ static void destroy(iso_job_t *job)
     iso_space_release(&job->space);
     iso_node_close(&job->node);
     free(job->blobs);
+    iso_depth_enter();
     if (job->bootstrap && job->bootstrap->close)
         job->bootstrap->close(job->bootstrap->ctx);
+    iso_depth_leave();
     iso_module_close(&job->bootstrap_module);
     pthread_mutex_destroy(&job->lock);
     free(job);
@@ -258,6 +262,12 @@ iso_status_t iso_finalize(iso_job_t *job)
 {
     if (!iso_job_is_ours(job, "iso_finalize"))
         return ISO_ERR_INVALID;
+    if (iso_stack_is_callers_job(job)) {
+        iso_log(&job->logger, ISO_LOG_ERROR,
+                "iso_finalize: the thread that calls has its stack in the job's iso space: call "
+                "from outside of its threads");
+        return ISO_ERR_BUSY;
+    }
     for (iso_waiter_t waiter = {0}; migrating(job);) {
         iso_waiter_progress(job, &waiter);
         iso_waiter_sleep(job, iso_os_now() + 0.1, &waiter);
@@ -268,8 +278,10 @@ iso_status_t iso_finalize(iso_job_t *job)
     if (status != ISO_OK)
         iso_log(&job->logger, ISO_LOG_WARN, "not all ranks came to the end of the job: %s",
                 iso_status_string(status));
+    iso_depth_enter();
     if (job->end)
         job->end(job, job->end_arg);
+    iso_depth_leave();
     destroy(job);
     return status;
 }

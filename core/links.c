@@ -1,5 +1,6 @@
 /* links.c - see links.h. */
 #include "core/links.h"
+#include "core/depth.h"
 #include "core/exchange.h"
 #include "core/job.h"
 #include <inttypes.h>
@@ -84,9 +85,14 @@ iso_status_t iso_links_publish(iso_job_t *job)
     fill_card(job, &card);
     if (!job->bootstrap)
         return ISO_OK;
-    if (job->bootstrap->publish)
-        return job->bootstrap->publish(job->bootstrap->ctx, &card, sizeof card);
-    iso_status_t status = iso_exchange_all(job, &card, sizeof card, &all);
+    iso_status_t status;
+    if (job->bootstrap->publish) {
+        iso_depth_enter();
+        status = job->bootstrap->publish(job->bootstrap->ctx, &card, sizeof card);
+        iso_depth_leave();
+        return status;
+    }
+    status = iso_exchange_all(job, &card, sizeof card, &all);
     if (status == ISO_OK)
         job->blobs = all;
     return status;

@@ -7,6 +7,7 @@
  * stack does not use. In 4 KiB chunks, rounded out to OS pages at the end.
  */
 #include "core/live.h"
+#include "core/depth.h"
 #include "core/heap.h"
 #include "core/job.h"
 #include "core/shared.h"
@@ -251,8 +252,10 @@ iso_status_t iso_heap_walk(iso_heap_t *heap, iso_block_fn fn, void *arg)
     iso_shared_t *shared = iso_shared_lock(heap);
     iso_hold_t *hold = iso_hold_find(NULL, heap);
     bool here = hold && hold->state == ISO_HEAP_OWNED;
+    iso_depth_enter();
     if (here)
         iso_live_blocks(hold, fn, arg);
+    iso_depth_leave();
     iso_shared_leave(shared);
     return here ? ISO_OK : ISO_ERR_NOT_OWNER;
 }

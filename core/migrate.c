@@ -7,6 +7,7 @@
 #include "core/left.h"
 #include "core/prepare.h"
 #include "core/put.h"
+#include "core/stack.h"
 #include "core/way.h"
 #include <math.h>
 
@@ -292,6 +293,9 @@ iso_status_t iso_migrate_on_nack(iso_job_t *job, iso_peer_t *peer, const iso_msg
         iso_request_extend(request);
         return ISO_OK;
     }
+    if (msg->reason ==
+        ISO_ERR_CODE) /* it has looked at it: no other heap of this code goes there */
+        peer->refused_code = iso_stack_code(request->heap);
     if (request->decided_by_node)
         iso_request_decide_by_node(request, (iso_status_t)msg->reason);
     else

@@ -6,6 +6,7 @@
  * make the search go on, because another module than the one that is seen would be used then.
  */
 #include "core/module.h"
+#include "core/depth.h"
 #include "core/os.h"
 #include "core/params.h"
 #include "core/register.h"
@@ -331,6 +332,13 @@ typedef struct listing {
     void *arg;
 } listing_t;
 
+static void tell(const listing_t *listing, const iso_module_info_t *info)
+{
+    iso_depth_enter();
+    listing->fn(info, listing->arg);
+    iso_depth_leave();
+}
+
 static void list_file(const listing_t *listing, const char *file, const char *name)
 {
     for (module_kind_t kind = TRANSPORT; kind <= BOOTSTRAP; kind++) {
@@ -343,7 +351,7 @@ static void list_file(const listing_t *listing, const char *file, const char *na
             continue;
         if (load(file, kind, &module, &reason) != ISO_OK) {
             info.why = reason.text;
-            listing->fn(&info, listing->arg);
+            tell(listing, &info);
             continue;
         }
         if (kind == TRANSPORT) {
@@ -360,7 +368,7 @@ static void list_file(const listing_t *listing, const char *file, const char *na
             explain(&reason, "its launcher did not start this process");
         }
         info.why = info.usable ? NULL : reason.text;
-        listing->fn(&info, listing->arg);
+        tell(listing, &info);
         iso_module_close(&module);
     }
 }

@@ -1,5 +1,6 @@
 /* object.c - see object.h. */
 #include "core/object.h"
+#include "core/depth.h"
 #include "core/heap.h"
 #include "core/job.h"
 #include "core/migrate.h"
@@ -182,7 +183,9 @@ void iso_object_gone(iso_job_t *job, iso_parcel_t *parcel)
     pup_er p = iso_pup_new(&iso_pass_freer, NULL);
     if (p) {
         iso_pup_set_use(p, ISO_PUP_MIGRATION | ISO_PUP_DELETING);
+        iso_depth_enter();
         parcel->kind->type.pup(p, parcel->object);
+        iso_depth_leave();
     } else {
         iso_log(&job->logger, ISO_LOG_ERROR, "no memory to free what an object of type %s had here",
                 parcel->kind->type.name);
@@ -322,7 +325,9 @@ static iso_status_t pack(iso_pass_t *pass, const iso_object_kind_t *kind, void *
     memcpy(pass->packed, &kind->id, ISO_OBJECT_HEADER);
     pass->header_len = ISO_OBJECT_HEADER;
     iso_pup_set_use(p, ISO_PUP_MIGRATION);
+    iso_depth_enter();
     kind->type.pup(p, object);
+    iso_depth_leave();
     iso_status_t status = iso_pup_status(p);
     pup_destroy(p);
     if (status == ISO_OK && !pass->carrier && pass->member_count != 1)

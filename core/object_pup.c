@@ -2,6 +2,7 @@
 #include "core/object_pup.h"
 #include "core/heap.h"
 #include "core/job.h"
+#include "core/stack.h"
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,6 +85,8 @@ static iso_status_t pick(iso_pass_t *pass, iso_heap_t *heap)
         status = ISO_ERR_NOT_OWNER, why = "it is not at this rank";
     else if (hold->state != ISO_HEAP_OWNED)
         status = ISO_ERR_BUSY, why = "it is migrating, or in an object already";
+    else if (iso_stack_is_callers_heap(heap))
+        status = ISO_ERR_BUSY, why = iso_stack_callers;
     if (status != ISO_OK) {
         iso_log(&job->logger, ISO_LOG_ERROR, "iso_migrate_pup, heap %p: %s", (void *)heap, why);
         return status;

@@ -1,5 +1,6 @@
 /* peer.c - see peer.h. */
 #include "core/peer.h"
+#include "core/depth.h"
 #include "core/job.h"
 #include "core/os.h"
 #include "core/put.h"
@@ -99,10 +100,12 @@ iso_status_t iso_peer_card(const iso_job_t *job, uint32_t rank, iso_card_t *card
 {
     iso_status_t status = ISO_OK;
     size_t len = sizeof *card_p;
+    iso_depth_enter();
     if (job->blobs)
         memcpy(card_p, job->blobs + (size_t)rank * sizeof *card_p, sizeof *card_p);
     else
         status = job->bootstrap->lookup(job->bootstrap->ctx, rank, card_p, &len);
+    iso_depth_leave();
     if (status == ISO_OK &&
         (len != sizeof *card_p || card_p->lengths[0] > ISO_TRANSPORT_ADDRESS_MAX ||
          card_p->lengths[1] > ISO_TRANSPORT_ADDRESS_MAX))

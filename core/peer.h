@@ -29,9 +29,10 @@ typedef struct iso_peer {
     struct iso_peer *next; /* in the bucket of its rank */
     uint32_t rank;
     bool same_node;
-    bool dead;           /* certainly, or so the caller says: nothing of it is handled any more */
-    bool broken;         /* the transport gave up on it */
-    bool hello_received; /* its rkey is in rkey_blob until `rkey` could be made */
+    bool dead;             /* certainly, or so the caller says: nothing of it is handled any more */
+    bool broken;           /* the transport gave up on it */
+    bool hello_received;   /* its rkey is in rkey_blob until `rkey` could be made */
+    uint64_t refused_code; /* digest of code that it has said is not its own (stacks); 0: of none */
     iso_link_t *link;
     iso_endpoint_t *ep; /* NULL: not reached yet */
     double retry_at;    /* when ep is NULL: the next attempt */

@@ -5,6 +5,7 @@
  * is zero.
  */
 #include "core/pup.h"
+#include "core/depth.h"
 #include "core/log.h"
 #include <stdlib.h>
 #include <string.h>
@@ -51,8 +52,10 @@ void pup_destroy(pup_er p)
     if (!p)
         return;
     iso_pup_flush(p);
+    iso_depth_enter();
     if (of(p)->kind->destroy)
         of(p)->kind->destroy(of(p)->context);
+    iso_depth_leave();
     free(p);
 }
 
@@ -148,8 +151,10 @@ iso_status_t iso_pup_status(const pup_er p)
 iso_status_t iso_pup_flush(pup_er p)
 {
     iso_pup_t *pup = of(p);
+    iso_depth_enter();
     if (pup->status == ISO_OK && pup->kind->flush)
         iso_pup_fail(p, pup->kind->flush(pup->context));
+    iso_depth_leave();
     return pup->status;
 }
 
@@ -175,7 +180,9 @@ static void items(pup_er p, void *data, size_t count, size_t size, iso_pup_type_
         return;
     }
     if (pup->status == ISO_OK) {
+        iso_depth_enter();
         iso_pup_fail(p, pup->kind->items(pup->context, data, count, size, type));
+        iso_depth_leave();
         if (pup->status == ISO_OK) {
             pup->size += bytes;
             return;
@@ -220,8 +227,10 @@ void pup_bytes(pup_er p, void *bytes, size_t count)
 void pup_syncComment(const pup_er p, unsigned sync, const char *message)
 {
     iso_pup_t *pup = of(p);
+    iso_depth_enter();
     if (pup->status == ISO_OK && pup->kind->mark)
         iso_pup_fail(p, pup->kind->mark(pup->context, sync, message ? message : ""));
+    iso_depth_leave();
 }
 
 /* Numbers of ours, out of the way of a program's. */

@@ -83,6 +83,11 @@ iso_status_t iso_request_open(iso_hold_t *hold, uint32_t dest, const void *heade
         return refuse(job, ISO_ERR_INVALID, hold->heap, dest,
                       "the header is NULL and has a length");
     iso_status_t status = dest == job->rank ? ISO_OK : iso_peer_get(job, dest, &peer);
+    if (peer && peer->refused_code && peer->refused_code == iso_stack_code(hold->heap))
+        return refuse(job, ISO_ERR_CODE, hold->heap, dest,
+                      "it has stacks, and the code there is another: that rank's log has said what "
+                      "differs, of the first "
+                      "heap that it has refused for it");
     return status == ISO_OK ? request_new(hold, dest, peer, header, header_len, request_p) : status;
 }
 
@@ -115,6 +120,8 @@ static iso_status_t migrate(iso_job_t *job, iso_heap_t *heap, uint32_t dest, con
         return refuse(job, ISO_ERR_NOT_OWNER, heap, dest, "the heap is not at this rank");
     if (hold->state != ISO_HEAP_OWNED)
         return refuse(job, ISO_ERR_BUSY, heap, dest, "a migration of it is under way already");
+    if (iso_stack_is_callers_heap(heap))
+        return refuse(job, ISO_ERR_BUSY, heap, dest, iso_stack_callers);
     iso_status_t status = iso_request_open(hold, dest, header, header_len, &request);
     if (status != ISO_OK)
         return status;

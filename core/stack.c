@@ -66,6 +66,11 @@ static bool note_code(iso_heap_t *heap)
     return true;
 }
 
+uint64_t iso_stack_code(const iso_heap_t *heap)
+{
+    return heap->code_digest;
+}
+
 static void forget_code(iso_heap_t *heap)
 {
     iso_code_t *code = heap->code;
@@ -248,7 +253,9 @@ iso_status_t iso_stack_walk(const iso_heap_t *heap, iso_stack_fn fn, void *arg)
     const iso_hold_t *hold = iso_hold_find(NULL, heap);
     if (!hold || hold->state != ISO_HEAP_OWNED)
         return ISO_ERR_NOT_OWNER;
+    iso_depth_enter();
     walk(hold, call, &callers);
+    iso_depth_leave();
     return ISO_OK;
 }
 

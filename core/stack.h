@@ -23,6 +23,15 @@ size_t iso_stack_unused(const char *block, uint64_t stack_at);
 /* Where the iso_stack_t of this block is in it; 0: it is no stack. */
 uint64_t iso_stack_at(const iso_block_t *block);
 
+/* Does the caller run on a stack in this heap, or in any other block of it? What it is called, "" if it is none of iso_stack_create. */
+extern const char iso_stack_callers[]; /* why the heap is not sent away or saved, then */
+bool iso_stack_is_callers_heap(const iso_heap_t *heap);
+const char *iso_stack_callers_name(const iso_heap_t *heap);
+/* Or anywhere in the job's iso space? */
+bool iso_stack_is_callers_job(const iso_job_t *job);
+/* Ends the process with a line, if the caller runs on this block, which is about to be freed. */
+void iso_stack_check_freed(const iso_block_t *block, const void *ptr);
+
 /* The block is about to be freed. */
 void iso_stack_gone(const iso_block_t *block, const void *ptr);
 
@@ -35,6 +44,8 @@ void iso_stack_thaw(const iso_hold_t *hold);
  * when the heap goes. false: no memory. */
 bool iso_stack_list_idle(const iso_hold_t *hold, iso_runs_t *idle);
 
+/* A digest of the code that the stacks of a heap depend on; 0: it has none. */
+uint64_t iso_stack_code(const iso_heap_t *heap);
 /* May this heap, which has come into these slots, be used here? ISO_ERR_CODE: logged. ISO_ERR_INVALID: its stacks are
  * not where its slots say that they are. O(slots) where it has some. */
 iso_status_t iso_stack_check_arrived(const iso_heap_t *heap, const iso_extent_t *extents,

@@ -1,5 +1,6 @@
 /* wait.c - see wait.h. */
 #include "core/wait.h"
+#include "core/depth.h"
 #include "core/job.h"
 #include "core/migrate.h"
 #include "core/os.h"
@@ -283,12 +284,16 @@ iso_status_t iso_barrier(iso_job_t *job)
         return ISO_OK;
     }
     iso_job_lock(job);
+    iso_depth_enter();
     iso_status_t status = bootstrap->barrier_start(bootstrap->ctx);
+    iso_depth_leave();
     iso_job_unlock(job);
     for (iso_waiter_t waiter = {0}; status == ISO_OK;) {
         iso_waiter_progress(job, &waiter);
         iso_job_lock(job);
+        iso_depth_enter();
         iso_status_t barrier = bootstrap->barrier_test(bootstrap->ctx);
+        iso_depth_leave();
         iso_job_unlock(job);
         if (barrier != ISO_INPROGRESS) {
             /* what the others sent before they came here is there: it counts as before, too */

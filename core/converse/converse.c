@@ -23,6 +23,8 @@ static bool tried; /* to start one; not again */
 
 static void end_job(void)
 {
+    if (iso_converse_end_threads)
+        iso_converse_end_threads(the_job);
     iso_finalize(the_job);
 }
 

@@ -9,5 +9,7 @@ iso_job_t *iso_converse_job(void);
 
 /* threads.c, where it is in the library. A context's threads are this rank's again. */
 __attribute__((weak)) void iso_converse_take_back(iso_heap_t *heap);
+/* The same. The job that was started ends: no thread runs any more. */
+__attribute__((weak)) void iso_converse_end_threads(iso_job_t *job);
 
 #endif

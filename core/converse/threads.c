@@ -278,6 +278,12 @@ void iso_converse_take_back(iso_heap_t *heap)
         iso_threads_take_in(heap);
 }
 
+void iso_converse_end_threads(iso_job_t *job)
+{
+    if (threads.open)
+        iso_threads_close(job);
+}
+
 static bool is_suspended(iso_thread_t *thread, void *arg)
 {
     bool *all = arg;

@@ -162,7 +162,7 @@ static void tell(const taking_t *taking)
         iso_thread_t *thread = taking->all[i];
         if (iso_thread_is_here(threads, thread) && thread->visit == taking->visit &&
             thread->state == ISO_THREAD_READY)
-            threads->params.ready(thread, threads->params.arg);
+            iso_thread_tell(threads, thread);
     }
 }
 

@@ -140,6 +140,11 @@ iso_status_t iso_threads_close(iso_job_t *job)
     iso_threads_t *threads = threads_of_job(job);
     if (!threads)
         return ISO_ERR_INVALID;
+    if (threads->running || iso_thread_self())
+        return iso_thread_refuse(
+            "iso_threads_close", NULL,
+            "a thread calls, or iso_threads_run runs, which goes on with them afterwards",
+            ISO_ERR_BUSY);
     if (threads->departures)
         return ISO_ERR_BUSY;
     iso_set_arrival(job, threads->params.arrival, threads->params.arg);
@@ -154,7 +159,7 @@ iso_status_t iso_thread_ready(iso_threads_t *threads, iso_thread_t *thread)
 {
     if (!threads->params.ready)
         return iso_queue_push(threads, &thread, 1);
-    threads->params.ready(thread, threads->params.arg);
+    iso_thread_tell(threads, thread);
     return ISO_OK;
 }
 

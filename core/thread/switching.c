@@ -12,14 +12,13 @@
 #include <string.h>
 #include <sys/mman.h>
 
-extern iso_exceptions_t *__cxa_get_globals(void) __attribute__((weak));
-
 #define ALTERNATE_STACK ((size_t)64 << 10)
 
 /* Of a thread of the system. */
 typedef struct system_thread {
     iso_thread_t *current;
-    bool prepared; /* it can tell of an overflow */
+    bool prepared;   /* it can tell of an overflow */
+    unsigned called; /* how many of the runtime's callbacks, by this library, it is inside of */
 } system_thread_t;
 
 static __thread system_thread_t system_thread __attribute__((tls_model("initial-exec")));
@@ -36,20 +35,16 @@ __attribute__((noinline)) iso_thread_t *iso_thread_self(void)
     return system_thread.current;
 }
 
-__attribute__((noinline)) iso_exceptions_t *iso_exceptions_of_system(void)
-{
-    __asm__ volatile("");
-    return __cxa_get_globals ? __cxa_get_globals() : NULL;
-}
-
 /* ---- an alternate signal stack, without which nobody could say that a stack is used up ---- */
 
 static pthread_key_t alternate_key;
 
 static void drop_alternate(void *stack)
 {
-    stack_t none = {.ss_flags = SS_DISABLE};
-    sigaltstack(&none, NULL);
+    stack_t now, none = {.ss_flags = SS_DISABLE};
+    if (sigaltstack(NULL, &now) == 0 &&
+        now.ss_sp == stack) /* else the program has put its own there */
+        sigaltstack(&none, NULL);
     munmap(stack, ALTERNATE_STACK);
 }
 
@@ -71,8 +66,10 @@ static __attribute__((noinline)) void prepare(system_thread_t *of)
     if (stack == MAP_FAILED)
         return; /* an overflow ends the process, all the same */
     stack_t alternate = {.ss_sp = stack, .ss_size = ALTERNATE_STACK};
-    if (pthread_setspecific(alternate_key, stack) != 0 || sigaltstack(&alternate, NULL) != 0)
-        munmap(stack, ALTERNATE_STACK);
+    if (pthread_setspecific(alternate_key, stack) == 0 && sigaltstack(&alternate, NULL) == 0)
+        return;
+    pthread_setspecific(alternate_key, NULL); /* it is unmapped once */
+    munmap(stack, ALTERNATE_STACK);
 }
 
 /* ---- to a thread ---- */
@@ -81,14 +78,14 @@ static __attribute__((noinline)) void prepare(system_thread_t *of)
 static inline iso_thread_state_t run(iso_thread_t *thread)
 {
     system_thread_t *of = this_thread(); /* who resumes stays in its thread of the system */
-    iso_exceptions_t *exceptions = iso_exceptions_of_system(), kept;
+    iso_exceptions_t *exceptions = iso_exceptions_of_system(), kept = {.caught = NULL};
     iso_thread_t *before = of->current;
     void *kept_stack = NULL;
     if (!of->prepared)
         prepare(of);
     of->current = thread;
     thread->state = ISO_THREAD_RUNNING;
-    thread->depth = iso_call_depth();
+    thread->depth = iso_call_depth() + of->called;
     if (exceptions) {
         kept = *exceptions;
         *exceptions = thread->exceptions;
@@ -98,6 +95,8 @@ static inline iso_thread_state_t run(iso_thread_t *thread)
     iso_thread_switch(&thread->back, thread->stack->sp);
     if (iso_tool_watches)
         iso_tool_resumed(kept_stack);
+    if (!exceptions)
+        exceptions = iso_exceptions_of_system(); /* the thread may have loaded the run time */
     if (exceptions) {
         thread->exceptions = *exceptions;
         *exceptions = kept;
@@ -186,13 +185,21 @@ iso_thread_t *iso_thread_may_stop(const char *call, iso_status_t *status_p)
                                       ISO_ERR_INVALID);
         return NULL;
     }
-    if (iso_call_depth() == self->depth)
+    if (iso_call_depth() + this_thread()->called == self->depth)
         return self;
     *status_p = iso_thread_refuse(call, self,
                                   "it is inside of a call of the library: in a callback, or it has "
                                   "a lock of a heap's",
                                   ISO_ERR_BUSY);
     return NULL;
+}
+
+void iso_thread_tell(const iso_threads_t *threads, iso_thread_t *thread)
+{
+    system_thread_t *of = this_thread(); /* who is called stays in it */
+    of->called++;
+    threads->params.ready(thread, threads->params.arg);
+    of->called--;
 }
 
 iso_status_t iso_thread_yield(void)

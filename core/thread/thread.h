@@ -112,6 +112,9 @@ static inline void iso_thread_set_here(iso_thread_t *thread, uint64_t nonce)
 /* It is READY: the scheduler is told. ISO_ERR_NO_MEMORY, logged: it is not; nothing else changes. */
 iso_status_t iso_thread_ready(iso_threads_t *threads, iso_thread_t *thread);
 
+/* Calls the runtime's scheduler: whoever does stays where it is until that returns. */
+void iso_thread_tell(const iso_threads_t *threads, iso_thread_t *thread);
+
 /* The queue. Nobody is twice in it. */
 void iso_queue_open(iso_queue_t *queue);
 void iso_queue_close(iso_queue_t *queue);
@@ -123,7 +126,7 @@ void iso_queue_remove(iso_threads_t *threads, iso_thread_t *thread);
 /* The one that has waited longest; NULL: none. */
 iso_thread_t *iso_queue_pop(iso_threads_t *threads);
 
-/* What C++'s run time has of this thread of the system, NULL: there is none. */
+/* What C++'s run time has of this thread of the system; NULL: no such run time is loaded. It is asked anew at each switch. */
 iso_exceptions_t *iso_exceptions_of_system(void);
 
 /* In a thread: stops it in this state, until it is resumed. */

@@ -5,7 +5,8 @@
  * A stack is a block of a heap, used from its end down. A migration of the heap, by whatever call, moves the part
  * of it that is in use, from the stack pointer up; what is below stays behind, and is undefined afterwards. Below
  * it lies a page that faults, at every rank that the heap comes to: an overflow ends the process with a line that
- * names the stack, and overwrites nothing. Memory is used where the stack was touched; what was touched and stays
+ * names the stack, and overwrites nothing; unless there are none (ISO_GUARD=none) or no more of them (ISO_GUARD_BUDGET,
+ * warned of once), or a function with more locals than a page steps over it (-fstack-clash-protection). Memory is used where the stack was touched; what was touched and stays
  * behind is kept or given back as all that a heap leaves is (ISO_RETAIN).
  *
  * What is on a stack means something elsewhere only if the code is the same there, at the same addresses:
@@ -14,7 +15,9 @@
  * the processor has the same features: what the kernel tells programs of them (AT_HWCAP, AT_HWCAP2), on x86_64 also
  * what CPUID says in its leaves 1 and 7. Those of other leaves, and the sizes of caches, by which libraries choose
  * functions as well, are not compared: run ranks on like processors. To other ranks it does not come: its migration
- * ends in ISO_ERR_CODE, the heap stays where it is, and a line of the log at the other rank names what differs. Under
+ * ends in ISO_ERR_CODE, the heap stays where it is, and a line of the log at the other rank names what differs. That is
+ * found out when the heap has been put there, and once: what else depends on the same code is refused at once, by the rank
+ * that it is at (but for heaps of an object that has several). Under
  * the usual randomisation of addresses the ranks of a job differ. `iso_run --no-aslr` (or `setarch -R` under any
  * launcher) starts them without, and iso_restart_without_aslr does so from within a program. Libraries that are loaded
  * later (dlopen) are not compared: nothing of them may be on a stack that migrates, or be reached from it, unless the
@@ -48,7 +51,8 @@ typedef struct iso_stack {
  * small, or the heap is not here, is migrating, or is one for many threads (ISO_HEAP_SHARED), logged; ENOMEM: no
  * room. */
 ISO_API iso_stack_t *iso_stack_create(iso_heap_t *heap, size_t size, const char *name);
-/* NULL is ignored. Nobody runs on it. Ends the process with a line if `low` is not what iso_stack_create set. */
+/* NULL is ignored. Nobody runs on it. Ends the process with a line if `low` is not what iso_stack_create set, or if the caller
+ * runs on it, as iso_free of its block does. */
 ISO_API void iso_stack_destroy(iso_stack_t *stack);
 
 /* Calls fn for every stack of a heap that is here, in address order within a run of slots; stops when fn returns
@@ -61,8 +65,8 @@ ISO_API iso_status_t iso_stack_walk(const iso_heap_t *heap, iso_stack_fn fn, voi
  * address may be asked for: nothing on a stack is looked at. O(1). */
 ISO_API iso_stack_t *iso_stack_find(const void *low);
 
-/* How many calls of the library the calling thread is inside of: callbacks of the library that run now, and heaps for many
- * threads whose lock it has. A runtime's thread that is inside of one must not leave the operating system's
+/* How many calls of the library the calling thread is inside of: callbacks of the library that run now (arrivals, walks, an
+ * object's routine, a pup_er's or a bootstrap's functions), and heaps for many threads whose lock it has. A runtime's thread that is inside of one must not leave the operating system's
  * thread that it runs in, let alone the rank. */
 ISO_API unsigned iso_call_depth(void);
 

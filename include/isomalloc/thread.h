@@ -16,14 +16,14 @@
  *
  * Scheduling is the runtime's: iso_thread_resume is a plain call that runs a thread until it yields, suspends, ends
  * or leaves. Programs that have no scheduler use iso_threads_run, which resumes threads in turn. A switch is some
- * twenty instructions, without a system call.
+ * thirty instructions, beside the call that makes it, without a system call.
  *
  * What a thread may rely on in another process, and what not:
  *   - Addresses: its stack, its heap and other heaps of the iso space that are there. Of the process's own memory
  *     (malloc, static variables) the addresses mean something, but what is there is the other process's. What is
  *     called before and after a migration from one function is the same code: heaps with threads only come to ranks
- *     where the code is the same and at the same addresses (stack.h), else the migration ends in ISO_ERR_CODE and the
- *     thread goes on here. Under the usual randomisation of addresses start ranks by `iso_run --no-aslr`, or call
+ *     where the code is the same and at the same addresses (stack.h), else the migration ends in ISO_ERR_CODE, at once
+ *     where that rank has refused another one for it, and the thread goes on here. Under the usual randomisation of addresses start ranks by `iso_run --no-aslr`, or call
  *     iso_restart_without_aslr.
  *   - The stack protector's canary is the process's; a thread carries its own, which is switched with it. So code
  *     with -fstack-protector migrates.
@@ -36,10 +36,13 @@
  *   - C++: exceptions are thrown and caught on a thread's stack as on any, and what was entered before a migration
  *     is unwound after it. Not so inside a catch block, or in a destructor that an exception runs: the exception itself
  *     lies in the process's memory, so migrating there is refused (ISO_ERR_BUSY), for each thread of the heap. What
- *     the language keeps for each of the system's threads (std::uncaught_exceptions) is switched.
+ *     the language keeps for each of the system's threads (std::uncaught_exceptions) is switched, also where its run time
+ *     is loaded (dlopen) when threads have been running. That holds for one run time in a process: of several (libstdc++
+ *     and libc++abi, or copies that libraries bring along inside of them) only the first one's. While none is
+ *     loaded, the library that was loaded last stays so until another one is, or the system's thread ends.
  *   - FILE pointers, descriptors, locks, memory maps are the process's. So are signal masks, handlers and
- *     alternate stacks. The rounding mode and other control bits of the floating-point units move; what flags they
- *     have raised (fetestexcept) stays.
+ *     alternate stacks. The rounding mode and other control bits of the floating-point units move; which flags they
+ *     have raised (fetestexcept) is undefined after a switch.
  *   - AddressSanitizer and Valgrind are told of switches. A function's locals must be on its stack, so
  *     detect_stack_use_after_return must be off, as it is by default of gcc: else migrating is refused.
  *     ThreadSanitizer is not supported.
@@ -49,8 +52,10 @@
  *
  * Threads of the operating system. One at a time uses a heap, and so its threads: different ones may resume
  * threads of different heaps side by side. iso_threads_run is for one at a time. Everything else is as isomalloc.h
- * says. Functions that a thread calls on itself are refused outside of any (ISO_ERR_INVALID), and a thread that
- * is inside of a call of the library (iso_call_depth) does not switch: ISO_ERR_BUSY.
+ * says. Functions that a thread calls on itself are refused outside of any (ISO_ERR_INVALID). A thread that
+ * is inside of a call of the library (iso_call_depth: a callback, a pup routine of an object, a walk; or `ready` below) may
+ * resume others, but does not stop itself: ISO_ERR_BUSY. What it runs on stays: it does not destroy, migrate, pack or save the heap that its
+ * own stack is in (ISO_ERR_BUSY), and to free its stack ends the process.
  */
 #ifndef ISOMALLOC_THREAD_H
 #define ISOMALLOC_THREAD_H
@@ -92,12 +97,14 @@ typedef struct iso_threads_params {
     void *arg;
 } iso_threads_params_t;
 
-/* Makes threads possible in the heaps of a job: takes its arrival callback (iso_set_arrival) over. NULL: all
- * defaults. ISO_ERR_BUSY: it is open; ISO_ERR_NO_MEMORY. */
+/* Makes threads possible in the heaps of a job: takes its arrival callback (iso_set_arrival) and its iso_set_end over. NULL: all
+ * defaults. ISO_ERR_NO_MEMORY; and logged: ISO_ERR_BUSY: it is open; ISO_ERR_LIMIT: eight jobs of this process have threads;
+ * ISO_ERR_INVALID: struct_size; ISO_ERR_SYSTEM. */
 ISO_API iso_status_t iso_threads_open(iso_job_t *job, const iso_threads_params_t *params);
 /* Before iso_finalize, which else does it and says so in a line. Threads that are not finished are not resumed any
  * more, unless the job's threads are opened again and their heap is taken in (iso_threads_take_in). ISO_ERR_BUSY,
- * and nothing happens: a heap is still on its way from here; ISO_ERR_INVALID: not open. */
+ * and nothing happens: a heap is still on its way from here, or in doubt; or, logged, a thread calls, or iso_threads_run
+ * runs. ISO_ERR_INVALID: not open. */
 ISO_API iso_status_t iso_threads_close(iso_job_t *job);
 
 /* Makes progress, and looks after threads that are leaving. A runtime that has a scheduler of its own calls it
@@ -105,7 +112,7 @@ ISO_API iso_status_t iso_threads_close(iso_job_t *job);
 ISO_API unsigned iso_threads_progress(iso_job_t *job);
 
 /* The scheduler of programs that have none: resumes all that can be, in turn, and makes progress, until
- * `until` returns true: it is asked after each turn. Sleeps while there is nothing to do, at most a tenth of a second before
+ * `until` returns true: it is asked before each turn. Sleeps while there is nothing to do, at most a tenth of a second before
  * it asks again. Not from a thread or a callback. ISO_ERR_INVALID: the job's threads have another scheduler, or
  * there are none. */
 ISO_API iso_status_t iso_threads_run(iso_job_t *job, bool (*until)(void *arg), void *arg);
@@ -120,18 +127,20 @@ typedef struct iso_thread_attr {
 } iso_thread_attr_t;
 
 /* Makes a thread, ready to run fn(arg), in a heap that is here and of one thread at a time. attr NULL: defaults. It ends
- * by returning, or with its heap (iso_heap_destroy), or its stack (iso_stack_destroy), unless it runs then.
- * ISO_ERR_INVALID: the stack is too small, or the job's threads are not open; ISO_ERR_NO_SPACE; ISO_ERR_NO_MEMORY. */
+ * by returning, or with its heap (iso_heap_destroy), or its stack (iso_stack_destroy), which are not for while it runs.
+ * ISO_ERR_INVALID, logged: the stack is too small, the heap is not here, is migrating or is one for many threads, or the job's
+ * threads are not open; ISO_ERR_NO_SPACE; ISO_ERR_NO_MEMORY. */
 ISO_API iso_status_t iso_thread_create(iso_heap_t *heap, iso_thread_fn fn, void *arg,
                                        const iso_thread_attr_t *attr, iso_thread_t **thread_p);
 
 /* Runs a thread that is ready until it stops; *state_p (NULL: not wanted) says in what state: READY, if it has
  * yielded, SUSPENDED, LEAVING, or FINISHED, after which a detached one is gone. From anywhere, also from another
- * thread. ISO_ERR_INVALID, logged: it has finished; ISO_ERR_BUSY: it waits or runs, or its heap is leaving;
- * ISO_ERR_NOT_OWNER: it is not here. */
+ * thread. Logged: ISO_ERR_INVALID: it has finished; ISO_ERR_BUSY: it waits or runs;
+ * ISO_ERR_NOT_OWNER: it is not here, or its heap is leaving. */
 ISO_API iso_status_t iso_thread_resume(iso_thread_t *thread, iso_thread_state_t *state_p);
 
-/* Of a thread at this rank, or that was here; its state is what is known here. */
+/* Of a thread at this rank, or that was here (LEAVING); not of one that was joined, or was detached and has ended: nothing is left of
+ * it. */
 ISO_API iso_thread_state_t iso_thread_state(const iso_thread_t *thread);
 /* A thread that waits can be resumed again. ISO_ERR_INVALID: it does not wait; ISO_ERR_NOT_OWNER: it is not here, or not
  * yet: its heap lands, and the job's arrival callback has not been called for it; ISO_ERR_NO_MEMORY: it still waits. */
@@ -145,7 +154,7 @@ ISO_API iso_status_t iso_thread_join(iso_thread_t *thread, void **result_p);
 
 ISO_API iso_heap_t *iso_thread_heap(const iso_thread_t *thread);
 ISO_API const char *iso_thread_name(const iso_thread_t *thread);
-/* Calls fn for every thread of a heap that is here; stops when it returns false. ISO_ERR_NOT_OWNER. */
+/* Calls fn for every thread of a heap that is here; stops when it returns false. fn makes and ends none. ISO_ERR_NOT_OWNER. */
 typedef bool (*iso_thread_walk_fn)(iso_thread_t *thread, void *arg);
 ISO_API iso_status_t iso_thread_walk(const iso_heap_t *heap, iso_thread_walk_fn fn, void *arg);
 
@@ -156,21 +165,23 @@ ISO_API iso_thread_t *iso_thread_self(void);
 /* Lets others run; it can be resumed at once, or (suspend) when it is awakened. ISO_ERR_INVALID, ISO_ERR_BUSY: see above. */
 ISO_API iso_status_t iso_thread_yield(void);
 ISO_API iso_status_t iso_thread_suspend(void);
-/* Ends the thread, as returning from its function does; but destructors of C++ do not run. */
+/* Ends the thread, as returning from its function does; but destructors of C++ do not run. Outside of any thread, or inside of a
+ * call of the library, it ends the process, with a line: there is nothing to go back to. */
 __attribute__((noreturn)) ISO_API void iso_thread_exit(void *result);
 
 /* Goes to rank dest, with its heap and all threads of it: ISO_OK is returned there. All else is returned here, and
  * nothing has changed: ends and errors of iso_migrate, ISO_ERR_CODE (see above), and each with a line of the log ISO_ERR_INVALID:
- * the caller is no thread; ISO_ERR_BUSY: it, or another of its heap, is inside of a catch block, or of a call
- * of the library, or has resumed this one. To this rank itself is nothing to do. */
+ * the caller is no thread, or AddressSanitizer has its locals; ISO_ERR_RANK; ISO_ERR_BUSY: it is inside of a call of the
+ * library; or it, or another of its heap, is inside of a catch block; or another one runs, because it has resumed this one.
+ * ISO_ERR_IN_DOUBT is returned when the doubt has ended and the heap has stayed. To this rank itself is nothing to do. */
 ISO_API iso_status_t iso_thread_migrate(uint32_t dest);
 
 /* ---- from outside, for a load balancer ---------------------------------------------------------- */
 
 /* Starts to move threads with their heaps, and all other threads of those, to rank dest; what was ready is ready
  * there, what waits waits. iso_threads_progress sees to the rest; what cannot leave after all is ready here
- * again. Errors, with nothing changed, logged: ISO_ERR_BUSY: one of these threads runs, is in a catch block or
- * leaving; ISO_ERR_NOT_OWNER: one is not here, so it is no matter of this rank's; those of iso_migrate, where some may
+ * again. Errors, with nothing changed, logged: ISO_ERR_BUSY: one of these threads, or of their heaps', runs or is in a catch
+ * block; ISO_ERR_NOT_OWNER: one is leaving, or not here, so it is no matter of this rank's; those of iso_migrate, where some may
  * have left. */
 ISO_API iso_status_t iso_threads_move(iso_thread_t *const *threads, size_t count, uint32_t dest);
 /* The same of a heap with all its threads. */
@@ -190,7 +201,8 @@ ISO_API iso_status_t iso_threads_take_in(iso_heap_t *heap);
 #define ISO_THREAD_KEYS 16 /* at most */
 
 /* A key for a value of each thread, NULL at first. All ranks make the same keys in the same order, before there are
- * threads. destroy (NULL: nothing) is called at a thread's end with its value, in the thread, unless that is NULL.
+ * threads. destroy (NULL: nothing) is called at a thread's end with its value, in the thread, which may still do what threads do, unless
+ * that is NULL.
  * ISO_ERR_LIMIT. */
 typedef uint32_t iso_thread_key_t;
 ISO_API iso_status_t iso_thread_key_create(void (*destroy)(void *value), iso_thread_key_t *key_p);

@@ -1,9 +1,13 @@
 // Converse's threads in one process: who runs when, and through memory and back.
+#include <atomic>
 #include <catch2/catch.hpp>
+#include <chrono>
 #include <converse.h>
 #include <cstring>
+#include <isomalloc/thread.h>
 #include <pup_c.h>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -184,4 +188,52 @@ TEST_CASE("Cth: what is not suspended is not packed, and not resumed")
     CthYield();
     REQUIRE(whole);
     REQUIRE(CthCreateMigratable(remembers, &whole, -1, {nullptr}) == nullptr);
+}
+
+namespace {
+
+constexpr unsigned crowd = 100, // more than the queue has room for at first
+    rounds = 200;
+unsigned ran[crowd];
+
+void is_awakened(void *arg)
+{
+    for (unsigned *mine = static_cast<unsigned *>(arg); ++*mine < rounds;)
+        CthSuspend();
+}
+
+} // namespace
+
+TEST_CASE("Cth: a thread of the library's tells of threads while others are run")
+{
+    CthThread threads[crowd];
+    unsigned seen[crowd] = {};
+    static std::atomic<bool> waits[crowd], done;
+    for (unsigned i = 0; i < crowd; i++) {
+        ran[i] = 0;
+        threads[i] = CthCreateMigratable(is_awakened, &ran[i], 32768, {nullptr});
+        REQUIRE(threads[i] != nullptr);
+        waits[i] = true;
+    }
+    done = false;
+    std::thread other([&threads] { // in the place of arrivals under ISO_PROGRESS_THREAD
+        while (!done)
+            for (unsigned i = 0; i < crowd; i++)
+                if (waits[i].exchange(false))
+                    iso_thread_awaken(reinterpret_cast<iso_thread_t *>(threads[i]));
+    });
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(40);
+    unsigned ended = 0;
+    while (ended < crowd && std::chrono::steady_clock::now() < until) {
+        CthYield();
+        for (unsigned i = 0; i < crowd; i++)
+            if (ran[i] != seen[i]) {
+                seen[i] = ran[i];
+                ended += ran[i] == rounds;
+                waits[i] = ran[i] < rounds;
+            }
+    }
+    done = true;
+    other.join();
+    REQUIRE(ended == crowd);
 }

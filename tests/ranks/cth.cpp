@@ -1,6 +1,8 @@
 // Converse's threads, as a runtime of its kind moves them: a routine of the object's that has CthPup in it.
-#include "rounds.hpp"
+#include "ranks.hpp"
 #include <converse.h>
+#include <isomalloc/thread.h>
+#include <mutex>
 
 namespace {
 
@@ -18,6 +20,25 @@ struct Chare {
     uint32_t from; // where it began
 };
 
+std::mutex lock; // arrivals may be in a thread of the library's
+std::deque<Chare *> arrived;
+
+Chare *next_arrived(const Job &job)
+{
+    for (const double until = now() + 60;;) {
+        {
+            const std::lock_guard<std::mutex> locked(lock);
+            if (!arrived.empty()) {
+                Chare *chare = arrived.front();
+                arrived.pop_front();
+                return chare;
+            }
+        }
+        EXPECT(now() < until);
+        iso_progress_wait(job.job, 0.5);
+    }
+}
+
 void pup_chare(pup_er p, void *object)
 {
     auto *chare = static_cast<Chare *>(object);
@@ -25,6 +46,19 @@ void pup_chare(pup_er p, void *object)
     pup_bytes(p, &chare->told, sizeof chare->told);
     chare->thread = CthPup(p, chare->thread);
 }
+
+const iso_object_type_t type = {
+    sizeof type,
+    "chare",
+    sizeof(Chare),
+    pup_chare,
+    [](iso_job_t *, void *object, uint32_t, iso_status_t status, void *) {
+        EXPECT_STATUS(ISO_OK, status);
+        const std::lock_guard<std::mutex> locked(lock);
+        arrived.push_back(static_cast<Chare *>(object));
+    },
+    nullptr,
+    nullptr};
 
 // Each frame stops once on the way down and once on the way up.
 int descend(Told *told, int left, const int *above)
@@ -51,27 +85,56 @@ void body(void *arg)
     told->ended = true;
 }
 
-} // namespace
+Chare *make_chare()
+{
+    auto *chare = static_cast<Chare *>(calloc(1, sizeof(Chare)));
+    const CmiIsomallocContext context = CmiIsomallocContextCreate(0, 0);
+    chare->told = static_cast<Told *>(CmiIsomallocContextCalloc(context, 1, sizeof(Told)));
+    chare->from = self;
+    chare->thread = CthCreateMigratable(body, chare->told, 0, context);
+    EXPECT(chare->thread != nullptr);
+    return chare;
+}
 
-int main()
+iso_request_t *start(const Job &job, Chare *chare, uint32_t dest)
+{
+    iso_request_t *request = nullptr;
+    EXPECT_STATUS(ISO_OK, iso_migrate_pup(job.job, dest, "chare", chare, &request));
+    return request;
+}
+
+// It leaves; nothing of it is here afterwards.
+void send(const Job &job, Chare *chare, uint32_t dest)
+{
+    EXPECT_STATUS(ISO_OK, iso_wait(start(job, chare, dest)));
+    EXPECT(chare->thread == nullptr);
+    free(chare);
+}
+
+void use(Job &job)
+{
+    EXPECT_STATUS(ISO_OK, CmiIsomallocUseJob(job.job));
+    EXPECT_STATUS(ISO_OK, iso_pup_register(job.job, &type));
+}
+
+void finish(Job &job)
+{
+    while (iso_threads_close(job.job) == ISO_ERR_BUSY) // the last ones are on their way
+        iso_threads_progress(job.job);
+    job.finish();
+}
+
+void hops()
 {
     Job job;
-    Rounds<Chare> rounds(job, "chare", pup_chare);
-    auto *here = static_cast<Chare *>(calloc(1, sizeof(Chare)));
-    const CmiIsomallocContext context = CmiIsomallocContextCreate(0, 0);
-    here->told = static_cast<Told *>(CmiIsomallocContextCalloc(context, 1, sizeof(Told)));
-    here->from = self;
-    here->thread = CthCreateMigratable(body, here->told, 0, context);
-    EXPECT(here->thread != nullptr);
+    use(job);
+    Chare *here = make_chare();
     const uint32_t hops = 2 * (depth / 20 + 1);
     for (uint32_t hop = 0; hop < hops; hop++) {
         EXPECT(here->told->hops == (hop == 0 ? 0 : hop - 1) && !here->told->ended);
         CthResume(here->thread);
-        Chare *leaving = here;
-        rounds.hand_on(leaving);
-        EXPECT(leaving->thread == nullptr);
-        free(leaving);
-        here = rounds.take();
+        send(job, here, (self + 1) % job.size());
+        here = next_arrived(job);
         job.barrier();
     }
     // it ends at another rank than where it began
@@ -83,6 +146,101 @@ int main()
     free(here);
     job.barrier();
     EXPECT(job.stats().heaps == 0);
-    job.finish();
-    return 0;
+    finish(job);
+}
+
+// A thread that is back before the routine has freed what the object had here: that pass does not touch it.
+void back()
+{
+    Job job;
+    use(job);
+    for (int round = 0; round < 20; round++) {
+        if (self == 0) {
+            Chare *leaving = make_chare();
+            CthResume(leaving->thread);
+            const CthThread thread = leaving->thread;
+            iso_request_t *request = start(job, leaving, 1);
+            Chare *again = next_arrived(job); // and nobody has asked for the end of the request
+            EXPECT(again->thread == thread && again->told->hops == 0);
+            EXPECT_STATUS(ISO_OK, iso_wait(request)); // the routine frees
+            EXPECT(leaving->thread == nullptr);
+            free(leaving);
+            CthResume(thread);
+            EXPECT(again->told->hops == 1);
+            CthAwaken(thread);
+            CthYield();
+            EXPECT(again->told->hops == 2);
+            CmiIsomallocContextDelete(CmiIsomallocGetThreadContext(thread));
+            free(again);
+        } else {
+            send(job, next_arrived(job), 0);
+        }
+        job.barrier();
+    }
+    EXPECT(job.stats().heaps == 0);
+    finish(job);
+}
+
+// Threads of both ranks go to and fro by themselves; those that arrive are told of while others are resumed: with
+// ISO_PROGRESS_THREAD by a thread of the library's.
+unsigned came_home, visited;
+
+uint32_t here() // not inlined: the rank is this process's
+{
+    return self;
+}
+uint32_t (*volatile ask)() = here;
+
+void to_and_fro(void *arg)
+{
+    const auto home = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(arg));
+    for (int i = 0; i < 20; i++) {
+        EXPECT_STATUS(ISO_OK, iso_thread_migrate(1 - home));
+        CthYield();
+        EXPECT_STATUS(ISO_OK, iso_thread_migrate(home));
+        CthAwaken(CthSelf());
+        CthSuspend();
+    }
+    EXPECT(ask() == home);
+    came_home++;
+}
+
+void visits(void *arg)
+{
+    EXPECT_STATUS(ISO_OK,
+                  iso_thread_migrate(static_cast<uint32_t>(reinterpret_cast<uintptr_t>(arg))));
+    visited++;
+}
+
+void crowd()
+{
+    Job job;
+    use(job);
+    const unsigned count = 200 / scale; // more than the queue has room for at first
+    std::vector<CthThread> mine;
+    for (unsigned i = 0; i < count; i++)
+        mine.push_back(CthCreateMigratable(to_and_fro, reinterpret_cast<void *>(uintptr_t{self}),
+                                           32768, {nullptr}));
+    job.barrier(); // who has made one takes in those that come
+    for (CthThread thread : mine)
+        CthAwaken(thread);
+    for (const double until = now() + 90; came_home < count; CthYield())
+        EXPECT(now() < until);
+    CthAwaken(CthCreateMigratable(visits, reinterpret_cast<void *>(uintptr_t{1 - self}), 32768,
+                                  {nullptr}));
+    for (const double until = now() + 90; visited == 0;
+         CthYield()) // those of the other one may be here
+        EXPECT(now() < until);
+    while (job.stats().heaps > 0)
+        CthYield();
+    job.barrier();
+    finish(job);
+}
+
+} // namespace
+
+int main(int argc, char **argv)
+{
+    const Test tests[] = {{"hops", hops}, {"back", back}, {"crowd", crowd}};
+    return run_test(tests, argc, argv);
 }

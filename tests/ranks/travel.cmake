@@ -13,7 +13,15 @@ endforeach()
 # The other compiler, where it is there: the library is one, whatever its programs are compiled with.
 find_program(ISO_CLANGXX clang++)
 if(ISO_CLANGXX AND NOT ISO_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL GNU)
-    foreach(how O0 O2)
+    set(hows O0 O2 O3_lto)
+    file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/lto.cpp "int main() {}\n")
+    execute_process(COMMAND ${ISO_CLANGXX} -flto ${CMAKE_CURRENT_BINARY_DIR}/lto.cpp -o ${CMAKE_CURRENT_BINARY_DIR}/lto
+        RESULT_VARIABLE no_lto OUTPUT_QUIET ERROR_QUIET)
+    if(no_lto)
+        message(STATUS "travel.cpp by clang++ is not optimised at link time: its linker plug-in is missing (Debian: llvm-14-linker-tools)")
+        list(REMOVE_ITEM hows O3_lto)
+    endif()
+    foreach(how IN LISTS hows)
         set(program ${ISO_BIN_DIR}/travel_clang_${how})
         add_custom_command(OUTPUT ${program} DEPENDS travel.cpp ranks.hpp isomalloc-thread
             COMMAND ${ISO_CLANGXX} -std=c++20 -Wall -Wextra -Werror -UNDEBUG ${iso_travel_flags_${how}} -fstack-protector-strong
@@ -81,8 +89,9 @@ endforeach()
 
 # Randomised addresses: refused, with the object named; a program that executes itself again is not.
 function(iso_travel_script_test name)
+    string(REGEX MATCH "^[a-z]+" test ${name})
     add_test(NAME "ranks: travel: ${name}" COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/travel.sh
-        $<TARGET_FILE:iso_run> ${ISO_BIN_DIR}/travel_O2 ${name})
+        $<TARGET_FILE:iso_run> ${ISO_BIN_DIR}/travel_O2 ${test})
     set_tests_properties("ranks: travel: ${name}" PROPERTIES TIMEOUT 60 PROCESSORS 2 LABELS ranks
         ENVIRONMENT "${iso_test_environment};${ARGN}")
 endfunction()
@@ -95,6 +104,8 @@ foreach(path shared/3 private/3 private/1)
         "${iso_test_environment};ISO_BACKING=${CMAKE_MATCH_1};ISO_NODE_SIZE=${CMAKE_MATCH_2};ISO_TIMEOUT=3")
 endforeach()
 iso_travel_script_test(refused ISO_BACKING=shared)
+iso_travel_script_test("refused, between nodes" ISO_BACKING=private ISO_NODE_SIZE=1)
+iso_travel_script_test("outside, what is said" ISO_BACKING=shared)
 iso_travel_script_test(restart ISO_BACKING=private)
 
 # What may be done with threads while their heap lands, and who is told of them.
@@ -115,9 +126,19 @@ endforeach()
 # The same by Converse's names.
 add_executable(cth cth.cpp)
 target_compile_options(cth PRIVATE -fstack-protector-strong)
-target_link_libraries(cth PRIVATE isomalloc-converse isomalloc iso_build_flags)
+target_link_libraries(cth PRIVATE isomalloc-converse isomalloc-thread isomalloc iso_build_flags)
 foreach(path shared/3 private/1)
     string(REGEX MATCH "(.*)/(.*)" path ${path})
-    iso_travel_test("Converse's threads, ${CMAKE_MATCH_1}, nodes of ${CMAKE_MATCH_2}" cth 3 ""
-        ENV ISO_BACKING=${CMAKE_MATCH_1} ISO_NODE_SIZE=${CMAKE_MATCH_2})
+    set(env ISO_BACKING=${CMAKE_MATCH_1} ISO_NODE_SIZE=${CMAKE_MATCH_2})
+    set(name "${CMAKE_MATCH_1}, nodes of ${CMAKE_MATCH_2}")
+    iso_travel_test("Converse's threads, ${name}" cth 3 hops ENV ${env})
+    iso_travel_test("Converse's threads, back at once, ${name}" cth 2 back ENV ${env})
+    iso_travel_test("Converse's threads, a crowd, ${name}" cth 2 crowd ENV ${env})
+    foreach(test "" ", back at once" ", a crowd")
+        set_tests_properties("ranks: travel: Converse's threads${test}, ${name}" PROPERTIES FAIL_REGULAR_EXPRESSION "ERROR")
+    endforeach()
+    foreach(test hops back crowd)
+        iso_travel_test("Converse's threads, ${test}, ${name}, arrivals in a thread of the library's" cth 2 ${test}
+            ENV ${env} ISO_PROGRESS_THREAD=y)
+    endforeach()
 endforeach()

@@ -456,22 +456,36 @@ void death()
 
 // ---- refused ----
 
-// With randomised addresses: nobody moves, all go on.
+// With randomised addresses: nobody moves, all go on; and what one heap has been refused for is not tried with another.
 void refused()
 {
     Threads threads;
+    static Job *job;
+    job = &threads.job;
     iso_thread_t *thread = threads.make(
         [](void *) -> void * {
             const uint32_t dest = ask() == 0 ? 1 : 0;
             const iso_status_t status = iso_thread_migrate(dest);
             EXPECT(ask() != dest);
+            const iso_stats_t first = job->stats();
+            EXPECT(first.migrations_failed == 1);
+            EXPECT_STATUS(status, iso_thread_migrate(dest));
+            EXPECT(job->stats().bytes_put == first.bytes_put &&
+                   job->stats().reservations == first.reservations &&
+                   job->stats().migrations_failed == 1);
             return reinterpret_cast<void *>(static_cast<intptr_t>(status));
         },
         nullptr);
     if (self == 0) {
         EXPECT(reinterpret_cast<intptr_t>(threads.home(thread)) == ISO_ERR_CODE);
-        // a heap of no threads goes anywhere
+        iso_heap_t *another = threads.job.heap();
+        thread = threads.make([](void *) -> void * { return nullptr; }, nullptr, 0, another);
+        EXPECT_STATUS(ISO_ERR_CODE, iso_threads_move(&thread, 1, 1));
+        EXPECT(iso_thread_state(thread) == ISO_THREAD_READY);
+        EXPECT(threads.home(thread) == nullptr);
+        // a heap of no threads goes anywhere, as does one that has none any more
         threads.job.send(threads.job.heap(), 1);
+        threads.job.send(another, 1);
     }
     threads.job.barrier();
     threads.close();

@@ -280,7 +280,7 @@ TEST_CASE("inside of a call of the library, or of a catch block, a thread does n
                     shared,
                     [](void *, size_t, void *arg) {
                         *static_cast<iso_status_t *>(arg) = iso_thread_yield();
-                        return true;
+                        return iso_thread_migrate(0) != ISO_ERR_BUSY;
                     },
                     &status);
                 return number(status == ISO_ERR_BUSY);
@@ -297,8 +297,9 @@ TEST_CASE("inside of a call of the library, or of a catch block, a thread does n
         return 0;
     });
     CHECK(child.exited_with(0));
-    CHECK(line_count(child.stderr_text) == 2);
+    CHECK(line_count(child.stderr_text) == 3);
     CHECK(contains(child.stderr_text, "it has a lock of a heap's"));
+    CHECK(contains(child.stderr_text, "iso_thread_migrate of thread"));
     CHECK(contains(child.stderr_text, "it is in a catch block"));
 }
 
