@@ -4,9 +4,11 @@
 #include "core/borrow.h"
 #include "core/depth.h"
 #include "core/dispatch.h"
+#include "core/left.h"
 #include "core/migrate.h"
 #include "core/object.h"
 #include "core/os.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -249,6 +251,7 @@ unsigned iso_job_advance(iso_job_t *job)
         events += iso_keys_advance(job);
         events += iso_windows_advance(job);
         events += iso_peers_flush(job);
+        iso_left_advance(job);
         if (events == 0)
             events += hear_of_deaths(job);
         iso_wait_note(job, events);
@@ -275,6 +278,8 @@ unsigned iso_progress(iso_job_t *job)
 void iso_stats(iso_job_t *job, iso_stats_t *stats_p)
 {
     iso_job_lock(job);
+    if (!job->forked)
+        iso_left_look(job, INFINITY);
     *stats_p = job->stats;
     stats_p->slots_free = job->slots.free_count;
     stats_p->slots_total = job->slots.free_count;

@@ -130,7 +130,11 @@ void iso_stack_gone(const iso_block_t *block, const void *ptr)
 {
     if (!iso_stack_at(block))
         return;
-    iso_stack_guard_lift(iso_heap_job(block->heap), (char *)(uintptr_t)ptr);
+    iso_job_t *job = iso_heap_job(block->heap);
+    iso_stack_guard_lift(job, (char *)(uintptr_t)ptr);
+    iso_job_lock(job); /* who gave a grant may have kept the guard, where now anything may be */
+    iso_hold_find(job, block->heap)->extents_version++;
+    iso_job_unlock(job);
     if (block->span)
         block->span->stack = 0;
     else
@@ -258,8 +262,8 @@ iso_status_t iso_stack_walk(const iso_heap_t *heap, iso_stack_fn fn, void *arg)
 void iso_stack_freeze(const iso_hold_t *hold)
 {
     for (uint32_t e = 0; e < hold->extent_count; e++)
-        iso_stack_guard_lift_all(hold->job, hold->extents[e].first,
-                                 iso_extent_slots(&hold->extents[e]));
+        iso_stack_guard_keep(hold->job, hold->extents[e].first,
+                             iso_extent_slots(&hold->extents[e]));
 }
 
 static bool guard_again(char *block, uint64_t stack_at, void *arg)
@@ -278,7 +282,6 @@ void iso_stack_thaw(const iso_hold_t *hold)
 }
 
 typedef struct listing {
-    const iso_space_t *space;
     iso_idle_t *idle;
     bool failed;
 } listing_t;
@@ -289,10 +292,7 @@ static bool list_idle(char *block, uint64_t stack_at, void *arg)
     listing_t *listing = arg;
     iso_idle_t *idle = listing->idle;
     size_t end = iso_stack_unused(block, stack_at) & ~(ISO_UNIT_SIZE - 1);
-    size_t first =
-        end ? iso_space_first_page(listing->space, iso_space_offset(listing->space, block), end)
-            : 0;
-    if (first >= end)
+    if (end == 0)
         return true;
     if ((idle->count & (idle->count - 1)) == 0) { /* full: it has room for powers of 2 */
         iso_run_t *runs = realloc(idle->runs, (idle->count ? 2 * idle->count : 1) * sizeof *runs);
@@ -301,14 +301,13 @@ static bool list_idle(char *block, uint64_t stack_at, void *arg)
             return false;
         idle->runs = runs;
     }
-    first &= ~(ISO_UNIT_SIZE - 1);
-    idle->runs[idle->count++] = (iso_run_t){(uintptr_t)block + first, end - first};
+    idle->runs[idle->count++] = (iso_run_t){(uintptr_t)block, end};
     return true;
 }
 
 bool iso_stack_list_idle(const iso_hold_t *hold, iso_idle_t *idle)
 {
-    listing_t listing = {&hold->job->space, idle, false};
+    listing_t listing = {idle, false};
     walk(hold, list_idle, &listing);
     return !listing.failed;
 }
@@ -325,6 +324,11 @@ iso_status_t iso_stack_check_arrived(const iso_heap_t *heap, const iso_extent_t 
     char what[256];
     uint64_t whole = 0;
     const iso_code_t *code = heap->code;
+    iso_job_t *job = iso_job_row_of(heap)->job;
+    if (iso_stack_guard_has_kept(job, extents, count)) { /* may be another heap's, of earlier days */
+        walk_all(heap, extents, count, guard_again, job);
+        iso_stack_guard_lift_kept(job, extents, count);
+    }
     if (heap->stacks == 0)
         return ISO_OK;
     if (walk_all(heap, extents, count, count_whole, &whole) || whole != heap->stacks)
@@ -335,7 +339,7 @@ iso_status_t iso_stack_check_arrived(const iso_heap_t *heap, const iso_extent_t 
         ((uintptr_t)code & ISO_SLOT_MASK) + iso_code_size(code) > ISO_SLOT_SIZE)
         return ISO_ERR_INVALID;
     iso_code_differ(code, what, sizeof what);
-    iso_log(&iso_job_row_of(heap)->job->logger, ISO_LOG_ERROR,
+    iso_log(&job->logger, ISO_LOG_ERROR,
             "heap %p has stacks and cannot come here: %s", (const void *)heap, what);
     return ISO_ERR_CODE;
 }
