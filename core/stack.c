@@ -88,12 +88,14 @@ iso_stack_t *iso_stack_create(iso_heap_t *heap, size_t size, const char *name)
         return refuse(heap, "a stack of less than 4096 bytes is too small", EINVAL);
     if (size > PTRDIFF_MAX / 2)
         return refuse(heap, "there is no room for a stack of that size", ENOMEM);
-    size_t stack_at = guard + ((size + 63) & ~(size_t)63);
+    /* it ends with a page, so that what is used of it is in as few of them as can be */
+    size_t end = (guard + size + sizeof(iso_stack_t) + guard - 1) & ~(guard - 1);
+    size_t stack_at = end - sizeof(iso_stack_t);
     if (iso_fault_want_stacks(row->job) != ISO_OK)
         return refuse(heap, "an overflow could not be told", ENOMEM);
     if (!note_code(heap))
         return NULL; /* as iso_malloc has left errno, which says no more either */
-    char *low = iso_aligned_alloc(heap, ISO_UNIT_SIZE, stack_at + sizeof(iso_stack_t));
+    char *low = iso_aligned_alloc(heap, ISO_UNIT_SIZE, end);
     if (!low) {
         forget_code(heap);
         errno = ENOMEM;
