@@ -3,11 +3,14 @@
 #include "core/arrive.h"
 #include "core/borrow.h"
 #include "core/depth.h"
+#include "core/direct.h"
 #include "core/dispatch.h"
+#include "core/heap_layout.h"
 #include "core/left.h"
 #include "core/migrate.h"
 #include "core/object.h"
 #include "core/os.h"
+#include "core/poison.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,14 +67,19 @@ const char *iso_transport_name(const iso_job_t *job)
     return link ? link->ops->name : "none";
 }
 
+/* Asked for at each switch to a thread: of an open heap the answer is a word that only this process writes. */
 iso_heap_state_t iso_heap_state(const iso_heap_t *heap)
 {
+    if (iso_direct_is(heap) && iso_slot_of(heap)->heap == (uintptr_t)heap)
+        return ISO_HEAP_OWNED;
     const iso_job_row_t *row = iso_job_row_of(heap);
     if (!row)
         return ISO_HEAP_ELSEWHERE;
     iso_job_lock(row->job);
     const iso_hold_t *hold = iso_hold_find(row->job, heap);
     iso_heap_state_t state = hold ? hold->state : ISO_HEAP_ELSEWHERE;
+    if (state == ISO_HEAP_OWNED && !(heap->flags & ISO_HEAP_SHARED) && !iso_poison_active)
+        iso_direct_set(iso_slot_of(heap));
     iso_job_unlock(row->job);
     return state;
 }
