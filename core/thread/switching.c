@@ -1,8 +1,8 @@
 /*
  * switching.c - threads that run, stop and go on: resume, yield, suspend, exit, and who the caller is.
  *
- * What is the system's thread's is read by functions that the compiler cannot merge into these: none of them has
- * an address of it on the stack when it switches. What C++ keeps for each of the system's threads is exchanged by
+ * What is the system's thread's is read, in a thread, by functions that the compiler cannot merge into these: none of them has
+ * an address of it on the stack when it switches. Who resumes may have one. What C++ keeps for each of the system's threads is exchanged by
  * who resumes, around the switch.
  */
 #include "core/thread/switch.h"
@@ -23,12 +23,6 @@ typedef struct system_thread {
 } system_thread_t;
 
 static __thread system_thread_t system_thread __attribute__((tls_model("initial-exec")));
-
-static __attribute__((noinline)) system_thread_t *this_thread(void)
-{
-    __asm__ volatile("");
-    return &system_thread;
-}
 
 __attribute__((noinline)) iso_thread_t *iso_thread_self(void)
 {
@@ -80,8 +74,8 @@ static __attribute__((noinline)) void prepare(system_thread_t *of)
 /* Runs it until it stops. */
 static inline iso_thread_state_t run(iso_thread_t *thread)
 {
-    system_thread_t *of = this_thread(); /* who resumes stays in its thread of the system */
-    iso_exceptions_t *exceptions = iso_exceptions_of_system(), kept;
+    system_thread_t *of = &system_thread; /* who resumes stays in its thread of the system */
+    iso_exceptions_t *exceptions = __cxa_get_globals ? __cxa_get_globals() : NULL, kept;
     iso_thread_t *before = of->current;
     void *kept_stack = NULL;
     if (!of->prepared)
