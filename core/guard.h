@@ -49,7 +49,7 @@ typedef struct iso_guards {
     /* Those below stacks, see stack_guard.h: per slot, a mask of the units that begin with one. Read by the
      * fault handler as well. */
     ISO_ATOMIC(uint32_t) * stacks;
-    ISO_ATOMIC(uint32_t) * kept; /* those of them that no stack here uses */
+    ISO_ATOMIC(uint32_t) * kept;      /* those of them that no stack here uses */
     uint64_t stack_count, kept_count; /* used, kept */
 } iso_guards_t;
 

@@ -327,7 +327,8 @@ iso_status_t iso_stack_check_arrived(const iso_heap_t *heap, const iso_extent_t 
     uint64_t whole = 0;
     const iso_code_t *code = heap->code;
     iso_job_t *job = iso_job_row_of(heap)->job;
-    if (iso_stack_guard_has_kept(job, extents, count)) { /* may be another heap's, of earlier days */
+    if (iso_stack_guard_has_kept(job, extents,
+                                 count)) { /* may be another heap's, of earlier days */
         walk_all(heap, extents, count, guard_again, job);
         iso_stack_guard_lift_kept(job, extents, count);
     }
@@ -341,7 +342,7 @@ iso_status_t iso_stack_check_arrived(const iso_heap_t *heap, const iso_extent_t 
         ((uintptr_t)code & ISO_SLOT_MASK) + iso_code_size(code) > ISO_SLOT_SIZE)
         return ISO_ERR_INVALID;
     iso_code_differ(code, what, sizeof what);
-    iso_log(&job->logger, ISO_LOG_ERROR,
-            "heap %p has stacks and cannot come here: %s", (const void *)heap, what);
+    iso_log(&job->logger, ISO_LOG_ERROR, "heap %p has stacks and cannot come here: %s",
+            (const void *)heap, what);
     return ISO_ERR_CODE;
 }

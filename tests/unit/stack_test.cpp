@@ -211,7 +211,8 @@ iso_hold_t *take_back(const Space &space, const std::vector<iso_extent_t> &exten
 
 } // namespace
 
-TEST_CASE("the guards of a heap that comes back are there still, and in the way of nobody meanwhile")
+TEST_CASE(
+    "the guards of a heap that comes back are there still, and in the way of nobody meanwhile")
 {
     const size_t size = GENERATE(size_t{16} << 10, size_t{3} << 20);
     const Space space;
