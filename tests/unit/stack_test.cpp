@@ -262,8 +262,8 @@ TEST_CASE(
     }
     SECTION("without one of its stacks: that one's goes")
     {
-        const iso_block_t found = iso_block_find(guard, "test");
         hold = take_back(space, extents, ISO_COMING_HANDOVER);
+        const iso_block_t found = iso_block_find(guard, "test");
         if (found.span != nullptr)
             found.span->stack = 0;
         else
