@@ -228,6 +228,7 @@ TEST_CASE(
         return;
     }
     iso_hold_t *hold = iso_hold_find(nullptr, space.heap);
+    const iso_block_t found = iso_block_find(guard, "test");
     const auto extents = send_away(hold);
     CHECK(guards.kept_count == 2);
     CHECK(space.guards() == own - 2);
@@ -263,7 +264,6 @@ TEST_CASE(
     SECTION("without one of its stacks: that one's goes")
     {
         hold = take_back(space, extents, ISO_COMING_HANDOVER);
-        const iso_block_t found = iso_block_find(guard, "test");
         if (found.span != nullptr)
             found.span->stack = 0;
         else
