@@ -273,10 +273,11 @@ static uint64_t bytes_of(const iso_job_t *job, const iso_run_t *runs, size_t run
     return bytes;
 }
 
-uint32_t iso_left_promise(iso_job_t *job, const iso_run_t *runs, size_t run_count)
+uint32_t iso_left_promise(iso_job_t *job, const iso_run_t *runs, size_t run_count,
+                          const iso_idle_t *idle)
 {
     iso_retain_t *retain = &job->retain;
-    if (bytes_of(job, runs, run_count) > retain->limit)
+    if (bytes_of(job, runs, run_count) + bytes_of(job, idle->runs, idle->count) > retain->limit)
         return 0;
     if (++retain->generation == 0)
         retain->generation = 1;

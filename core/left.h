@@ -69,8 +69,9 @@ bool iso_left_claim(iso_job_t *job, const iso_heap_t *heap, const iso_extent_t *
 void iso_left_own(iso_job_t *job, const iso_extent_t *extents, uint32_t count);
 
 /* If a heap with these runs leaves: the generation of the standing grant that its next owner will
- * have on the pages it leaves here; 0: none, they are more than the limit. */
-uint32_t iso_left_promise(iso_job_t *job, const iso_run_t *runs, size_t run_count);
+ * have on the pages it leaves here; 0: none, they may be more than the limit. */
+uint32_t iso_left_promise(iso_job_t *job, const iso_run_t *runs, size_t run_count,
+                          const iso_idle_t *idle);
 
 /* What the next owner of a heap was promised. */
 typedef struct iso_promise {

@@ -211,7 +211,7 @@ static void send_commit(iso_request_t *request)
     iso_job_t *job = request->job;
     iso_way_end(request);
     if (request->path == ISO_PATH_PUT)
-        request->promise = iso_left_promise(job, request->runs, request->run_count);
+        request->promise = iso_left_promise(job, request->runs, request->run_count, &request->idle);
     iso_msg_t msg = {.type = ISO_MSG_COMMIT,
                      .heap = (uintptr_t)request->heap,
                      .epoch = request->epoch,
