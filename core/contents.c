@@ -82,7 +82,7 @@ iso_status_t iso_contents_take(iso_job_t *job, const char *call, const iso_heap_
     return status;
 }
 
-void iso_contents_let_go(iso_job_t *job, iso_hold_t *hold, const iso_contents_t *contents)
+void iso_contents_let_go(iso_job_t *job, iso_hold_t *hold, iso_contents_t *contents)
 {
     iso_left_leave(job, hold->heap, hold->extents, hold->extent_count, &contents->runs,
                    &contents->idle, &(iso_promise_t){job->rank, 0, hold->epoch});

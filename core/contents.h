@@ -48,7 +48,7 @@ iso_status_t iso_contents_take(iso_job_t *job, const char *call, const iso_heap_
 /* The heap is usable again. Under the job's lock. */
 void iso_contents_put_back(iso_hold_t *hold);
 /* The heap is where its bytes went, and nobody's until it comes out of them. Under the job's lock. */
-void iso_contents_let_go(iso_job_t *job, iso_hold_t *hold, const iso_contents_t *contents);
+void iso_contents_let_go(iso_job_t *job, iso_hold_t *hold, iso_contents_t *contents);
 
 /* ---- in ---- */
 

@@ -3,10 +3,11 @@
  * heaps that are here, open, and of one thread at a time.
  *
  * A cache beside the job table, of all jobs of the process, direct-mapped by the slot's address: iso_free
- * compares one word. A slot comes in when a block of it is freed the long way, and pushes out the one that
- * was in its place; so nothing has to be done when a heap arrives. Before a heap freezes, and before a slot
- * of it goes, its slots are taken out. Only the heap's user brings its slots in, so that nobody does while
- * somebody takes them out.
+ * compares one word, and so does iso_heap_state. A slot comes in when a block of it is freed the long way, a heap's first one
+ * also when its state is asked for, and pushes out the one that was in its place; so nothing has to be done when a heap
+ * arrives. Before a heap freezes, and before a slot of it goes, its slots are taken out, with the job's lock. Only the heap's
+ * user brings its slots in, or who has the job's lock and finds the heap owned, so that nobody does while somebody takes
+ * them out.
  */
 #ifndef ISO_CORE_DIRECT_H
 #define ISO_CORE_DIRECT_H

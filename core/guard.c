@@ -17,7 +17,8 @@ iso_status_t iso_guard_open(iso_job_t *job)
     guards->heap_of = iso_os_table_map(guards->total_slots * sizeof *guards->heap_of);
     guards->inside = iso_os_table_map(guards->total_slots * sizeof *guards->inside);
     guards->stacks = iso_os_table_map(guards->total_slots * sizeof *guards->stacks);
-    if (!guards->heap_of || !guards->inside || !guards->stacks)
+    guards->kept = iso_os_table_map(guards->total_slots * sizeof *guards->kept);
+    if (!guards->heap_of || !guards->inside || !guards->stacks || !guards->kept)
         return ISO_ERR_NO_MEMORY;
     const char *without = getenv("ISO_TEST_NO_GUARD_INSTALL"); /* as on a kernel that has none */
     if (without && *without == '1')
@@ -29,6 +30,8 @@ void iso_guard_close(iso_job_t *job)
 {
     /* the guards go with the mapping of the space */
     iso_os_table_unmap(job->guards.inside, job->guards.total_slots * sizeof *job->guards.inside);
+    iso_os_table_unmap((void *)job->guards.kept,
+                       job->guards.total_slots * sizeof *job->guards.kept);
     iso_os_table_unmap((void *)job->guards.stacks,
                        job->guards.total_slots * sizeof *job->guards.stacks);
     iso_os_table_unmap((void *)job->guards.heap_of,
@@ -267,8 +270,6 @@ int iso_guard_page_make(iso_job_t *job, char *page)
     }
     if (error)
         not_made_for(job, error);
-    else
-        job->stats.guards++;
     return error;
 }
 
@@ -278,7 +279,6 @@ void iso_guard_page_lift(iso_job_t *job, char *page)
     if (error) /* to go on would be to fault in memory that is in use */
         iso_fatal("the guard at %p cannot be removed: %s; set ISO_GUARD=none", (void *)page,
                   strerror(error));
-    job->stats.guards--;
 }
 
 void iso_guard_page_pause(iso_job_t *job, char *page)

@@ -49,7 +49,8 @@ typedef struct iso_guards {
     /* Those below stacks, see stack_guard.h: per slot, a mask of the units that begin with one. Read by the
      * fault handler as well. */
     ISO_ATOMIC(uint32_t) * stacks;
-    uint64_t stack_count;
+    ISO_ATOMIC(uint32_t) * kept;      /* those of them that no stack here uses */
+    uint64_t stack_count, kept_count; /* used, kept */
 } iso_guards_t;
 
 iso_status_t iso_guard_open(iso_job_t *job);
@@ -60,7 +61,7 @@ void iso_guard_close(iso_job_t *job);
 void iso_guard_make(iso_job_t *job, const iso_heap_t *heap, const iso_extent_t *run);
 void iso_guard_lift(iso_job_t *job, uint32_t first, uint32_t count);
 
-/* For stack_guard.h: a page that faults. make: 0; else the errno, which is counted, and warned of once. */
+/* For stack_guard.h, which counts them: a page that faults. make: 0; else the errno, which is counted, and warned of once. */
 int iso_guard_page_make(iso_job_t *job, char *page);
 void iso_guard_page_lift(iso_job_t *job, char *page);
 /* One that there is, for a while. */

@@ -265,7 +265,9 @@ void iso_hold_drop(iso_hold_t *hold, bool free_slots)
         const iso_extent_t *extent = &hold->extents[i];
         iso_slots_clear(&job->slots, extent);
         job->extent_at[extent->first] = 0;
-        if (free_slots) {
+        if (!free_slots) { /* what was taken in of a heap that does not come after all */
+            iso_stack_guard_keep(job, extent->first, iso_extent_slots(extent));
+        } else {
             iso_stack_guard_lift_all(job, extent->first, iso_extent_slots(extent));
             retain_extent(job, extent);
             if (extent->count & ISO_EXTENT_RUN)

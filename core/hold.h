@@ -19,9 +19,10 @@ struct iso_request;
 /* A standing grant that another rank gave for this heap's slots: it keeps its pages of them as they
  * are until it has revoked the grant here. */
 typedef struct iso_grant {
-    uint32_t rank;            /* that gave it; valid only if generation != 0 */
-    uint32_t generation;      /* its number there */
-    uint64_t extents_version; /* of the hold when it was given: the slots that it speaks of */
+    uint32_t rank;       /* that gave it; valid only if generation != 0 */
+    uint32_t generation; /* its number there */
+    uint64_t
+        extents_version; /* of the hold when it was given: the slots, and stacks, that it speaks of */
 } iso_grant_t;
 
 typedef struct iso_hold {
@@ -37,7 +38,7 @@ typedef struct iso_hold {
     iso_extent_t *extents; /* from malloc; adjacent ordinary extents are merged */
     uint32_t extent_count, extent_room;
     uint32_t slot_count;
-    uint64_t extents_version; /* counts the changes of `extents` */
+    uint64_t extents_version; /* counts the changes of `extents`, and the stacks that went */
 
     bool counted;    /* in the statistics' number of heaps: it was owned here */
     bool stays_open; /* this CPU may write here for a peer when it is gone, see poison.h */

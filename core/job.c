@@ -3,10 +3,15 @@
 #include "core/arrive.h"
 #include "core/borrow.h"
 #include "core/depth.h"
+#include "core/direct.h"
 #include "core/dispatch.h"
+#include "core/heap_layout.h"
+#include "core/left.h"
 #include "core/migrate.h"
 #include "core/object.h"
 #include "core/os.h"
+#include "core/poison.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,14 +62,19 @@ const char *iso_transport_name(const iso_job_t *job)
     return link ? link->ops->name : "none";
 }
 
+/* Asked for at each switch to a thread: of an open heap the answer is a word that only this process writes. */
 iso_heap_state_t iso_heap_state(const iso_heap_t *heap)
 {
+    if (iso_direct_is(heap) && iso_slot_of(heap)->heap == (uintptr_t)heap)
+        return ISO_HEAP_OWNED;
     const iso_job_row_t *row = iso_job_row_of(heap);
     if (!row)
         return ISO_HEAP_ELSEWHERE;
     iso_job_lock(row->job);
     const iso_hold_t *hold = iso_hold_find(row->job, heap);
     iso_heap_state_t state = hold ? hold->state : ISO_HEAP_ELSEWHERE;
+    if (state == ISO_HEAP_OWNED && !(heap->flags & ISO_HEAP_SHARED) && !iso_poison_active)
+        iso_direct_set(iso_slot_of(heap));
     iso_job_unlock(row->job);
     return state;
 }
@@ -252,6 +262,7 @@ unsigned iso_job_advance(iso_job_t *job)
         events += iso_keys_advance(job);
         events += iso_windows_advance(job);
         events += iso_peers_flush(job);
+        iso_left_advance(job);
         if (events == 0)
             events += hear_of_deaths(job);
         iso_wait_note(job, events);
@@ -278,6 +289,8 @@ unsigned iso_progress(iso_job_t *job)
 void iso_stats(iso_job_t *job, iso_stats_t *stats_p)
 {
     iso_job_lock(job);
+    if (!job->forked)
+        iso_left_look(job, INFINITY);
     *stats_p = job->stats;
     stats_p->slots_free = job->slots.free_count;
     stats_p->slots_total = job->slots.free_count;

@@ -123,6 +123,7 @@ static void destroy(iso_job_t *job)
     for (iso_hold_t *hold = job->holds, *next; hold; hold = next) {
         next = hold->next;
         iso_poison_heap_gone(hold); /* another job may have a heap at its address */
+        iso_hold_undirect(hold);
         free(hold->extents);
         free(hold);
     }

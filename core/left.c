@@ -2,11 +2,23 @@
 #include "core/left.h"
 #include "core/grant.h"
 #include "core/job.h"
+#include "core/stack_guard.h"
+#include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define LOOK_AFTER 0.01 /* s: who is away for so long does not go to and fro */
+
+static void idle_forget(iso_retain_t *retain, iso_left_t *left)
+{
+    retain->unseen -= left->idle.count > 0;
+    iso_runs_free(&left->idle);
+}
+
 static void left_unlink(iso_retain_t *retain, iso_left_t *left)
 {
+    idle_forget(retain, left);
     if (left->prev)
         left->prev->next = left->next;
     else
@@ -22,9 +34,11 @@ void iso_left_close(iso_retain_t *retain)
 {
     for (iso_left_t *left = retain->oldest, *next; left; left = next) {
         next = left->next;
+        iso_runs_free(&left->idle);
         free(left);
     }
     retain->oldest = retain->newest = NULL;
+    retain->unseen = 0;
 }
 
 static void left_detach_slot(iso_job_t *job, uint32_t slot)
@@ -94,6 +108,10 @@ bool iso_left_claim(iso_job_t *job, const iso_heap_t *heap, const iso_extent_t *
     iso_retain_t *retain = &job->retain;
     if (!claim_words(job, heap, extents, count, coming))
         return false;
+    if (coming == ISO_COMING_GRANTED || coming == ISO_COMING_HANDOVER)
+        iso_stack_guard_lift_headers(job, extents, count);
+    else
+        iso_stack_guard_lift_kept(job, extents, count);
     if (!retain->oldest && !iso_windows_pin(job))
         return true;
     for (uint32_t e = 0; e < count; e++)
@@ -147,9 +165,78 @@ static void mark_runs(iso_job_t *job, const iso_runs_t *runs)
     }
 }
 
+/* What is resident of this range is left's. It is from its first page in memory on: what a stack once used. */
+static void look_at_range(iso_job_t *job, iso_left_t *left, const iso_run_t *range)
+{
+    iso_retain_t *retain = &job->retain;
+    const uint64_t guard = iso_os_page_size(); /* it begins with one */
+    const uint64_t offset = iso_space_offset(&job->space, (void *)range->address) + guard;
+    uint64_t first = guard + iso_space_first_page(&job->space, offset, range->length - guard);
+    if (first >= range->length)
+        return;
+    first &= ~(uint64_t)(ISO_UNIT_SIZE - 1);
+    const iso_run_t run = {range->address + first, range->length - first};
+    uint32_t slot = iso_space_slot(&job->space, (void *)run.address);
+    for (;; slot++) {
+        const uintptr_t address = (uintptr_t)iso_space_slot_address(&job->space, slot);
+        if (address >= run.address + run.length)
+            return;
+        if (retain->left_of[slot] != left)
+            continue;
+        const uint32_t more = run_units(&run, address) & ~retain->resident[slot];
+        retain->resident[slot] |= more;
+        retain->left_units += iso_units_in(more);
+        left->units += iso_units_in(more);
+        if (left->state == ISO_LEFT_REVOKING)
+            retain->revoking_units += iso_units_in(more);
+    }
+}
+
+static void look(iso_job_t *job, iso_left_t *left)
+{
+    for (size_t i = 0; i < left->idle.count; i++)
+        look_at_range(job, left, &left->idle.list[i]);
+    idle_forget(&job->retain, left);
+}
+
+void iso_left_look(iso_job_t *job, double before)
+{
+    iso_retain_t *retain = &job->retain;
+    double next = INFINITY;
+    if (retain->unseen == 0 || retain->look_at > before)
+        return;
+    uint32_t waiting = 0;
+    /* those that nobody has looked at are the newest, apart from what left without anything idle */
+    for (iso_left_t *left = retain->newest; left && waiting < retain->unseen; left = left->prev) {
+        if (left->idle.count == 0)
+            continue;
+        if (left->went <= before) {
+            look(job, left);
+        } else {
+            waiting++;
+            next = left->went;
+        }
+    }
+    retain->look_at = next;
+    iso_retain_trim(job);
+}
+
+void iso_left_advance(iso_job_t *job)
+{
+    if (job->retain.unseen > 0)
+        iso_left_look(job, iso_os_now_coarse() - LOOK_AFTER);
+}
+
+/* A little later: the coarse clock may be late by a tick. */
+double iso_left_deadline(const iso_job_t *job)
+{
+    return job->retain.unseen > 0 ? job->retain.look_at + 2 * LOOK_AFTER : INFINITY;
+}
+
 static void release_left(iso_job_t *job, iso_left_t *left)
 {
     iso_retain_t *retain = &job->retain;
+    look(job, left);
     uint32_t remaining = left->slots_left; /* left itself is freed with its last slot */
     for (uint32_t e = 0; remaining > 0; e++)
         for (uint32_t i = 0; remaining > 0 && i < iso_extent_slots(&left->extents[e]); i++) {
@@ -189,8 +276,7 @@ static uint64_t bytes_of(const iso_job_t *job, const iso_runs_t *runs)
 uint32_t iso_left_promise(iso_job_t *job, const iso_runs_t *runs, const iso_runs_t *idle)
 {
     iso_retain_t *retain = &job->retain;
-    uint64_t bytes = bytes_of(job, runs) + bytes_of(job, idle);
-    if (bytes > retain->limit)
+    if (bytes_of(job, runs) + bytes_of(job, idle) > retain->limit)
         return 0;
     if (++retain->generation == 0)
         retain->generation = 1;
@@ -210,11 +296,13 @@ static void forget_left(iso_job_t *job, uint32_t slot, bool granted)
 
 /* What the resident bits of these slots say is left, by this rank. */
 static void leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents, uint32_t count,
-                  const iso_promise_t *promise, bool came)
+                  iso_runs_t *idle, const iso_promise_t *promise, bool came)
 {
     iso_retain_t *retain = &job->retain;
     iso_left_t *left = malloc(sizeof *left + count * sizeof *extents);
-    if (left) {
+    if (!left) {
+        mark_runs(job, idle); /* nobody will look again */
+    } else {
         *left = (iso_left_t){.heap = heap,
                              .holder = promise->holder,
                              .generation = promise->generation,
@@ -252,6 +340,13 @@ static void leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents,
         retain->oldest = left;
     retain->newest = left;
     retain->left_units += left->units;
+    if (idle->count == 0)
+        return;
+    left->idle = *idle;
+    left->went = iso_os_now_coarse();
+    *idle = (iso_runs_t){.list = NULL};
+    if (retain->unseen++ == 0)
+        retain->look_at = left->went;
 }
 
 /* The slots' units are not counted as dirty any more. */
@@ -267,19 +362,19 @@ static void undirty(iso_job_t *job, const iso_extent_t *extents, uint32_t count,
 }
 
 void iso_left_leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents, uint32_t count,
-                    const iso_runs_t *runs, const iso_runs_t *idle, const iso_promise_t *promise)
+                    const iso_runs_t *runs, iso_runs_t *idle, const iso_promise_t *promise)
 {
     undirty(job, extents, count, 0);
     mark_runs(job, runs);
-    mark_runs(job, idle);
-    leave(job, heap, extents, count, promise, true);
+    leave(job, heap, extents, count, idle, promise, true);
 }
 
 void iso_left_abandon(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents, uint32_t count)
 {
     const iso_promise_t nothing = {0, 0, 0};
+    iso_runs_t none = {.list = NULL};
     undirty(job, extents, count, ISO_UNITS_ALL);
-    leave(job, heap, extents, count, &nothing, false);
+    leave(job, heap, extents, count, &none, &nothing, false);
 }
 
 static bool overlap(const iso_extent_t *a, const iso_extent_t *b)
@@ -312,8 +407,10 @@ uint32_t iso_left_expect(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *e
     if (++retain->generation == 0)
         retain->generation = 1;
     uint32_t generation = retain->generation;
+    iso_stack_guard_lift_kept(job, extents, count);
     undirty(job, extents, count, iso_windows_pin(job) ? ISO_UNITS_ALL : 0);
-    leave(job, heap, extents, count, &(iso_promise_t){holder, generation, epoch}, true);
+    leave(job, heap, extents, count, &(iso_runs_t){.list = NULL},
+          &(iso_promise_t){holder, generation, epoch}, true);
     bool remembered = retain->newest && retain->newest->generation == generation;
     return remembered ? generation : 0;
 }

@@ -31,6 +31,9 @@ typedef struct iso_left {
     uint32_t generation; /* of the grant */
     uint64_t epoch;      /* that the heap went with */
     uint32_t units;      /* resident, in all its slots that are still left */
+    iso_runs_t
+        idle; /* ranges that hold nothing and may take memory, not counted in them yet (iso_stack_list_idle) */
+    double went;         /* by the coarse clock, where there is something idle */
     uint32_t slots_left; /* slots not claimed since; freed at 0 */
     bool whole;          /* no slot was claimed: the grant still speaks of the whole heap */
     uint32_t extent_count;
@@ -54,8 +57,8 @@ bool iso_left_claim(iso_job_t *job, const iso_heap_t *heap, const iso_extent_t *
 /* What was claimed for a heap has come: its slots are in this node. */
 void iso_left_own(iso_job_t *job, const iso_extent_t *extents, uint32_t count);
 
-/* If a heap with these live runs leaves, and idle ones (iso_stack_list_idle): the generation of the standing grant that its next owner will
- * have on the pages it leaves here; 0: none, they are more than the limit. */
+/* If a heap with these live runs leaves, and idle ones (iso_stack_list_idle): the generation of the standing grant that its
+ * next owner will have on the pages it leaves here; 0: none, they may be more than the limit. */
 uint32_t iso_left_promise(iso_job_t *job, const iso_runs_t *runs, const iso_runs_t *idle);
 
 /* What the next owner of a heap was promised. */
@@ -64,9 +67,17 @@ typedef struct iso_promise {
     uint64_t epoch;              /* that it has the heap with */
 } iso_promise_t;
 
-/* The heap has gone and left these runs. */
+/* The heap has gone and left these runs. What is in memory of `idle`, which is taken over, is counted later: by
+ * iso_left_look. */
 void iso_left_leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents, uint32_t count,
-                    const iso_runs_t *runs, const iso_runs_t *idle, const iso_promise_t *promise);
+                    const iso_runs_t *runs, iso_runs_t *idle, const iso_promise_t *promise);
+/* Counts what idle ranges have in memory, of heaps that went before this time (of the coarse clock; INFINITY: of all), and trims.
+ * The system has to be asked for each: so a heap that is back at once, as one that goes to and fro, is not asked
+ * for. */
+void iso_left_look(iso_job_t *job, double before);
+/* Where it is time for it; and when that will be: INFINITY: when another heap has left. */
+void iso_left_advance(iso_job_t *job);
+double iso_left_deadline(const iso_job_t *job);
 /* The heap that was expected in these slots will not come: anything may have been put there. */
 void iso_left_abandon(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents,
                       uint32_t count);

@@ -179,10 +179,12 @@ void iso_retain_handover(iso_job_t *job, const iso_extent_t *extents, uint32_t c
                 continue;
             }
             uint32_t dirty = dirty_remove(job, slot, ISO_UNITS_ALL);
-            /* a bit may stand for a unit that came into use with an arrival, see claim */
-            iso_retain_punch(
-                job, slot,
-                dirty & iso_heap_slot_free_units(iso_space_slot_address(&job->space, slot)));
+            /* a bit may stand for a unit that came into use with an arrival, see claim; of a run none is
+             * free, and only its first slot has a header: another may begin with a stack's guard */
+            if (dirty && !(extents[e].count & ISO_EXTENT_RUN))
+                iso_retain_punch(
+                    job, slot,
+                    dirty & iso_heap_slot_free_units(iso_space_slot_address(&job->space, slot)));
         }
     }
 }

@@ -39,6 +39,8 @@ typedef struct iso_retain {
     uint32_t *dirty_next;            /* per slot: the queue of dirty slots; 0: not in it */
     uint32_t dirty_head, dirty_tail; /* slot + 1, 0: empty */
     uint64_t dirty_units, left_units, revoking_units;
+    uint32_t unseen; /* of what is left, what has idle ranges that nobody has looked at */
+    double look_at; /* not before this, by the coarse clock, is there one that is to be looked at */
     struct iso_left **left_of; /* per slot */
     uint8_t *
         settled; /* per slot of a heap that is here: its header is written, and may be read under the

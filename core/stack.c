@@ -92,12 +92,14 @@ iso_stack_t *iso_stack_create(iso_heap_t *heap, size_t size, const char *name)
         return refuse(heap, "a stack of less than 4096 bytes is too small", EINVAL);
     if (size > PTRDIFF_MAX / 2)
         return refuse(heap, "there is no room for a stack of that size", ENOMEM);
-    size_t stack_at = guard + ((size + 63) & ~(size_t)63);
+    /* it ends with a page, so that what is used of it is in as few of them as can be */
+    size_t end = (guard + size + sizeof(iso_stack_t) + guard - 1) & ~(guard - 1);
+    size_t stack_at = end - sizeof(iso_stack_t);
     if (iso_fault_want_stacks(row->job) != ISO_OK)
         return refuse(heap, "an overflow could not be told", ENOMEM);
     if (!note_code(heap))
         return NULL; /* as iso_malloc has left errno, which says no more either */
-    char *low = iso_aligned_alloc(heap, ISO_UNIT_SIZE, stack_at + sizeof(iso_stack_t));
+    char *low = iso_aligned_alloc(heap, ISO_UNIT_SIZE, end);
     if (!low) {
         forget_code(heap);
         errno = ENOMEM;
@@ -134,7 +136,11 @@ void iso_stack_gone(const iso_block_t *block, const void *ptr)
 {
     if (!iso_stack_at(block))
         return;
-    iso_stack_guard_lift(iso_heap_job(block->heap), (char *)(uintptr_t)ptr);
+    iso_job_t *job = iso_heap_job(block->heap);
+    iso_stack_guard_lift(job, (char *)(uintptr_t)ptr);
+    iso_job_lock(job); /* who gave a grant may have kept the guard, where now anything may be */
+    iso_hold_find(job, block->heap)->extents_version++;
+    iso_job_unlock(job);
     if (block->span)
         block->span->stack = 0;
     else
@@ -264,8 +270,8 @@ iso_status_t iso_stack_walk(const iso_heap_t *heap, iso_stack_fn fn, void *arg)
 void iso_stack_freeze(const iso_hold_t *hold)
 {
     for (uint32_t e = 0; e < hold->extent_count; e++)
-        iso_stack_guard_lift_all(hold->job, hold->extents[e].first,
-                                 iso_extent_slots(&hold->extents[e]));
+        iso_stack_guard_keep(hold->job, hold->extents[e].first,
+                             iso_extent_slots(&hold->extents[e]));
 }
 
 static bool guard_again(char *block, uint64_t stack_at, void *arg)
@@ -284,7 +290,6 @@ void iso_stack_thaw(const iso_hold_t *hold)
 }
 
 typedef struct listing {
-    const iso_space_t *space;
     iso_runs_t *idle;
     bool failed;
 } listing_t;
@@ -294,19 +299,15 @@ static bool list_idle(char *block, uint64_t stack_at, void *arg)
 {
     listing_t *listing = arg;
     size_t end = iso_stack_unused(block, stack_at) & ~(ISO_UNIT_SIZE - 1);
-    size_t first =
-        end ? iso_space_first_page(listing->space, iso_space_offset(listing->space, block), end)
-            : 0;
-    if (first >= end)
+    if (end == 0)
         return true;
-    first &= ~(ISO_UNIT_SIZE - 1);
-    listing->failed = !iso_runs_add(listing->idle, (uintptr_t)block + first, end - first);
+    listing->failed = !iso_runs_add(listing->idle, (uintptr_t)block, end);
     return !listing->failed;
 }
 
 bool iso_stack_list_idle(const iso_hold_t *hold, iso_runs_t *idle)
 {
-    listing_t listing = {&hold->job->space, idle, false};
+    listing_t listing = {idle, false};
     walk(hold, list_idle, &listing);
     return !listing.failed;
 }
@@ -323,6 +324,12 @@ iso_status_t iso_stack_check_arrived(const iso_heap_t *heap, const iso_extent_t 
     char what[256];
     uint64_t whole = 0;
     const iso_code_t *code = heap->code;
+    iso_job_t *job = iso_job_row_of(heap)->job;
+    if (iso_stack_guard_has_kept(job, extents,
+                                 count)) { /* may be another heap's, of earlier days */
+        walk_all(heap, extents, count, guard_again, job);
+        iso_stack_guard_lift_kept(job, extents, count);
+    }
     if (heap->stacks == 0)
         return ISO_OK;
     if (walk_all(heap, extents, count, count_whole, &whole) || whole != heap->stacks)
@@ -333,7 +340,7 @@ iso_status_t iso_stack_check_arrived(const iso_heap_t *heap, const iso_extent_t 
         ((uintptr_t)code & ISO_SLOT_MASK) + iso_code_size(code) > ISO_SLOT_SIZE)
         return ISO_ERR_INVALID;
     iso_code_differ(code, what, sizeof what);
-    iso_log(&iso_job_row_of(heap)->job->logger, ISO_LOG_ERROR,
-            "heap %p has stacks and cannot come here: %s", (const void *)heap, what);
+    iso_log(&job->logger, ISO_LOG_ERROR, "heap %p has stacks and cannot come here: %s",
+            (const void *)heap, what);
     return ISO_ERR_CODE;
 }

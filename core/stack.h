@@ -40,8 +40,8 @@ void iso_stack_gone(const iso_block_t *block, const void *ptr);
 void iso_stack_freeze(const iso_hold_t *hold);
 void iso_stack_thaw(const iso_hold_t *hold);
 
-/* Adds the units of a frozen heap's stacks that are in memory below what they use: they hold nothing, and stay behind
- * when the heap goes. false: no memory. */
+/* Adds the units of a frozen heap's stacks below what they use: they hold nothing, and what of them is in memory stays
+ * behind when the heap goes. false: no memory. */
 bool iso_stack_list_idle(const iso_hold_t *hold, iso_runs_t *idle);
 
 /* A digest of the code that the stacks of a heap depend on; 0: it has none. */

@@ -2,6 +2,7 @@
 #include "core/wait.h"
 #include "core/depth.h"
 #include "core/job.h"
+#include "core/left.h"
 #include "core/migrate.h"
 #include "core/os.h"
 #include <errno.h>
@@ -126,8 +127,12 @@ static bool arm_link(iso_link_t *link)
 /* A timer in the event set stands for what must be looked at without an event. */
 static void arm_timer(iso_job_t *job)
 {
-    double requests = iso_migrate_deadline(job), windows = iso_windows_deadline(job);
-    double wait = (requests < windows ? requests : windows) - iso_os_now();
+    const double deadlines[] = {iso_migrate_deadline(job), iso_windows_deadline(job),
+                                iso_left_deadline(job)};
+    double first = INFINITY;
+    for (size_t i = 0; i < sizeof deadlines / sizeof *deadlines; i++)
+        first = deadlines[i] < first ? deadlines[i] : first;
+    double wait = first - iso_os_now();
     bool polled = iso_peers_queued(job) || (job->net_link && link_fd(job->net_link) < 0);
     if (polled && wait > POLL_EVERY) /* room in a peer's queue gives no event */
         wait = POLL_EVERY;

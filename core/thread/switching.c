@@ -1,8 +1,8 @@
 /*
  * switching.c - threads that run, stop and go on: resume, yield, suspend, exit, and who the caller is.
  *
- * What is the system's thread's is read by functions that the compiler cannot merge into these: none of them has
- * an address of it on the stack when it switches. What C++ keeps for each of the system's threads is exchanged by
+ * What is the system's thread's is read, in a thread, by functions that the compiler cannot merge into these: none of them has
+ * an address of it on the stack when it switches. Who resumes may have one. What C++ keeps for each of the system's threads is exchanged by
  * who resumes, around the switch.
  */
 #include "core/thread/switch.h"
@@ -22,12 +22,6 @@ typedef struct system_thread {
 } system_thread_t;
 
 static __thread system_thread_t system_thread __attribute__((tls_model("initial-exec")));
-
-static __attribute__((noinline)) system_thread_t *this_thread(void)
-{
-    __asm__ volatile("");
-    return &system_thread;
-}
 
 __attribute__((noinline)) iso_thread_t *iso_thread_self(void)
 {
@@ -77,7 +71,7 @@ static __attribute__((noinline)) void prepare(system_thread_t *of)
 /* Runs it until it stops. */
 static inline iso_thread_state_t run(iso_thread_t *thread)
 {
-    system_thread_t *of = this_thread(); /* who resumes stays in its thread of the system */
+    system_thread_t *of = &system_thread; /* who resumes stays in its thread of the system */
     iso_exceptions_t *exceptions = iso_exceptions_of_system(), kept = {.caught = NULL};
     iso_thread_t *before = of->current;
     void *kept_stack = NULL;
@@ -185,7 +179,7 @@ iso_thread_t *iso_thread_may_stop(const char *call, iso_status_t *status_p)
                                       ISO_ERR_INVALID);
         return NULL;
     }
-    if (iso_call_depth() + this_thread()->called == self->depth)
+    if (iso_call_depth() + system_thread.called == self->depth)
         return self;
     *status_p = iso_thread_refuse(call, self,
                                   "it is inside of a call of the library: in a callback, or it has "
@@ -196,7 +190,7 @@ iso_thread_t *iso_thread_may_stop(const char *call, iso_status_t *status_p)
 
 void iso_thread_tell(const iso_threads_t *threads, iso_thread_t *thread)
 {
-    system_thread_t *of = this_thread(); /* who is called stays in it */
+    system_thread_t *of = &system_thread; /* who is called stays in it */
     of->called++;
     threads->params.ready(thread, threads->params.arg);
     of->called--;

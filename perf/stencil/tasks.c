@@ -436,8 +436,11 @@ static void run_period(void)
 static void add_up(totals_t *totals, const period_t *period)
 {
     double busiest = 0;
-    for (uint32_t rank = 0; rank < my.size; rank++)
-        busiest = period->shares[rank].seconds > busiest ? period->shares[rank].seconds : busiest;
+    for (uint32_t rank = 0; rank < my.size; rank++) {
+        const double seconds = period->shares[rank].seconds;
+        busiest = seconds > busiest ? seconds : busiest;
+        totals->work += seconds;
+    }
     totals->busiest += busiest;
     totals->balancing += period->balancing;
     totals->elapsed += period->elapsed + period->balancing;

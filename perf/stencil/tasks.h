@@ -40,6 +40,7 @@ typedef struct period {
 typedef struct totals {
     double elapsed;             /* from the first step to the end */
     double busiest;             /* seconds of processor of the busiest rank, summed over periods */
+    double work;                /* seconds of processor of all ranks, likewise */
     double balancing;           /* of elapsed */
     uint64_t migrations, bytes; /* heaps that have gone to another rank, bytes put */
 } totals_t;
