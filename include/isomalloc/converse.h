@@ -87,7 +87,7 @@ ISO_API void *CmiIsomallocContextPermanentAllocAlign(CmiIsomallocContext ctx, si
 /* ---- threads ------------------------------------------------------------------------------------- */
 
 /* Threads of thread.h, whose rules about what moves and what does not hold; they are in the library where
- * libisomalloc-thread is (x86_64). One thread of the operating system makes and runs all of them. The first one opens the job's
+ * libisomalloc-thread is (x86_64, aarch64). One thread of the operating system makes and runs all of them. The first one opens the job's
  * threads (iso_threads_open), which takes its arrival callback; a program that has opened them itself gets none. */
 typedef struct CthThreadStruct *CthThread;
 typedef void (*CthVoidFn)(void *);
