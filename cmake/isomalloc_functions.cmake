@@ -19,6 +19,13 @@ if(ISO_SANITIZE)
     target_link_options(iso_build_flags INTERFACE ${iso_sanitizer_flags})
 endif()
 
+# Of what is on the stack of a thread that waits: its return addresses must mean the same elsewhere (core/thread/signed.h),
+# whatever the compiler is set to.
+add_library(iso_thread_flags INTERFACE)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
+    target_compile_options(iso_thread_flags INTERFACE -mbranch-protection=bti)
+endif()
+
 # iso_add_module(<name> <sources>...): lib/isomalloc/libisomalloc-<name>.so, opened at run time. It
 # sees the public headers, its own folder and transport/common, and links nothing of the library.
 function(iso_add_module name)

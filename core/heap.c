@@ -46,6 +46,7 @@ static uint64_t compute_digest(void)
         offsetof(iso_span_t, key),
         offsetof(iso_slot_t, run_stack),
         offsetof(struct iso_heap, code_digest),
+        offsetof(struct iso_heap, canary),
         sizeof(iso_stack_t),
         offsetof(iso_stack_t, sp),
         sizeof(iso_code_object_t),

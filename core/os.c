@@ -373,7 +373,8 @@ uint64_t iso_os_host_key(void)
 uint64_t iso_os_start_time(int32_t pid)
 {
     char path[64], text[1024];
-    snprintf(path, sizeof path, "/proc/%" PRId32 "/stat", pid);
+    /* of its first thread, which began with it: qemu's user mode makes a process's own stat up */
+    snprintf(path, sizeof path, "/proc/%" PRId32 "/task/%" PRId32 "/stat", pid, pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return 0;

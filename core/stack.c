@@ -1,5 +1,6 @@
 /* stack.c - see stack.h. */
 #include "core/stack.h"
+#include "core/canary.h"
 #include "core/code.h"
 #include "core/depth.h"
 #include "core/fault.h"
@@ -63,6 +64,7 @@ static bool note_code(iso_heap_t *heap)
         return false;
     memcpy(heap->code, code, iso_code_size(code));
     heap->code_digest = code->digest;
+    heap->canary = iso_canary();
     return true;
 }
 
@@ -281,11 +283,25 @@ static bool guard_again(char *block, uint64_t stack_at, void *arg)
     return true;
 }
 
+static bool change_canaries(char *block, uint64_t stack_at, void *arg)
+{
+    const iso_heap_t *heap = arg;
+    const size_t from = (iso_stack_unused(block, stack_at) + 7) & ~(size_t)7;
+    iso_canary_replace((uint64_t *)(block + from), (const uint64_t *)(block + stack_at),
+                       heap->canary, iso_canary());
+    return true;
+}
+
 void iso_stack_thaw(const iso_hold_t *hold)
 {
-    if (hold->heap->stacks == 0)
+    iso_heap_t *heap = hold->heap;
+    if (heap->stacks == 0)
         return;
     iso_fault_want_stacks(hold->job); /* without it an overflow still ends the process */
+    if (heap->canary != iso_canary()) {
+        walk(hold, change_canaries, heap);
+        heap->canary = iso_canary();
+    }
     walk(hold, guard_again, hold->job);
 }
 

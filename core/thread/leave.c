@@ -5,6 +5,7 @@
  * none of their stacks. From then on nothing of the heap is touched here, until the migration has ended and the
  * heap is still here. Then, or where it has arrived, all that can be resumed is the scheduler's again.
  */
+#include "core/thread/signed.h"
 #include "core/thread/thread.h"
 #include "core/thread/tool.h"
 #include <stdlib.h>
@@ -14,8 +15,10 @@
 
 typedef struct check {
     const char *why; /* NULL: yes */
+    iso_status_t status;
     const iso_thread_t *thread;
     const iso_thread_t *leaver; /* the caller: it runs */
+    const void *leaver_at;      /* the frame of its call */
 } check_t;
 
 static bool may_leave(iso_thread_t *thread, void *arg)
@@ -32,13 +35,20 @@ static bool may_leave(iso_thread_t *thread, void *arg)
         check->why =
             "it is in a catch block, or in a destructor that an exception runs: the exception "
             "cannot leave the process";
+    else if (iso_thread_is_signed(thread == check->leaver ? check->leaver_at : thread->stack->sp,
+                                  thread)) {
+        check->why = "a return address on its stack is signed (PAC) with a key of this process: "
+                     "build what threads run with -mbranch-protection=bti, or none";
+        check->status = ISO_ERR_CODE;
+    }
     check->thread = thread;
     return !check->why;
 }
 
 static iso_status_t check_heap(const char *call, const iso_heap_t *heap, iso_thread_t *leaver)
 {
-    check_t check = {.leaver = leaver};
+    check_t check = {
+        .status = ISO_ERR_BUSY, .leaver = leaver, .leaver_at = __builtin_frame_address(0)};
     if (iso_tool_has_fake_stack())
         return iso_thread_refuse(call, NULL,
                                  "AddressSanitizer keeps the locals of threads elsewhere: set "
@@ -46,7 +56,7 @@ static iso_status_t check_heap(const char *call, const iso_heap_t *heap, iso_thr
                                  ISO_ERR_INVALID);
     if (iso_thread_walk(heap, may_leave, &check) != ISO_OK)
         return iso_thread_refuse(call, NULL, "the heap is not at this rank", ISO_ERR_NOT_OWNER);
-    return check.why ? iso_thread_refuse(call, check.thread, check.why, ISO_ERR_BUSY) : ISO_OK;
+    return check.why ? iso_thread_refuse(call, check.thread, check.why, check.status) : ISO_OK;
 }
 
 /* ---- on their way ---- */

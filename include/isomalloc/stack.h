@@ -22,6 +22,13 @@
  * launcher) starts them without, and iso_restart_without_aslr does so from within a program. Libraries that are loaded
  * later (dlopen) are not compared: nothing of them may be on a stack that migrates, or be reached from it, unless the
  * program sees to it that they lie at the same addresses. Heaps without stacks need none of this.
+ *
+ * Code with -fstack-protector leaves copies of a secret of its process, the canary, on its stack. On x86_64 whoever switches stacks
+ * switches that too (thread.h does): it is at a fixed place of the operating system's thread. On aarch64 it is one word for all of a process, and the
+ * library sees to it: where a heap with stacks comes to another process, each aligned word in the used part of a stack that is the canary of
+ * the one that it comes from becomes the canary here. (So would a word of the program's own that is the same by chance: one of 2^56.)
+ * Not seen to are return addresses that are signed with a key of the process (PAC): code that is on stacks when they migrate must not
+ * sign them (-mbranch-protection=bti, or none).
  */
 #ifndef ISOMALLOC_STACK_H
 #define ISOMALLOC_STACK_H

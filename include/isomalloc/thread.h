@@ -25,8 +25,12 @@
  *     where the code is the same and at the same addresses (stack.h), else the migration ends in ISO_ERR_CODE, at once
  *     where that rank has refused another one for it, and the thread goes on here. Under the usual randomisation of addresses start ranks by `iso_run --no-aslr`, or call
  *     iso_restart_without_aslr.
- *   - The stack protector's canary is the process's; a thread carries its own, which is switched with it. So code
- *     with -fstack-protector migrates.
+ *   - The stack protector's canary is the process's. On x86_64 a thread carries its own, which is switched with it; on
+ *     aarch64, where all of a process has one, those on a stack become the new process's where it arrives (stack.h).
+ *     So code with -fstack-protector migrates.
+ *   - Return addresses that are signed (PAC, on aarch64, by -mbranch-protection=standard or pac-ret, where the processor
+ *     does it) are so with a key of the process. A thread with one on its stack does not leave (ISO_ERR_CODE, as far as frame
+ *     records show them): build what threads run with -mbranch-protection=bti, or without. This library is.
  *   - Thread-local variables, errno too, are the operating system's thread's: their values are undefined after a
  *     call that switches threads, and compilers may keep their *addresses* across such a call, so do not use the
  *     same thread-local variable before and after one in one function. iso_thread_set_value is storage that moves.
@@ -48,7 +52,7 @@
  *     ThreadSanitizer is not supported.
  *   - pthread_exit, cancellation and what waits for other threads of the system (a mutex held across a switch) are
  *     not for these threads. A blocking system call blocks all of them that share the system's thread.
- * Processors: x86_64.
+ * Processors: x86_64, and aarch64 (tested in an emulator only).
  *
  * Threads of the operating system. One at a time uses a heap, and so its threads: different ones may resume
  * threads of different heaps side by side. iso_threads_run is for one at a time. Everything else is as isomalloc.h

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #define SMALL ((size_t)1 << 20) /* what a large heap is compared with */
 #define CALLS 10000             /* of iso_progress in one sample */
@@ -48,11 +49,12 @@ void test_handover(pair_t *pair, const plan_t *plan, table_t *table)
 /* Rank 1 looks at every page of a heap that comes and goes; an operation is a page. */
 void test_visit(pair_t *pair, const plan_t *plan, table_t *table)
 {
-    const unsigned pages = (unsigned)((plan->size + 4095) / 4096);
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    const unsigned pages = (unsigned)((plan->size + page - 1) / page);
     series_t first, later;
     iso_heap_t *heap = pair->first ? load_new(pair, plan->size, 0) : NULL;
-    series_open(&first, table, 1, 4096);
-    series_open(&later, table, plan->iterations, 4096);
+    series_open(&first, table, 1, page);
+    series_open(&later, table, plan->iterations, page);
     for (size_t i = 0; i <= plan->iterations; i++) {
         double mine = 0, theirs;
         if (pair->first)

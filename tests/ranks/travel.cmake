@@ -12,6 +12,10 @@ foreach(how O0 O2 O3_lto)
 endforeach()
 # The other compiler, where it is there: the library is one, whatever its programs are compiled with.
 find_program(ISO_CLANGXX clang++)
+set(iso_clang_target "")
+if(CMAKE_CROSSCOMPILING)
+    set(iso_clang_target --target=${CMAKE_SYSTEM_PROCESSOR}-linux-gnu)
+endif()
 if(ISO_CLANGXX AND NOT ISO_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL GNU)
     set(hows O0 O2 O3_lto)
     file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/lto.cpp "int main() {}\n")
@@ -24,7 +28,7 @@ if(ISO_CLANGXX AND NOT ISO_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL GNU)
     foreach(how IN LISTS hows)
         set(program ${ISO_BIN_DIR}/travel_clang_${how})
         add_custom_command(OUTPUT ${program} DEPENDS travel.cpp ranks.hpp isomalloc-thread
-            COMMAND ${ISO_CLANGXX} -std=c++20 -Wall -Wextra -Werror -UNDEBUG ${iso_travel_flags_${how}} -fstack-protector-strong
+            COMMAND ${ISO_CLANGXX} ${iso_clang_target} -std=c++20 -Wall -Wextra -Werror -UNDEBUG ${iso_travel_flags_${how}} -fstack-protector-strong
                 -I ${PROJECT_SOURCE_DIR}/include ${CMAKE_CURRENT_SOURCE_DIR}/travel.cpp -o ${program}
                 -L ${ISO_LIB_DIR} -lisomalloc-thread -lisomalloc -Wl,-rpath,${ISO_LIB_DIR} VERBATIM)
         add_custom_target(travel_clang_${how} ALL DEPENDS ${program})
@@ -38,7 +42,7 @@ endif()
 function(iso_travel_test name program ranks test)
     cmake_parse_arguments(PARSE_ARGV 4 arg "" "" "ENV")
     add_test(NAME "ranks: travel: ${name}"
-        COMMAND iso_run -n ${ranks} --no-aslr ${ISO_BIN_DIR}/${program} ${test})
+        COMMAND ${iso_launcher} -n ${ranks} --no-aslr ${CMAKE_CROSSCOMPILING_EMULATOR} ${ISO_BIN_DIR}/${program} ${test})
     set_tests_properties("ranks: travel: ${name}" PROPERTIES TIMEOUT 120 PROCESSORS 2 LABELS ranks
         ENVIRONMENT "${iso_test_environment};${arg_ENV}")
 endfunction()
@@ -86,6 +90,20 @@ foreach(backing shared private)
             PASS_REGULAR_EXPRESSION "\\[1\\] isomalloc: FATAL SIGSEGV at .*overflow of the stack of 'traveller'")
     endforeach()
 endforeach()
+
+# Signed return addresses (PAC): refused as well, where the processor knows them. qemu's does; compilers make them on request.
+set(iso_signs ${CMAKE_CROSSCOMPILING})
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$" AND NOT iso_signs)
+    file(STRINGS /proc/cpuinfo iso_signs REGEX "^Features.* paca" LIMIT_COUNT 1)
+endif()
+if(iso_signs)
+    add_executable(travel_signed travel.cpp)
+    target_compile_options(travel_signed PRIVATE -O2 -mbranch-protection=standard)
+    target_link_libraries(travel_signed PRIVATE isomalloc-thread isomalloc iso_build_flags)
+    iso_travel_test("signed return addresses" travel_signed 2 refused ENV ISO_BACKING=private)
+    set_tests_properties("ranks: travel: signed return addresses" PROPERTIES
+        PASS_REGULAR_EXPRESSION "a return address on its stack is signed \\(PAC\\)" FAIL_REGULAR_EXPRESSION "not so|exited with")
+endif()
 
 # Randomised addresses: refused, with the object named; a program that executes itself again is not.
 function(iso_travel_script_test name)

@@ -7,6 +7,7 @@
 #include <isomalloc/pup.h>
 #include <memory>
 #include <stdexcept>
+#include <unistd.h>
 #include <unwind.h>
 #include <vector>
 
@@ -353,7 +354,8 @@ TEST_CASE("a heap that is packed and unpacked has its threads as they were")
     pup_er sizer = pup_new_sizer();
     iso_pup_heap(sizer, threads.job, &heap);
     std::vector<char> image(pup_size(sizer));
-    CHECK(image.size() < 100000); // of two stacks of 64 KiB, what is used
+    const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    CHECK(image.size() < 24 * page); // of two stacks of 256 KiB, what is used
     pup_destroy(sizer);
     pup_er packer = iso_pup_new_to_memory(image.data(), image.size());
     REQUIRE(iso_pup_set_use(packer, ISO_PUP_DELETING) == ISO_OK);

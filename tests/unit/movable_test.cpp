@@ -3,6 +3,7 @@
 #include "tests/unit/support.hpp"
 #include <csignal>
 #include <isomalloc/pup.h>
+#include <unistd.h>
 
 namespace {
 
@@ -40,7 +41,8 @@ TEST_CASE("movable: a block of any size is all of its heap, and ends it", "[mova
         iso_heap_stats_t stats;
         REQUIRE(iso_heap_stats(heap, &stats) == ISO_OK);
         REQUIRE(stats.blocks == 1);
-        const size_t page = 4096, pages = (std::max<size_t>(size, 1) + page - 1) / page;
+        const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE)),
+                   pages = (std::max<size_t>(size, 1) + page - 1) / page;
         REQUIRE(stats.live_bytes <= (pages + 3 + 1) * page); // under a tool it has a gap behind it
         fill(block, size, 7);
         REQUIRE(holds(block, size, 7));
@@ -137,7 +139,7 @@ TEST_CASE("movable: one block in a pup_er, copied and moved", "[movable][pup]")
     Job job;
     const uint64_t before = job.slots_free();
     for (const size_t size : {10, 100000, 3000000}) {
-        std::vector<char> bytes(size + (64u << 10));
+        std::vector<char> bytes(size + 16 * static_cast<size_t>(sysconf(_SC_PAGESIZE)));
         void *block = iso_movable_alloc(job.job, size), *const address = block;
         fill(block, size, 3);
         for (const unsigned use : {0u, static_cast<unsigned>(ISO_PUP_DELETING)}) {

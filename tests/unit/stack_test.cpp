@@ -1,4 +1,5 @@
 // Stacks as blocks of a heap: what of them is live, the page below, what they tell, and that nothing of them stays behind.
+#include "core/canary.h"
 #include "core/heap.h"
 #include "core/hold.h"
 #include "core/job.h"
@@ -307,6 +308,31 @@ TEST_CASE("guards that split a mapping are not kept")
     CHECK(space.job->guards.kept_count == 0);
     CHECK(space.guards() == 0);
     static_cast<volatile char *>(stack->low)[-8] = 1;
+}
+
+TEST_CASE("the canary of another process becomes this one's, on what is in use of stacks")
+{
+    const uint64_t was = 0x1234567890abcd00;
+    const size_t size = GENERATE(size_t{16} << 10, size_t{3} << 20);
+    const Space space;
+    iso_stack_t *stack = iso_stack_create(space.heap, size, nullptr);
+    REQUIRE(stack != nullptr);
+    auto *words = reinterpret_cast<uint64_t *>(stack);
+    for (size_t i = 1; i <= 100; i++)
+        words[-static_cast<ptrdiff_t>(i)] = i % 3 == 0 ? was : was + i;
+    stack->sp = words - 50;
+    iso_hold_t *hold = iso_hold_find(nullptr, space.heap);
+    CHECK(space.heap->canary == iso_canary());
+    iso_heap_freeze(hold);
+    space.heap->canary = was; // as where it comes from
+    iso_heap_thaw(hold);
+    CHECK(space.heap->canary == iso_canary());
+    size_t wrong = 0;
+    for (size_t i = 1; i <= 100; i++)
+        wrong += words[-static_cast<ptrdiff_t>(i)] != (i % 3 != 0 ? was + i
+                                                       : i <= 50  ? iso_canary()
+                                                                  : was);
+    CHECK(wrong == 0);
 }
 
 TEST_CASE("a stack that does not know where it begins ends the process when that is asked for")

@@ -51,7 +51,8 @@ static uint64_t start_time(int32_t pid)
 {
     char path[64], text[1024];
 
-    snprintf(path, sizeof path, "/proc/%" PRId32 "/stat", pid);
+    /* Of its first thread, which began with it: qemu's user mode makes a process's own stat up. */
+    snprintf(path, sizeof path, "/proc/%" PRId32 "/task/%" PRId32 "/stat", pid, pid);
     if (read_text(path, text, sizeof text) <= 0)
         return 0;
     /* Field 2 is the program's name in parentheses, which may hold blanks and parentheses. */
