@@ -127,6 +127,7 @@ static iso_status_t prepare(checkpoint_t *checkpoint, const iso_checkpoint_param
                                    .heap_count = checkpoint->count,
                                    .user_len = params->user_len,
                                    .set = params->set,
+                                   .moment = job->barriers,
                                    .seconds = now.tv_sec,
                                    .nanoseconds = (uint64_t)now.tv_nsec};
     memcpy(header->magic, ISO_IMAGE_MAGIC, sizeof header->magic);
@@ -309,6 +310,7 @@ static iso_status_t write_tables(checkpoint_t *checkpoint, const void *user)
     copy(tables.pages, checkpoint->pages, header->page_count, sizeof *tables.pages);
     copy(tables.user, user, header->user_len, 1);
     header->tables = iso_checksum_of(memory, whole.iov_len);
+    header->lists = iso_checksum_of(memory, iso_image_lists_bytes(header));
     header->check = iso_checksum_of(header, offsetof(iso_image_header_t, check));
     iso_status_t status = ISO_OK;
     if (whole.iov_len > 0)

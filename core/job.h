@@ -74,6 +74,7 @@ struct iso_job {
     iso_params_t params;
     uint32_t rank, size;
     uint8_t cookie[16];
+    uint64_t barriers; /* iso_barrier that have ended: the same in all ranks at each of them */
     pthread_mutex_t lock;
 
     iso_module_t bootstrap_module;

@@ -289,6 +289,7 @@ iso_status_t iso_barrier(iso_job_t *job)
         iso_waiter_progress(job, &waiter);
         iso_job_lock(job);
         iso_status_t barrier = bootstrap->barrier_test(bootstrap->ctx);
+        job->barriers += barrier == ISO_OK;
         iso_job_unlock(job);
         if (barrier != ISO_INPROGRESS) {
             /* what the others sent before they came here is there: it counts as before, too */
