@@ -241,9 +241,8 @@ static iso_status_t read_tables(iso_image_t *image, const iso_logger_t *logger, 
     if (iso_checksum_of(image->memory, bytes) != checksum)
         return iso_image_damaged(image, logger, 0, offset, bytes, "its lists of heaps and pages");
     iso_image_tables_place(&image->header, image->memory, &image->tables);
-    return fit(image)
-               ? ISO_OK
-               : refuse(image, logger, ISO_ERR_INVALID, "has lists of heaps that cannot be");
+    return fit(image) ? ISO_OK
+                      : refuse(image, logger, ISO_ERR_INVALID, "has lists of heaps that cannot be");
 }
 
 /* The parent is there, and the one that it was. */

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BATCH ((size_t)1 << 20) /* bytes that are read, and compared, at a time */
+#define BATCH ((size_t)1 << 20)  /* bytes that are read, and compared, at a time */
 #define ZEROS_LEAST ((size_t)16) /* pages in a row; of fewer the calls cost more than the memory */
 
 /* ---- reading ----------------------------------------------------------------------------------- */

@@ -151,11 +151,12 @@ static iso_status_t mixed(const iso_job_t *job, const named_t *image, const name
             snprintf(what[i], sizeof what[i], "of set %" PRIu64, two[i]->set);
         else
             snprintf(what[i], sizeof what[i], "saved after %" PRIu64, two[i]->moment);
-    iso_log(&job->logger, ISO_LOG_ERROR,
-            "image %s is %s, %s %s%s of the same job: they are not of one checkpoint, name those of "
-            "one, or set ISO_MIXED_IMAGES=y if that is what you want",
-            image->path, what[0], first->path, what[1],
-            image->set == first->set ? " calls of iso_barrier" : "");
+    iso_log(
+        &job->logger, ISO_LOG_ERROR,
+        "image %s is %s, %s %s%s of the same job: they are not of one checkpoint, name those of "
+        "one, or set ISO_MIXED_IMAGES=y if that is what you want",
+        image->path, what[0], first->path, what[1],
+        image->set == first->set ? " calls of iso_barrier" : "");
     return ISO_ERR_INVALID;
 }
 

@@ -23,6 +23,7 @@
 #include "core/slots.h"
 #include "core/space.h"
 #include "core/stage.h"
+#include "core/track.h"
 #include "core/trial.h"
 #include "core/wait.h"
 #include "core/window.h"
@@ -97,6 +98,7 @@ struct iso_job {
     iso_guards_t guards;
     bool
         *poisoned; /* per slot: a tool was told something of it; NULL: no tool runs, see poison.h */
+    iso_track_t track;
     iso_huge_t huge;
     struct iso_images *images; /* named by ISO_IMAGES; NULL: none */
 

@@ -122,8 +122,8 @@ static iso_status_t fill(iso_job_t *job, iso_image_t *image, uint32_t number, bo
         iso_log(&job->logger, ISO_LOG_WARN, "image %s: heap %" PRIu32 " is read, not mapped: %s",
                 image->path, number, why_not);
     map = map && !why_not;
-    iso_status_t status = map ? iso_image_map_heap(image, &job->logger, number)
-                              : read_pages(job, image, number);
+    iso_status_t status =
+        map ? iso_image_map_heap(image, &job->logger, number) : read_pages(job, image, number);
     if (status == ISO_OK && map) /* what is damaged in it is found now, or never */
         status = iso_contents_looks_sound(job, call, hold);
     if (status == ISO_OK)

@@ -49,14 +49,17 @@ typedef struct iso_checkpoint_params {
     const void *user;  /* bytes of the program's own that go into the image: see iso_image_info_t */
     size_t user_len;   /* 1 MiB at most */
     const char *since; /* an earlier image: write only pages that it has not; NULL: all pages */
-    uint64_t set; /* its number, e.g. the step: the same at all ranks; 0: none, see below */
+    uint64_t set;      /* its number, e.g. the step: the same at all ranks; 0: none, see below */
 } iso_checkpoint_params_t;
 
 /* An increment (iso_checkpoint_params_t::since) has only those pages that differ from what the earlier image has at the same
  * address, and refers to that for the others; that may be an increment, too. It is an image as any, of all the heaps that are named,
  * but needs the earlier ones, in the same folder and under the same names (those behind symbolic links), as long as it is to be restored: if one is
  * missing, or was replaced, that is said. All pages are read to know which differ (by 64-bit checksums): so it works with
- * any backing and transport, and for a heap that was at other ranks since, or restored. 32 others is the most that one may need: then all is written, and
+ * any backing and transport, and for a heap that was at other ranks since, or restored. With ISO_TRACK_WRITES=y pages that were not written since are
+ * not read either, where the kernel tells (backing anon, Linux 6.7; a warning says so else) and since is the image that this rank saved last; not of a heap that has
+ * migrated meanwhile. The first write to a page after each checkpoint takes some microseconds then, and huge pages are split; what a device writes to blocks that
+ * the program itself has registered with it is not seen. 32 others is the most that one may need: then all is written, and
  * the log says so at level info. */
 
 /* Saves `count` heaps of this rank (0: an image of none) in the file `path`, whose folder is there and on the same file

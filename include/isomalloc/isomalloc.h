@@ -210,6 +210,7 @@ typedef struct iso_params {
                            void *arg);
     void *image_rank_arg;
     bool mixed_images; /* also of different times of a job, see checkpoint.h */
+    bool track_writes; /* so that increments need not read all pages, see checkpoint.h */
 } iso_params_t;
 
 /* Fills *params with the defaults and the environment's ISO_* values.
