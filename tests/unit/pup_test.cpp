@@ -146,6 +146,12 @@ TEST_CASE("pup: on the network the most significant byte of every item is the fi
     const unsigned char expected[28] = {1, 2, 0xff, 0xfe, 1, 2, 3, 4, 1, 2, 3,   4,   5,  6,
                                         7, 8, 0x3f, 0xf0, 0, 0, 0, 0, 0, 0, 'a', 'b', 'c'};
     REQUIRE(std::memcmp(bytes, expected, sizeof expected) == 0);
+    pup_er below = pup_new_network_pack(bytes), p = pup_new_fmt(below); // labels, too
+    pup_uint(p, &i);
+    pup_destroy(p);
+    pup_destroy(below);
+    const unsigned char labelled[12] = {0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 3, 4};
+    REQUIRE(std::memcmp(bytes + 8, labelled, sizeof labelled) == 0);
 }
 
 TEST_CASE("pup: a size in two bytes is right to half a per cent", "[pup]")
