@@ -8,6 +8,7 @@
 #include "core/checksum.h"
 #include "core/image.h"
 #include "core/os.h"
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -149,6 +150,7 @@ iso_status_t iso_image_read_heap(iso_image_t *image, const iso_logger_t *logger,
         const struct iovec place = batch.pieces[0];
         status = read_batch(image, logger, &batch, nowhere || batch.zeros ? elsewhere : NULL,
                             entry->heap, &expected);
+        assert(!batch.zeros || zeros);
         if (status == ISO_OK && batch.zeros &&
             !zeros->make(place.iov_base, place.iov_len, zeros->arg))
             memset(place.iov_base, 0, place.iov_len);
