@@ -186,14 +186,14 @@ void iso_pup_items(pup_er p, void *data, size_t count, size_t size, iso_pup_type
 }
 
 /* NOLINTBEGIN(bugprone-macro-parentheses): a type */
-#define PUP_TYPE(name, type, code)                          \
-    void pup_##name(pup_er p, type *v)                      \
-    {                                                       \
-        iso_pup_items(p, v, 1, sizeof *v, code);                    \
-    }                                                       \
-    void pup_##name##s(pup_er p, type *array, size_t count) \
-    {                                                       \
-        iso_pup_items(p, array, count, sizeof *array, code);        \
+#define PUP_TYPE(name, type, code)                           \
+    void pup_##name(pup_er p, type *v)                       \
+    {                                                        \
+        iso_pup_items(p, v, 1, sizeof *v, code);             \
+    }                                                        \
+    void pup_##name##s(pup_er p, type *array, size_t count)  \
+    {                                                        \
+        iso_pup_items(p, array, count, sizeof *array, code); \
     }
 /* NOLINTEND(bugprone-macro-parentheses) */
 PUP_TYPE(char, char, ISO_PUP_CHAR)
