@@ -2,7 +2,8 @@
  * checkpoint.c - heaps of this rank into a file: iso_checkpoint.
  *
  * All heaps are frozen before the first byte is written. Their pages go from where they are: a page's checksum is made when it
- * is about to be written, so that it is read from memory once, or is not written, when an earlier image has it. A page of zeros is
+ * is about to be written, so that it is read from memory once, or is not written, when an earlier image has it (and not read either, when the kernel
+ * says that it is as it was, see track.h). A page of zeros is
  * a hole in the file; one that was never touched is not read either, so that it stays without memory. Then come the tables, and the
  * header, whose place is before the pages.
  */
@@ -29,6 +30,7 @@ static const unsigned char zeros[ISO_IMAGE_PAGE];
 typedef struct saved {
     iso_hold_t *hold; /* NULL: not frozen (yet) */
     iso_contents_t contents;
+    bool told; /* by `written`: which of its pages are as in the earlier image */
 } saved_t;
 
 #define BATCH ((size_t)1 << 20) /* bytes that are written at a time */
@@ -44,8 +46,10 @@ typedef struct checkpoint {
     iso_image_entry_t *entries;
     iso_image_run_t *runs; /* so far */
     uint64_t run_room;
-    uint64_t *pages; /* checksums so far */
-    uint64_t zeros;  /* the checksum of a page of them */
+    uint64_t *pages;  /* checksums so far */
+    uint64_t zeros;   /* the checksum of a page of them */
+    uint8_t *written; /* a bit a page, in that order; NULL: it is not known */
+    uint64_t passed;  /* pages that were not read for it */
     uint64_t looked, data,
         data_end; /* the space's object has no pages in [looked, data), and some in [data, data_end) */
 
@@ -110,6 +114,7 @@ static iso_status_t prepare(checkpoint_t *checkpoint, const iso_checkpoint_param
                                    .heap_count = checkpoint->count,
                                    .user_len = params->user_len,
                                    .set = params->set,
+                                   .moment = job->barriers,
                                    .seconds = now.tv_sec,
                                    .nanoseconds = (uint64_t)now.tv_nsec};
     memcpy(header->magic, ISO_IMAGE_MAGIC, sizeof header->magic);
@@ -201,18 +206,35 @@ static iso_status_t add_page(checkpoint_t *checkpoint, const iso_image_entry_t *
     return ISO_OK;
 }
 
-static iso_status_t write_page(checkpoint_t *checkpoint, const iso_image_entry_t *entry,
-                               uint64_t address)
+/* Has nobody written to the next page, which is in the earlier image? Then it need not be read. */
+static bool is_known(checkpoint_t *checkpoint, const saved_t *saved, iso_image_run_t *page,
+                     uint64_t *checksum_p)
 {
-    const uint64_t checksum = is_untouched(checkpoint, address)
-                                  ? checkpoint->zeros
-                                  : iso_checksum_of((void *)(uintptr_t)address, ISO_IMAGE_PAGE);
+    const uint64_t number = checkpoint->header.page_count;
+    if (!saved->told || checkpoint->written[number / 8] & 1u << number % 8 ||
+        !iso_increment_at(&checkpoint->increment, page->address, checksum_p, &page->file,
+                          &page->offset))
+        return false;
+    checkpoint->passed++;
+    return true;
+}
+
+static iso_status_t write_page(checkpoint_t *checkpoint, const saved_t *saved,
+                               const iso_image_entry_t *entry, uint64_t address)
+{
+    uint64_t checksum;
     iso_image_run_t page = {.address = address,
                             .length = ISO_IMAGE_PAGE,
                             .offset = checkpoint->offset + checkpoint->piece_bytes};
+    bool there = is_known(checkpoint, saved, &page, &checksum);
+    if (!there) {
+        checksum = is_untouched(checkpoint, address)
+                       ? checkpoint->zeros
+                       : iso_checksum_of((void *)(uintptr_t)address, ISO_IMAGE_PAGE);
+        there =
+            iso_increment_find(&checkpoint->increment, address, checksum, &page.file, &page.offset);
+    }
     checkpoint->pages[checkpoint->header.page_count++] = checksum;
-    const bool there =
-        iso_increment_find(&checkpoint->increment, address, checksum, &page.file, &page.offset);
     iso_status_t status = add_page(checkpoint, entry, page);
     if (status != ISO_OK || there)
         return status;
@@ -236,7 +258,8 @@ static iso_status_t write_pages(checkpoint_t *checkpoint)
         for (uint64_t r = 0; r < contents->runs.count; r++)
             for (size_t at = 0; at < contents->runs.list[r].length && status == ISO_OK;
                  at += ISO_IMAGE_PAGE)
-                status = write_page(checkpoint, entry, contents->runs.list[r].address + at);
+                status = write_page(checkpoint, &checkpoint->heaps[i], entry,
+                                    contents->runs.list[r].address + at);
         entry->run_count = header->run_count - entry->runs;
         entry->page_count = header->page_count - entry->pages;
         extents += entry->extent_count;
@@ -292,6 +315,7 @@ static iso_status_t write_tables(checkpoint_t *checkpoint, const void *user)
     copy(tables.pages, checkpoint->pages, header->page_count, sizeof *tables.pages);
     copy(tables.user, user, header->user_len, 1);
     header->tables = iso_checksum_of(memory, whole.iov_len);
+    header->lists = iso_checksum_of(memory, iso_image_lists_bytes(header));
     header->check = iso_checksum_of(header, offsetof(iso_image_header_t, check));
     iso_status_t status = ISO_OK;
     if (whole.iov_len > 0)
@@ -330,6 +354,41 @@ static uint64_t bytes_wanted(const checkpoint_t *checkpoint)
     return bytes;
 }
 
+/* Asks the kernel which pages were written since the earlier image, and to tell again from here on. */
+static void track(checkpoint_t *checkpoint)
+{
+    iso_job_t *job = checkpoint->job;
+    iso_increment_t *increment = &checkpoint->increment;
+    const uint64_t since = increment->since ? increment->since->header.check : 0;
+    const bool known = iso_track_begin(job, since);
+    uint64_t pages = 0;
+    if (!job->track.on)
+        return;
+    for (uint32_t i = 0; i < checkpoint->count; i++)
+        pages += checkpoint->heaps[i].contents.runs.bytes / ISO_IMAGE_PAGE;
+    checkpoint->written = calloc(pages / 8 + 1, 1);
+    pages = 0;
+    for (uint32_t i = 0; i < checkpoint->count && checkpoint->written; i++) {
+        saved_t *saved = &checkpoint->heaps[i];
+        const iso_contents_t *contents = &saved->contents;
+        saved->told = iso_track_take(job, contents, checkpoint->written, pages) && known &&
+                      iso_increment_has(increment, contents->heap, contents->epoch);
+        pages += contents->runs.bytes / ISO_IMAGE_PAGE;
+    }
+}
+
+/* The next one may be an increment to this image. */
+static void track_end(checkpoint_t *checkpoint, const char *path)
+{
+    if (!checkpoint->written)
+        return;
+    iso_track_end(checkpoint->job, checkpoint->header.check);
+    iso_log(&checkpoint->job->logger, ISO_LOG_INFO,
+            "image %s: of %" PRIu64 " pages %" PRIu64
+            " were not read: the kernel has seen no write to them",
+            path, checkpoint->header.page_count, checkpoint->passed);
+}
+
 static iso_status_t save(checkpoint_t *checkpoint, const char *path,
                          const iso_checkpoint_params_t *params)
 {
@@ -340,7 +399,10 @@ static iso_status_t save(checkpoint_t *checkpoint, const char *path,
     if (status == ISO_OK)
         status = iso_replace_begin(&checkpoint->file, logger, path, ISO_IMAGE_MAGIC);
     if (status == ISO_OK) {
+        track(checkpoint);
         status = write_file(checkpoint, params->user);
+        if (status == ISO_OK)
+            track_end(checkpoint, path);
         if (status != ISO_OK && !iso_replace_is_done(&checkpoint->file))
             iso_log(logger, ISO_LOG_ERROR, "%s: the image needs %s%s", path,
                     ISO_SIZE(bytes_wanted(checkpoint)), params->since ? " at most" : "");
@@ -350,6 +412,7 @@ static iso_status_t save(checkpoint_t *checkpoint, const char *path,
     free(checkpoint->entries);
     free(checkpoint->pages);
     free(checkpoint->runs);
+    free(checkpoint->written);
     return status;
 }
 

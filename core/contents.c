@@ -303,8 +303,6 @@ iso_status_t iso_contents_own(iso_job_t *job, const char *call, iso_hold_t *hold
         status = iso_heap_take_in(job, hold->heap);
     if (status == ISO_OK)
         own(job, hold, contents);
-    else
-        abandon(job, hold, contents);
     iso_job_unlock(job);
     return status;
 }

@@ -64,8 +64,8 @@ iso_status_t iso_contents_enter(iso_job_t *job, const char *call, const iso_cont
 /* The bytes are there: does the heap's header say that they are it? ISO_ERR_INVALID, ISO_ERR_VERSION, ISO_ERR_CODE. */
 iso_status_t iso_contents_looks_sound(const iso_job_t *job, const char *call,
                                       const iso_hold_t *hold);
-/* The same, and they are that heap, which is this rank's from here on; or they are not, and it has been abandoned.
- * Takes the job's lock. */
+/* The same, and they are that heap, which is this rank's from here on; or they are not, and it is to be abandoned, as it is
+ * for want of memory (ISO_ERR_NO_MEMORY, logged). Takes the job's lock. */
 iso_status_t iso_contents_own(iso_job_t *job, const char *call, iso_hold_t *hold,
                               const iso_contents_t *contents);
 /* The bytes have not come: nothing of it stays but warm pages. Takes the job's lock. */

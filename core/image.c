@@ -1,4 +1,5 @@
-/* image.c - an image that is open for reading. See image.h and <isomalloc/checkpoint.h>. */
+/* image.c - an image that is open for reading: what it says of itself. Its pages: image_pages.c. See image.h and
+ * <isomalloc/checkpoint.h>. */
 #include "core/image.h"
 #include "core/checksum.h"
 #include "core/heap.h"
@@ -13,8 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define BATCH ((size_t)1 << 20) /* bytes that are read, and compared, at a time */
-
 _Static_assert(sizeof(iso_image_header_t) == ISO_IMAGE_PAGE && sizeof(iso_image_parent_t) == 256 &&
                    sizeof(iso_image_entry_t) == 64 && sizeof(iso_extent_t) == 8 &&
                    sizeof(iso_image_run_t) == 32 && sizeof ISO_IMAGE_MAGIC - 1 == ISO_REPLACE_MAGIC,
@@ -22,13 +21,17 @@ _Static_assert(sizeof(iso_image_header_t) == ISO_IMAGE_PAGE && sizeof(iso_image_
 
 /* ---- tables ------------------------------------------------------------------------------------ */
 
-uint64_t iso_image_tables_bytes(const iso_image_header_t *header)
+uint64_t iso_image_lists_bytes(const iso_image_header_t *header)
 {
     return header->parent_count * sizeof(iso_image_parent_t) +
            header->heap_count * sizeof(iso_image_entry_t) +
-           header->extent_count * sizeof(iso_extent_t) +
-           header->run_count * sizeof(iso_image_run_t) + header->page_count * sizeof(uint64_t) +
-           header->user_len;
+           header->extent_count * sizeof(iso_extent_t);
+}
+
+uint64_t iso_image_tables_bytes(const iso_image_header_t *header)
+{
+    return iso_image_lists_bytes(header) + header->run_count * sizeof(iso_image_run_t) +
+           header->page_count * sizeof(uint64_t) + header->user_len;
 }
 
 void iso_image_tables_place(const iso_image_header_t *header, void *memory,
@@ -63,33 +66,24 @@ static bool header_fits(const iso_image_header_t *header, uint64_t file_bytes)
            header->user_len <= ISO_IMAGE_USER_MAX;
 }
 
-/* Do the tables say of heap `i` what can be? Each begins where the one before ends. */
+/* Do the lists say of heap `i` what can be? Each begins where the one before ends. */
 static bool entry_fits(const iso_image_t *image, uint32_t i, iso_image_entry_t *expected)
 {
     const iso_image_entry_t *entry = &image->tables.heaps[i];
     const iso_image_header_t *header = &image->header;
-    uint64_t pages = 0;
     if (entry->extents != expected->extents || entry->runs != expected->runs ||
         entry->pages != expected->pages ||
         entry->extent_count > header->extent_count - entry->extents ||
         entry->run_count > header->run_count - entry->runs ||
         entry->page_count > header->page_count - entry->pages || entry->extent_count > UINT32_MAX)
         return false;
-    for (uint64_t i_run = entry->runs; i_run < entry->runs + entry->run_count; i_run++) {
-        const iso_image_run_t *run = &image->tables.runs[i_run];
-        if (run->length == 0 || run->length % ISO_IMAGE_PAGE != 0 ||
-            run->length / ISO_IMAGE_PAGE > entry->page_count - pages ||
-            run->file > header->parent_count || run->offset % ISO_IMAGE_PAGE != 0)
-            return false;
-        pages += run->length / ISO_IMAGE_PAGE;
-    }
     expected->extents += entry->extent_count;
     expected->runs += entry->run_count;
     expected->pages += entry->page_count;
-    return pages == entry->page_count;
+    return true;
 }
 
-static bool tables_fit(const iso_image_t *image)
+static bool lists_fit(const iso_image_t *image)
 {
     const iso_image_header_t *header = &image->header;
     iso_image_entry_t expected = {.heap = 0};
@@ -102,6 +96,31 @@ static bool tables_fit(const iso_image_t *image)
             return false;
     return expected.extents == header->extent_count && expected.runs == header->run_count &&
            expected.pages == header->page_count;
+}
+
+/* Are the runs of a heap, whose entry fits, all its pages? */
+static bool runs_fit(const iso_image_t *image, const iso_image_entry_t *entry)
+{
+    uint64_t pages = 0;
+    for (uint64_t i = entry->runs; i < entry->runs + entry->run_count; i++) {
+        const iso_image_run_t *run = &image->tables.runs[i];
+        if (run->length == 0 || run->length % ISO_IMAGE_PAGE != 0 ||
+            run->length / ISO_IMAGE_PAGE > entry->page_count - pages ||
+            run->file > image->header.parent_count || run->offset % ISO_IMAGE_PAGE != 0)
+            return false;
+        pages += run->length / ISO_IMAGE_PAGE;
+    }
+    return pages == entry->page_count;
+}
+
+static bool tables_fit(const iso_image_t *image)
+{
+    if (!lists_fit(image))
+        return false;
+    for (uint32_t i = 0; i < image->header.heap_count; i++)
+        if (!runs_fit(image, &image->tables.heaps[i]))
+            return false;
+    return true;
 }
 
 /* ---- reading ----------------------------------------------------------------------------------- */
@@ -125,8 +144,8 @@ static const char *name_of(const iso_image_t *image, uint64_t file)
     return file ? image->tables.parents[file - 1].name : "the file";
 }
 
-static iso_status_t damaged(const iso_image_t *image, const iso_logger_t *logger, uint64_t file,
-                            uint64_t offset, uint64_t bytes, const char *what)
+iso_status_t iso_image_damaged(const iso_image_t *image, const iso_logger_t *logger, uint64_t file,
+                               uint64_t offset, uint64_t bytes, const char *what)
 {
     iso_log(logger, ISO_LOG_ERROR,
             "image %s is damaged: bytes %" PRIu64 " to %" PRIu64
@@ -135,9 +154,8 @@ static iso_status_t damaged(const iso_image_t *image, const iso_logger_t *logger
     return ISO_ERR_INVALID;
 }
 
-/* As many bytes as the pieces, which are used up, have room for. `file` is as in a run. */
-static iso_status_t read_pieces(const iso_image_t *image, const iso_logger_t *logger, uint64_t file,
-                                uint64_t offset, struct iovec *pieces, int count)
+iso_status_t iso_image_read(const iso_image_t *image, const iso_logger_t *logger, uint64_t file,
+                            uint64_t offset, struct iovec *pieces, int count)
 {
     while (count > 0) {
         ssize_t n = preadv(image->fds[file], pieces, count, (off_t)offset);
@@ -161,7 +179,7 @@ static iso_status_t read_bytes(const iso_image_t *image, const iso_logger_t *log
                                uint64_t offset, void *bytes, size_t count)
 {
     struct iovec piece = {bytes, count};
-    return count ? read_pieces(image, logger, file, offset, &piece, 1) : ISO_OK;
+    return count ? iso_image_read(image, logger, file, offset, &piece, 1) : ISO_OK;
 }
 
 static iso_status_t read_header(iso_image_t *image, const iso_logger_t *logger)
@@ -190,7 +208,7 @@ static iso_status_t read_header(iso_image_t *image, const iso_logger_t *logger)
         return ISO_ERR_VERSION;
     }
     if (header->check != iso_checksum_of(header, offsetof(iso_image_header_t, check)))
-        return damaged(image, logger, 0, 0, sizeof *header, "its header");
+        return iso_image_damaged(image, logger, 0, 0, sizeof *header, "its header");
     if (header->layout != iso_heap_layout_digest())
         return refuse(image, logger, ISO_ERR_VERSION,
                       "was saved by a build of the library that lays heaps out differently");
@@ -208,22 +226,23 @@ static iso_status_t read_header(iso_image_t *image, const iso_logger_t *logger)
                : refuse(image, logger, ISO_ERR_INVALID, "has a header that cannot be");
 }
 
-static iso_status_t read_tables(iso_image_t *image, const iso_logger_t *logger)
+/* The first so many bytes of the tables, which have this checksum. */
+static iso_status_t read_tables(iso_image_t *image, const iso_logger_t *logger, uint64_t bytes,
+                                uint64_t checksum, bool (*fit)(const iso_image_t *image))
 {
-    const iso_image_header_t *header = &image->header;
-    const uint64_t bytes = iso_image_tables_bytes(header), offset = tables_offset(header);
+    const uint64_t offset = tables_offset(&image->header);
+    free(image->memory);
     image->memory = malloc(bytes + 1);
     if (!image->memory)
         return refuse(image, logger, ISO_ERR_NO_MEMORY, "no memory for its tables");
     iso_status_t status = read_bytes(image, logger, 0, offset, image->memory, bytes);
     if (status != ISO_OK)
         return status;
-    if (iso_checksum_of(image->memory, bytes) != header->tables)
-        return damaged(image, logger, 0, offset, bytes, "its lists of heaps and pages");
-    iso_image_tables_place(header, image->memory, &image->tables);
-    return tables_fit(image)
-               ? ISO_OK
-               : refuse(image, logger, ISO_ERR_INVALID, "has lists of heaps that cannot be");
+    if (iso_checksum_of(image->memory, bytes) != checksum)
+        return iso_image_damaged(image, logger, 0, offset, bytes, "its lists of heaps and pages");
+    iso_image_tables_place(&image->header, image->memory, &image->tables);
+    return fit(image) ? ISO_OK
+                      : refuse(image, logger, ISO_ERR_INVALID, "has lists of heaps that cannot be");
 }
 
 /* The parent is there, and the one that it was. */
@@ -257,7 +276,8 @@ static iso_status_t open_parent(iso_image_t *image, const iso_logger_t *logger, 
     return ISO_ERR_INVALID;
 }
 
-iso_status_t iso_image_open_for(const iso_logger_t *logger, const char *path, iso_image_t **image_p)
+/* The header is read, nothing behind it. */
+static iso_status_t open_header(const iso_logger_t *logger, const char *path, iso_image_t **image_p)
 {
     iso_image_t *image = calloc(1, sizeof *image);
     if (!image)
@@ -275,9 +295,44 @@ iso_status_t iso_image_open_for(const iso_logger_t *logger, const char *path, is
         status = image->real ? ISO_OK : cannot_read(image, logger, errno);
     }
     if (status == ISO_OK)
-        status = read_tables(image, logger);
+        *image_p = image;
+    else
+        iso_image_close(image);
+    return status;
+}
+
+iso_status_t iso_image_open_lists(const iso_logger_t *logger, const char *path,
+                                  iso_image_t **image_p)
+{
+    iso_image_t *image;
+    iso_status_t status = open_header(logger, path, &image);
+    if (status != ISO_OK)
+        return status;
+    status = read_tables(image, logger, iso_image_lists_bytes(&image->header), image->header.lists,
+                         lists_fit);
+    if (status == ISO_OK)
+        *image_p = image;
+    else
+        iso_image_close(image);
+    return status;
+}
+
+iso_status_t iso_image_complete(iso_image_t *image, const iso_logger_t *logger)
+{
+    iso_status_t status = read_tables(image, logger, iso_image_tables_bytes(&image->header),
+                                      image->header.tables, tables_fit);
     for (uint64_t i = 0; status == ISO_OK && i < image->header.parent_count; i++)
         status = open_parent(image, logger, i);
+    return status;
+}
+
+iso_status_t iso_image_open_for(const iso_logger_t *logger, const char *path, iso_image_t **image_p)
+{
+    iso_image_t *image;
+    iso_status_t status = open_header(logger, path, &image);
+    if (status != ISO_OK)
+        return status;
+    status = iso_image_complete(image, logger);
     if (status == ISO_OK)
         *image_p = image;
     else
@@ -302,143 +357,6 @@ void iso_image_close(iso_image_t *image)
     free(image->path);
     free(image->real);
     free(image);
-}
-
-/* ---- pages ------------------------------------------------------------------------------------- */
-
-/* Of up to BATCH bytes that lie together in one file. */
-typedef struct batch {
-    struct iovec pieces[BATCH / ISO_IMAGE_PAGE];
-    int count;
-    size_t bytes;
-    uint64_t file, offset;
-} batch_t;
-
-/* Runs that are left of a heap's. */
-typedef struct walk {
-    const iso_image_run_t *runs;
-    uint64_t count;
-    uint64_t within; /* bytes of the first that were passed */
-} walk_t;
-
-static bool next_batch(walk_t *walk, batch_t *batch)
-{
-    batch->count = 0;
-    batch->bytes = 0;
-    while (walk->count > 0 && batch->bytes < BATCH) {
-        const iso_image_run_t *run = walk->runs;
-        const uint64_t offset = run->offset + walk->within;
-        size_t length = run->length - walk->within;
-        if (batch->count == 0) {
-            batch->file = run->file;
-            batch->offset = offset;
-        } else if (run->file != batch->file || offset != batch->offset + batch->bytes) {
-            break;
-        }
-        if (length > BATCH - batch->bytes)
-            length = BATCH - batch->bytes;
-        batch->pieces[batch->count++] =
-            (struct iovec){(char *)(uintptr_t)run->address + walk->within, length};
-        batch->bytes += length;
-        walk->within += length;
-        if (walk->within == run->length) {
-            walk->runs++;
-            walk->count--;
-            walk->within = 0;
-        }
-    }
-    return batch->count > 0;
-}
-
-/* Checksums of the pages that were read, one after the other in *expected. */
-static iso_status_t compare(const iso_image_t *image, const iso_logger_t *logger,
-                            const batch_t *batch, uint64_t heap, const uint64_t **expected)
-{
-    uint64_t offset = batch->offset;
-    char what[64];
-    for (int i = 0; i < batch->count; i++)
-        for (size_t at = 0; at < batch->pieces[i].iov_len; at += ISO_IMAGE_PAGE) {
-            const char *page = (const char *)batch->pieces[i].iov_base + at;
-            if (iso_checksum_of(page, ISO_IMAGE_PAGE) != *(*expected)++) {
-                snprintf(what, sizeof what, "a page of heap %#" PRIx64, heap);
-                return damaged(image, logger, batch->file, offset, ISO_IMAGE_PAGE, what);
-            }
-            offset += ISO_IMAGE_PAGE;
-        }
-    return ISO_OK;
-}
-
-iso_status_t iso_image_read_heap(iso_image_t *image, const iso_logger_t *logger, uint32_t number,
-                                 iso_image_reading_t reading)
-{
-    const iso_image_entry_t *entry = &image->tables.heaps[number];
-    walk_t walk = {&image->tables.runs[entry->runs], entry->run_count, 0};
-    const uint64_t *expected = &image->tables.pages[entry->pages];
-    void *nowhere = reading == ISO_IMAGE_TO_NOWHERE ? malloc(BATCH) : NULL;
-    iso_status_t status = ISO_OK;
-    if (reading == ISO_IMAGE_TO_NOWHERE && !nowhere)
-        status = refuse(image, logger, ISO_ERR_NO_MEMORY, "no memory to read it");
-    for (batch_t batch; status == ISO_OK && next_batch(&walk, &batch);) {
-        struct iovec pieces[BATCH / ISO_IMAGE_PAGE]; /* reading uses them up */
-        if (nowhere) {
-            batch.pieces[0] = (struct iovec){nowhere, batch.bytes};
-            batch.count = 1;
-        }
-        memcpy(pieces, batch.pieces, (size_t)batch.count * sizeof *pieces);
-        status = read_pieces(image, logger, batch.file, batch.offset, pieces, batch.count);
-        if (status == ISO_OK)
-            status = compare(image, logger, &batch, entry->heap, &expected);
-    }
-    free(nowhere);
-    return status;
-}
-
-/* ---- mapping ----------------------------------------------------------------------------------- */
-
-uint64_t iso_image_mappings(const iso_image_t *image, uint32_t number)
-{
-    const iso_image_entry_t *entry = &image->tables.heaps[number];
-    for (uint64_t i = 0; i < entry->run_count; i++) {
-        const iso_image_run_t *run = &image->tables.runs[entry->runs + i];
-        if ((run->address | run->length | run->offset) % iso_os_page_size() != 0)
-            return 0;
-    }
-    return entry->run_count;
-}
-
-iso_status_t iso_image_map_heap(const iso_image_t *image, const iso_logger_t *logger,
-                                uint32_t number)
-{
-    const iso_image_entry_t *entry = &image->tables.heaps[number];
-    for (uint64_t i = 0; i < entry->run_count; i++) {
-        const iso_image_run_t *run = &image->tables.runs[entry->runs + i];
-        const int error = iso_os_file_map((void *)(uintptr_t)run->address, (size_t)run->length,
-                                          image->fds[run->file], run->offset);
-        if (!error)
-            continue;
-        iso_log(logger, ISO_LOG_ERROR, "image %s cannot be mapped: %s%s", image->path,
-                strerror(error), error == ENOMEM ? " (vm.max_map_count?)" : "");
-        return ISO_ERR_SYSTEM;
-    }
-    return ISO_OK;
-}
-
-void iso_image_unmap_heap(const iso_image_t *image, uint32_t number)
-{
-    const iso_image_entry_t *entry = &image->tables.heaps[number];
-    for (uint64_t i = 0; i < entry->run_count; i++) {
-        const iso_image_run_t *run = &image->tables.runs[entry->runs + i];
-        iso_os_anon_map((void *)(uintptr_t)run->address, (size_t)run->length);
-    }
-}
-
-iso_status_t iso_image_verify(iso_image_t *image)
-{
-    iso_logger_t logger = iso_logger_default();
-    iso_status_t status = ISO_OK;
-    for (uint32_t i = 0; i < image->header.heap_count && status == ISO_OK; i++)
-        status = iso_image_read_heap(image, &logger, i, ISO_IMAGE_TO_NOWHERE);
-    return status;
 }
 
 /* ---- what is in it ----------------------------------------------------------------------------- */

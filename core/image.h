@@ -4,6 +4,8 @@
  *   header    one page of 4 KiB: what must fit (version, byte order, layout of heaps, base of the space), how much of everything there is
  *   pages     those of the heaps' live runs that are in this file
  *   tables    parents; heaps; their extents; their live runs; a checksum of each page; the program's own bytes
+ *             The first three, the lists, are short, and have a checksum of their own: whoever wants to know what addresses are wanted
+ *             reads no more.
  *
  * A run says in which file its pages are, and where: in this one, or in a parent, an earlier image that this one is an increment to. So an
  * increment knows all of its heaps' pages, and whoever restores one reads each page once, wherever it is. Parents are known by
@@ -26,7 +28,7 @@ extern "C" {
 
 #define ISO_IMAGE_MAGIC "isoimage" /* 8 bytes, without the end; also of one that is being written */
 #define ISO_IMAGE_BYTE_ORDER 0x01020304u
-#define ISO_IMAGE_VERSION 1u
+#define ISO_IMAGE_VERSION 2u
 #define ISO_IMAGE_PAGE ((size_t)4096)
 #define ISO_IMAGE_USER_MAX ((size_t)1 << 20)
 #define ISO_IMAGE_PARENTS_MAX 32u
@@ -46,9 +48,11 @@ typedef struct iso_image_header {
     int64_t seconds; /* since 1970 */
     uint64_t nanoseconds;
     uint64_t tables;    /* their checksum */
+    uint64_t lists;     /* that of the first three of them */
     uint8_t cookie[16]; /* of the job that saved it */
     uint64_t set;       /* iso_checkpoint_params_t::set */
-    uint8_t zeros[3936];
+    uint64_t moment;    /* how often that job had been at iso_barrier */
+    uint8_t zeros[3920];
     uint64_t check; /* of the header up to here */
 } iso_image_header_t;
 
@@ -87,8 +91,9 @@ struct iso_image {
     iso_image_tables_t tables;
 };
 
-/* Bytes of the tables that the header speaks of; where each is in memory that has as many. */
+/* Bytes of the tables that the header speaks of, and of the lists, with which they begin; where each is in memory that has as many. */
 uint64_t iso_image_tables_bytes(const iso_image_header_t *header);
+uint64_t iso_image_lists_bytes(const iso_image_header_t *header);
 void iso_image_tables_place(const iso_image_header_t *header, void *memory,
                             iso_image_tables_t *tables_p);
 
@@ -98,8 +103,15 @@ typedef enum iso_image_reading {
     ISO_IMAGE_TO_PLACE,
     ISO_IMAGE_TO_NOWHERE
 } iso_image_reading_t;
+/* Many pages of zeros in a row need not be written to where they belong, which would make them resident, if it can make them
+ * zeros otherwise. false: it cannot, they are written. */
+typedef struct iso_image_zeros {
+    bool (*make)(void *address, size_t length, void *arg);
+    void *arg;
+} iso_image_zeros_t;
+/* zeros NULL: all are written. */
 iso_status_t iso_image_read_heap(iso_image_t *image, const iso_logger_t *logger, uint32_t number,
-                                 iso_image_reading_t reading);
+                                 iso_image_reading_t reading, const iso_image_zeros_t *zeros);
 
 /* Maps all of a heap's pages to where they belong, copy-on-write, without looking at them; and makes that plain memory
  * again, after an error as well. ISO_ERR_SYSTEM: logged. */
@@ -109,9 +121,20 @@ void iso_image_unmap_heap(const iso_image_t *image, uint32_t number);
 /* How many mappings that takes. 0: pages of this system are larger than those of the image. */
 uint64_t iso_image_mappings(const iso_image_t *image, uint32_t number);
 
-/* iso_image_open that logs as the job does. */
+/* For image_pages.c. Reads as many bytes as the pieces, which are used up, have room for; `file` is as in a run. Says that
+ * some of them are damaged, and returns so. */
+iso_status_t iso_image_read(const iso_image_t *image, const iso_logger_t *logger, uint64_t file,
+                            uint64_t offset, struct iovec *pieces, int count);
+iso_status_t iso_image_damaged(const iso_image_t *image, const iso_logger_t *logger, uint64_t file,
+                               uint64_t offset, uint64_t bytes, const char *what);
+
+/* iso_image_open that logs as the job does. In two steps: of an image whose lists are open no more is read than the header and
+ * them, and its parents are not looked at; the other reads and checks the rest. */
 iso_status_t iso_image_open_for(const iso_logger_t *logger, const char *path,
                                 iso_image_t **image_p);
+iso_status_t iso_image_open_lists(const iso_logger_t *logger, const char *path,
+                                  iso_image_t **image_p);
+iso_status_t iso_image_complete(iso_image_t *image, const iso_logger_t *logger);
 
 #ifdef __cplusplus
 }

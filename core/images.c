@@ -5,6 +5,7 @@
 #include "core/image.h"
 #include "core/job.h"
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +13,7 @@ typedef struct named {
     char *path;         /* absolute: the program may change its folder */
     uint64_t check;     /* of its header: that it is still the same file */
     uint8_t cookie[16]; /* of the job that saved it */
-    uint64_t set;
+    uint64_t set, moment;
     uint32_t rank, size; /* which of its ranks, of how many */
     uint32_t heap_count;
     uint32_t left;  /* heaps that were not restored yet */
@@ -89,6 +90,7 @@ static iso_status_t add_image(iso_job_t *job, iso_image_t *image)
     images->images[images->count++] = (named_t){.path = image->real,
                                                 .check = header->check,
                                                 .set = header->set,
+                                                .moment = header->moment,
                                                 .rank = header->rank,
                                                 .size = header->size,
                                                 .heap_count = header->heap_count,
@@ -128,21 +130,53 @@ static bool of_one_job(const named_t *a, const named_t *b)
     return memcmp(a->cookie, b->cookie, sizeof a->cookie) == 0;
 }
 
-/* The images of one job are those of one checkpoint of it. */
+/* The newest of those that its rank saved, without a number of the program's. */
+static const named_t *newest_of_rank(const struct iso_images *images, const named_t *of)
+{
+    const named_t *newest = of;
+    for (uint32_t i = 0; i < images->count; i++) {
+        const named_t *image = &images->images[i];
+        if (of_one_job(image, of) && image->rank == of->rank && image->moment > newest->moment)
+            newest = image;
+    }
+    return newest;
+}
+
+static iso_status_t mixed(const iso_job_t *job, const named_t *image, const named_t *first)
+{
+    char what[2][32];
+    const named_t *const two[] = {image, first};
+    for (int i = 0; i < 2; i++)
+        if (image->set != first->set)
+            snprintf(what[i], sizeof what[i], "of set %" PRIu64, two[i]->set);
+        else
+            snprintf(what[i], sizeof what[i], "saved after %" PRIu64, two[i]->moment);
+    iso_log(
+        &job->logger, ISO_LOG_ERROR,
+        "image %s is %s, %s %s%s of the same job: they are not of one checkpoint, name those of "
+        "one, or set ISO_MIXED_IMAGES=y if that is what you want",
+        image->path, what[0], first->path, what[1],
+        image->set == first->set ? " calls of iso_barrier" : "");
+    return ISO_ERR_INVALID;
+}
+
+/* The images of one job are those of one checkpoint of it: of one set, or, where the program gives no numbers, those that each rank
+ * saved last are all from between the same two barriers. */
 static iso_status_t check_sets(const iso_job_t *job)
 {
     const struct iso_images *images = job->images;
-    for (uint32_t i = 1; i < images->count; i++) {
+    for (uint32_t i = 1; i < images->count && !job->params.mixed_images; i++) {
         const named_t *image = &images->images[i], *first = images->images;
         while (!of_one_job(first, image))
             first++;
-        if (first->set == image->set)
+        if (first->set != image->set)
+            return mixed(job, image, first);
+        if (first->set != 0)
             continue;
-        iso_log(&job->logger, ISO_LOG_ERROR,
-                "image %s is of set %" PRIu64 ", %s of set %" PRIu64
-                " of the same job: they are not of one checkpoint, name those of one set",
-                image->path, image->set, first->path, first->set);
-        return ISO_ERR_INVALID;
+        first = newest_of_rank(images, first);
+        image = newest_of_rank(images, image);
+        if (first->moment != image->moment)
+            return mixed(job, image, first);
     }
     return ISO_OK;
 }
@@ -186,10 +220,13 @@ static iso_status_t open_all(iso_job_t *job, char *names)
     for (char *name = strtok_r(names, ":", &rest); name && status == ISO_OK;
          name = strtok_r(NULL, ":", &rest)) {
         iso_image_t *image;
-        status = iso_image_open_for(&job->logger, name, &image);
+        status = iso_image_open_lists(&job->logger, name, &image);
         if (status != ISO_OK)
             break;
-        status = add_image(job, image);
+        if (image->header.rank % job->size == job->rank) /* one rank looks at all of it */
+            status = iso_image_complete(image, &job->logger);
+        if (status == ISO_OK)
+            status = add_image(job, image);
         iso_image_close(image);
     }
     if (status == ISO_OK)

@@ -2,7 +2,8 @@
  * images.h - the images that are named when the job begins: ISO_IMAGES.
  *
  * Invariant: the slots of a heap in them that was not restored yet are in no rank's free set and in nobody's table. All ranks read the
- * same lists (iso_meet compares), and each leaves out of its own strip what they name. Which rank may enter them is the same
+ * same lists of heaps and slots (iso_meet compares), and of each image one rank reads the lists of its pages, which are most of what an image has beside
+ * pages; each leaves out of its own strip what they name. Which rank may enter them is the same
  * everywhere, too: so no message is needed for a heap to be restored once only.
  *
  * The files are open during iso_init and while heaps are restored, not in between: a job may have thousands.
@@ -17,7 +18,7 @@ extern "C" {
 #endif
 
 /* Reads what ISO_IMAGES names, and has the settings say where the space is. ISO_ERR_INVALID: an image is damaged, of another space than the
- * others or than the settings say, or of another set than others of their job, or two have the same addresses. A set that is not whole is warned of. */
+ * others or than the settings say, or of another set, or another time, than others of their job, or two have the same addresses. A set that is not whole is warned of. */
 iso_status_t iso_images_open(iso_job_t *job);
 /* Of what all the images hold; 0: there are none. */
 uint64_t iso_images_digest(const iso_job_t *job);

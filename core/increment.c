@@ -160,8 +160,8 @@ static uint64_t find_run(const iso_increment_t *increment, uint64_t address)
     return low;
 }
 
-bool iso_increment_find(iso_increment_t *increment, uint64_t address, uint64_t checksum,
-                        uint64_t *file_p, uint64_t *offset_p)
+bool iso_increment_at(iso_increment_t *increment, uint64_t address, uint64_t *checksum_p,
+                      uint64_t *file_p, uint64_t *offset_p)
 {
     if (increment->run_count == 0)
         return false;
@@ -171,9 +171,33 @@ bool iso_increment_find(iso_increment_t *increment, uint64_t address, uint64_t c
         run = &increment->runs[increment->at];
     }
     const uint64_t offset = address - run->address;
-    if (offset >= run->length || run->pages[offset / ISO_IMAGE_PAGE] != checksum)
+    if (offset >= run->length)
         return false;
+    *checksum_p = run->pages[offset / ISO_IMAGE_PAGE];
     *file_p = run->where->file + 1;
     *offset_p = run->where->offset + offset;
     return true;
+}
+
+bool iso_increment_find(iso_increment_t *increment, uint64_t address, uint64_t checksum,
+                        uint64_t *file_p, uint64_t *offset_p)
+{
+    uint64_t there, file, offset;
+    if (!iso_increment_at(increment, address, &there, &file, &offset) || there != checksum)
+        return false;
+    *file_p = file;
+    *offset_p = offset;
+    return true;
+}
+
+bool iso_increment_has(iso_increment_t *increment, uint64_t heap, uint64_t epoch)
+{
+    const iso_image_t *since = increment->since;
+    for (uint32_t i = 0; since && i < since->header.heap_count; i++) {
+        const iso_image_entry_t *entry = &since->tables.heaps[increment->heap_at];
+        increment->heap_at = (increment->heap_at + 1) % since->header.heap_count;
+        if (entry->heap == heap)
+            return entry->epoch == epoch;
+    }
+    return false;
 }

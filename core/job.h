@@ -23,6 +23,7 @@
 #include "core/slots.h"
 #include "core/space.h"
 #include "core/stage.h"
+#include "core/track.h"
 #include "core/trial.h"
 #include "core/wait.h"
 #include "core/window.h"
@@ -74,6 +75,7 @@ struct iso_job {
     iso_params_t params;
     uint32_t rank, size;
     uint8_t cookie[16];
+    uint64_t barriers; /* iso_barrier that have ended: the same in all ranks at each of them */
     pthread_mutex_t lock;
 
     iso_module_t bootstrap_module;
@@ -96,6 +98,7 @@ struct iso_job {
     iso_guards_t guards;
     bool
         *poisoned; /* per slot: a tool was told something of it; NULL: no tool runs, see poison.h */
+    iso_track_t track;
     iso_huge_t huge;
     struct iso_images *images; /* named by ISO_IMAGES; NULL: none */
 

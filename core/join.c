@@ -134,6 +134,7 @@ static void destroy(iso_job_t *job)
     iso_guard_close(job);
     iso_poison_close(job);
     iso_trial_close(job->trials);
+    iso_track_close(&job->track);
     iso_images_close(job);
     iso_huge_close(&job->huge);
     iso_retain_close(&job->retain);

@@ -86,6 +86,18 @@ int iso_os_huge_make(void *address, size_t size, bool anon);
  * frees its memory. Best effort. */
 void iso_os_huge_split(void *address, size_t size);
 
+/* Which pages of a range of anonymous memory are written to, by this process or by others through its mappings; not what a
+ * device writes. take: sets the bit of each page (the first one's is number `first`) that was written to, given back or mapped
+ * anew since it was taken last, or was never taken; from then on it is told again. EPERM: a part of it is not of
+ * the range that was opened any more. Both: 0 or errno. */
+typedef struct iso_os_writes {
+    int fd, pagemap;
+} iso_os_writes_t;
+int iso_os_writes_open(void *base, size_t size, iso_os_writes_t *writes_p);
+void iso_os_writes_close(iso_os_writes_t *writes);
+int iso_os_writes_take(const iso_os_writes_t *writes, const void *address, size_t size,
+                       uint8_t *bits, size_t first);
+
 /* The disk may begin to write this part of a file, which would else wait for fsync. Best effort. */
 void iso_os_write_back(int fd, uint64_t offset, uint64_t size);
 

@@ -49,8 +49,15 @@ static const char *const thread_level_names[] = {"single", "serialized", "multip
     ROW(IMAGES, images, STRING, NULL, "",                                                        \
         "images of heaps that the program may restore, ':' between, the same in every rank: "    \
         "their addresses are kept free, and the iso space is where it was")                      \
+    ROW(MIXED_IMAGES, mixed_images, BOOL, NULL, "n",                                             \
+        "take images of one job also if its ranks saved them at different times, or in sets of " \
+        "different numbers: y or n (such a mixture may miss heaps that migrated in between)")    \
     ROW(MAP_IMAGES, map_images, BOOL, NULL, "n",                                                 \
         "iso_restart maps heaps copy-on-write from their images, where backing is anon")         \
+    ROW(TRACK_WRITES, track_writes, BOOL, NULL, "n",                                             \
+        "increments to an image read only pages that were written since, as the kernel tells "   \
+        "(backing anon, Linux 6.7); else all, by checksums. The first write to a page after a "  \
+        "checkpoint costs microseconds then: for programs that write a few per cent of theirs")  \
     ROW(RETAIN, retain, SIZE, NULL, "256M",                                                      \
         "bytes of unused pages that a rank keeps resident for what comes next")                  \
     ROW(HUGE_PAGES, huge_pages, ENUM, huge_pages_names, "n",                                     \

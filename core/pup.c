@@ -168,7 +168,7 @@ void iso_pup_fail(pup_er p, iso_status_t status)
 
 /* ---- items ------------------------------------------------------------------------------------- */
 
-static void items(pup_er p, void *data, size_t count, size_t size, iso_pup_type_t type)
+void iso_pup_items(pup_er p, void *data, size_t count, size_t size, iso_pup_type_t type)
 {
     iso_pup_t *pup = of(p);
     size_t bytes;
@@ -193,14 +193,14 @@ static void items(pup_er p, void *data, size_t count, size_t size, iso_pup_type_
 }
 
 /* NOLINTBEGIN(bugprone-macro-parentheses): a type */
-#define PUP_TYPE(name, type, code)                          \
-    void pup_##name(pup_er p, type *v)                      \
-    {                                                       \
-        items(p, v, 1, sizeof *v, code);                    \
-    }                                                       \
-    void pup_##name##s(pup_er p, type *array, size_t count) \
-    {                                                       \
-        items(p, array, count, sizeof *array, code);        \
+#define PUP_TYPE(name, type, code)                           \
+    void pup_##name(pup_er p, type *v)                       \
+    {                                                        \
+        iso_pup_items(p, v, 1, sizeof *v, code);             \
+    }                                                        \
+    void pup_##name##s(pup_er p, type *array, size_t count)  \
+    {                                                        \
+        iso_pup_items(p, array, count, sizeof *array, code); \
     }
 /* NOLINTEND(bugprone-macro-parentheses) */
 PUP_TYPE(char, char, ISO_PUP_CHAR)
@@ -219,7 +219,7 @@ PUP_TYPE(size_t, size_t, ISO_PUP_SIZE)
 
 void pup_bytes(pup_er p, void *bytes, size_t count)
 {
-    items(p, bytes, count, 1, ISO_PUP_BYTES);
+    iso_pup_items(p, bytes, count, 1, ISO_PUP_BYTES);
 }
 
 /* ---- marks ------------------------------------------------------------------------------------- */

@@ -20,6 +20,9 @@ typedef struct iso_pup {
  * was no memory for it. */
 pup_er iso_pup_new_own(const iso_pup_kind_t *kind, void *context);
 
+/* Any items: those of one type, of this size. */
+void iso_pup_items(pup_er p, void *data, size_t count, size_t size, iso_pup_type_t type);
+
 /* The pup_er below, of one that labels what it passes on (pup_new_fmt); else NULL. */
 iso_pup_t *iso_pup_below(const iso_pup_t *pup);
 /* It packs, and keeps nothing. */

@@ -45,12 +45,22 @@ static iso_status_t differs(const label_t *packed, const label_t *asked)
     return ISO_ERR_INVALID;
 }
 
+/* Item by item, since the pup_er below may turn their bytes round. */
+static void pass_fields(pup_er below, label_t *label)
+{
+    pup_uchar(below, &label->type);
+    pup_uchar(below, &label->size);
+    pup_ushort(below, &label->zero);
+    pup_uint(below, &label->sync);
+    iso_pup_items(below, &label->count, 1, sizeof label->count, ISO_PUP_ULONG);
+}
+
 /* Packs or counts the label, or unpacks one and compares. Of a mark only the number is compared; *label is what
  * was packed. */
 static iso_status_t pass_label(pup_er below, label_t *label)
 {
     label_t other = *label;
-    pup_bytes(below, &other, sizeof other);
+    pass_fields(below, &other);
     if (iso_pup_status(below) != ISO_OK || !pup_isUnpacking(below))
         return iso_pup_status(below);
     if (other.type != label->type || other.size != label->size || other.sync != label->sync ||
@@ -67,7 +77,7 @@ static iso_status_t pass_items(void *context, void *data, size_t count, size_t s
     iso_status_t status = pass_label(context, &label);
     if (status != ISO_OK)
         return status;
-    pup_bytes(context, data, count * size);
+    iso_pup_items(context, data, count, size, type);
     return iso_pup_status(context);
 }
 

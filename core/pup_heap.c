@@ -156,10 +156,10 @@ static iso_status_t unpack(pup_er p, iso_job_t *job, iso_heap_t **heap_p)
         status = iso_pup_status(p);
         if (status == ISO_OK)
             status = iso_contents_own(job, call, hold, &contents);
-        else
-            iso_contents_abandon(job, hold, &contents);
         if (status == ISO_OK)
             *heap_p = (iso_heap_t *)(uintptr_t)record.heap;
+        else
+            iso_contents_abandon(job, hold, &contents);
     }
     iso_contents_free(&contents);
     return status;

@@ -8,6 +8,7 @@
 #include "core/image.h"
 #include "core/images.h"
 #include "core/job.h"
+#include "core/os.h"
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,14 +75,39 @@ static iso_status_t enter(iso_job_t *job, const iso_image_t *image, uint32_t num
     return status;
 }
 
+static bool pins_memory(const iso_job_t *job)
+{
+    return (job->node_link && job->node_link->caps.pins_memory) ||
+           (job->net_link && job->net_link->caps.pins_memory);
+}
+
+/* The memory is what it was when the slots were entered: warm, maybe. Zeros are what it reads as when it is given back. */
+static bool make_zeros(void *address, size_t length, void *arg)
+{
+    iso_job_t *job = arg;
+    const uint64_t offset = iso_space_offset(&job->space, address);
+    iso_job_lock(job);
+    iso_huge_split(job, offset, length);
+    const bool made = iso_space_give_back(&job->space, &job->logger, offset, length);
+    iso_job_unlock(job);
+    return made;
+}
+
+static iso_status_t read_pages(iso_job_t *job, iso_image_t *image, uint32_t number)
+{
+    const iso_image_zeros_t zeros = {make_zeros, job};
+    const bool can = !pins_memory(job) && iso_os_page_size() == ISO_IMAGE_PAGE;
+    return iso_image_read_heap(image, &job->logger, number, ISO_IMAGE_TO_PLACE,
+                               can ? &zeros : NULL);
+}
+
 /* NULL: its pages can be mapped from the file. */
 static const char *why_not_mapped(const iso_job_t *job, const iso_image_t *image, uint32_t number)
 {
     const uint64_t mappings = iso_image_mappings(image, number);
     if (job->space.backing != ISO_BACKING_ANON)
         return "that takes ISO_BACKING=anon: other ranks, too, reach the memory of this one";
-    if ((job->node_link && job->node_link->caps.pins_memory) ||
-        (job->net_link && job->net_link->caps.pins_memory))
+    if (pins_memory(job))
         return "the transport pins memory";
     if (mappings == 0)
         return "pages of this system are larger than those of the image";
@@ -97,13 +123,14 @@ static iso_status_t fill(iso_job_t *job, iso_image_t *image, uint32_t number, bo
                 image->path, number, why_not);
     map = map && !why_not;
     iso_status_t status =
-        map ? iso_image_map_heap(image, &job->logger, number)
-            : iso_image_read_heap(image, &job->logger, number, ISO_IMAGE_TO_PLACE);
+        map ? iso_image_map_heap(image, &job->logger, number) : read_pages(job, image, number);
     if (status == ISO_OK && map) /* what is damaged in it is found now, or never */
         status = iso_contents_looks_sound(job, call, hold);
     if (status == ISO_OK)
-        return iso_contents_own(job, call, hold, contents);
-    if (map)
+        status = iso_contents_own(job, call, hold, contents);
+    if (status == ISO_OK)
+        return ISO_OK;
+    if (map) /* before its slots are free ones: those are plain memory */
         iso_image_unmap_heap(image, number);
     iso_contents_abandon(job, hold, contents);
     return status;

@@ -299,6 +299,7 @@ iso_status_t iso_barrier(iso_job_t *job)
         iso_depth_enter();
         iso_status_t barrier = bootstrap->barrier_test(bootstrap->ctx);
         iso_depth_leave();
+        job->barriers += barrier == ISO_OK;
         iso_job_unlock(job);
         if (barrier != ISO_INPROGRESS) {
             /* what the others sent before they came here is there: it counts as before, too */

@@ -17,7 +17,10 @@
  *
  * That is one image. Those of a job's ranks are not replaced together: if it ends in between, some are of one checkpoint and some of the next,
  * and heaps that migrated meanwhile are in two of them or in none. So give each checkpoint names of its own (step.42.r), number it
- * (iso_checkpoint_params_t::set), and remove the images of the one before after an iso_barrier that follows the new one.
+ * (iso_checkpoint_params_t::set), and remove the images of the one before after an iso_barrier that follows the new one. Images of
+ * one job and different sets are refused together (ISO_MIXED_IMAGES=y takes them). Without a number what counts is how often the job had been at
+ * iso_barrier: the last images of all ranks must be from between the same two. (A program whose ranks save one after the other,
+ * with barriers in between, has to give numbers; of one with barriers of another library no more than sets is known.)
  *
  * Everything in an image has a checksum (XXH3, 64 bits): one that is cut anywhere, or has a byte changed anywhere, is refused
  * with a line that says where, and the process is as before. That is against accidents: whoever can write the file can make
@@ -46,14 +49,17 @@ typedef struct iso_checkpoint_params {
     const void *user;  /* bytes of the program's own that go into the image: see iso_image_info_t */
     size_t user_len;   /* 1 MiB at most */
     const char *since; /* an earlier image: write only pages that it has not; NULL: all pages */
-    uint64_t set;      /* its number, e.g. the step: the same at all ranks; 0: none */
+    uint64_t set;      /* its number, e.g. the step: the same at all ranks; 0: none, see below */
 } iso_checkpoint_params_t;
 
 /* An increment (iso_checkpoint_params_t::since) has only those pages that differ from what the earlier image has at the same
  * address, and refers to that for the others; that may be an increment, too. It is an image as any, of all the heaps that are named,
  * but needs the earlier ones, in the same folder and under the same names (those behind symbolic links), as long as it is to be restored: if one is
  * missing, or was replaced, that is said. All pages are read to know which differ (by 64-bit checksums): so it works with
- * any backing and transport, and for a heap that was at other ranks since, or restored. 32 others is the most that one may need: then all is written, and
+ * any backing and transport, and for a heap that was at other ranks since, or restored. With ISO_TRACK_WRITES=y pages that were not written since are
+ * not read either, where the kernel tells (backing anon, Linux 6.7; a warning says so else) and since is the image that this rank saved last; not of a heap that has
+ * migrated meanwhile. The first write to a page after each checkpoint takes some microseconds then, and huge pages are split; what a device writes to blocks that
+ * the program itself has registered with it is not seen. 32 others is the most that one may need: then all is written, and
  * the log says so at level info. */
 
 /* Saves `count` heaps of this rank (0: an image of none) in the file `path`, whose folder is there and on the same file
@@ -115,12 +121,12 @@ ISO_API iso_status_t iso_image_verify(iso_image_t *image);
 /* Two ways to have the addresses that a heap wants.
  *
  * Images that are named when the job begins (ISO_IMAGES, iso_params_t::images), the same ones in every rank, with ':' between: so their names have none.
- * If they are of one job they must be of one set, and if images of some of its ranks are missing, that is warned of. The iso space is
+ * If they are of one job they must be of one checkpoint of it (see above), and if images of some of a set's ranks are missing, that is warned of. The iso space is
  * where it was, and at least as long: ISO_SPACE_BASE and ISO_SPACE_SIZE need not be set, and if something else is mapped there
  * iso_init fails in every rank, with a line that says what. The addresses of all heaps in these images are left out of all
  * ranks' share of the space before anybody allocates, and stay out of use until the heap is restored. How many ranks
- * there were, and are, does not matter. Each rank reads the lists of all images, so they are to be readable at every host; pages
- * only of the heaps that it restores. A heap belongs to the rank that saved it, modulo the size of the job now, or to the
+ * there were, and are, does not matter. Each rank reads which addresses every image wants, some bytes a heap, so they are to be readable at
+ * every host; the lists of pages and the parents of an image one rank at the start, and pages only the rank that restores the heap. A heap belongs to the rank that saved it, modulo the size of the job now, or to the
  * one that iso_params_t::image_rank names: only that rank can restore it, so that it is never at two. From there it may migrate.
  *
  * Any other image, at any time: the slots that the heap had must be free at this rank. In a job of one rank that has used

@@ -209,6 +209,8 @@ typedef struct iso_params {
     uint32_t (*image_rank)(const struct iso_image *image, uint32_t number, uint32_t size,
                            void *arg);
     void *image_rank_arg;
+    bool mixed_images; /* also of different times of a job, see checkpoint.h */
+    bool track_writes; /* so that increments need not read all pages, see checkpoint.h */
 } iso_params_t;
 
 /* Fills *params with the defaults and the environment's ISO_* values.

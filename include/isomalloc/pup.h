@@ -52,6 +52,11 @@ ISO_API pup_er pup_new_fromMem(const void *buffer);
 ISO_API pup_er iso_pup_new_to_memory(void *buffer, size_t size);
 ISO_API pup_er iso_pup_new_from_memory(const void *buffer, size_t size);
 
+/* The same, of Converse's too, in a form that machines of other kinds read: the most significant byte of each item first. */
+ISO_API pup_er pup_new_network_sizer(void);
+ISO_API pup_er pup_new_network_pack(void *buffer);
+ISO_API pup_er pup_new_network_unpack(const void *buffer);
+
 /* To and from a file, from where it stands; it stays open, and the caller's. By a descriptor: small items are
  * gathered and written at pup_destroy at the latest, iso_pup_flush does so before and tells the status;
  * what is read ahead is given back by pup_destroy, and of what cannot seek (a pipe) nothing is read ahead.
@@ -165,6 +170,10 @@ ISO_API void iso_pup_heap(pup_er p, iso_job_t *job, iso_heap_t **heap_p);
 
 /* The same for a block of iso_movable_alloc, with the heap that is its own. ISO_ERR_NOT_MOVABLE: it is another's. */
 ISO_API void iso_pup_block(pup_er p, iso_job_t *job, void **block_p);
+
+/* A size in two bytes, rounded down by less than 0.5 %: 1,023 and less stay what they are. */
+ISO_API uint16_t pup_encodeSize(size_t s);
+ISO_API size_t pup_decodeSize(uint16_t a);
 
 /* ---- kinds of one's own ------------------------------------------------------------------------- */
 

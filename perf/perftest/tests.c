@@ -34,6 +34,8 @@ const test_t tests[] = {
      "making -n heaps with a block of -s bytes, and the process's mappings"},
     {"checkpoint", 1, "snD", 256 * MIB, 0, 1024 * MIB, 100, test_checkpoint,
      "a heap saved to a file in TMPDIR (/var/tmp), in turns with dd of as much, and the ratio"},
+    {"increment", 1, "sn", 256 * MIB, 0, 1024 * MIB, 30, test_increment,
+     "a page of a hundred written, then an increment saved, by turns; and the ratio of bytes"},
     {"windows", 2, "snw", 65536 * MIB, 0, 65536 * MIB, 100, test_windows,
      "heaps that span -s bytes of addresses, and what is registered (ISO_REGISTER=window)"},
 #ifdef ISO_PERFTEST_THREADS

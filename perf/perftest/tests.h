@@ -44,6 +44,7 @@ void test_progress(struct pair *pair, const struct plan *plan, struct table *tab
 void test_idle(struct pair *pair, const struct plan *plan, struct table *table);
 void test_heaps(struct pair *pair, const struct plan *plan, struct table *table);
 void test_checkpoint(struct pair *pair, const struct plan *plan, struct table *table);
+void test_increment(struct pair *pair, const struct plan *plan, struct table *table);
 void test_windows(struct pair *pair, const struct plan *plan, struct table *table);
 #ifdef ISO_PERFTEST_THREADS /* there is libisomalloc-thread */
 void test_thread_switch(struct pair *pair, const struct plan *plan, struct table *table);

@@ -82,27 +82,39 @@ void save()
     job.finish();
 }
 
-// Two checkpoints, between which a heap migrates: image.r is of set 7, image.r.next of set 8.
-void sets()
+// Two checkpoints, between which a heap migrates: image.r is of the first set, image.r.next of the second.
+void save_sets(uint64_t first, uint64_t second)
 {
     Job job;
     iso_heap_t *heap = self == 0 ? job.heap() : nullptr;
-    for (const auto &[set, end] : {std::pair(7, ""), std::pair(8, ".next")}) {
+    for (const bool again : {false, true}) {
+        const char *end = again ? ".next" : "";
         iso_checkpoint_params_t params = {};
         params.struct_size = sizeof params;
-        params.set = static_cast<uint64_t>(set);
+        params.set = again ? second : first;
         EXPECT_STATUS(ISO_OK, iso_checkpoint(job.job, (image_of(self) + end).c_str(), &heap,
                                              heap != nullptr ? 1 : 0, &params));
         job.barrier();
-        if (set == 7 && self == 0) {
+        if (!again && self == 0) {
             job.send(heap, 1);
             heap = nullptr;
-        } else if (set == 7 && self == 1) {
+        } else if (!again && self == 1) {
             heap = job.receive().heap;
         }
         job.barrier();
     }
     job.finish();
+}
+
+void sets()
+{
+    save_sets(7, 8);
+}
+
+// The program gives no numbers.
+void moments()
+{
+    save_sets(0, 0);
 }
 
 // The job begins; as many heaps as the argument says are restored at all ranks, of which it has one.
@@ -323,6 +335,7 @@ int main(int argc, char **argv)
                      {"restart", restart},
                      {"increment", increment},
                      {"sets", sets},
+                     {"moments", moments},
                      {"begin", begin},
                      {"damaged", damaged},
                      {"shared_out", shared_out},

@@ -57,6 +57,16 @@ job "a part of a set" env ISO_IMAGES="$folder/image.1" "$run" -n 2 "$program" be
 [ "$(grep -c 'images of 1 of the 2 ranks that saved set 7' <<<"$out")" = 1 ] || fail "not warned once of a part of a set" "$out"
 
 rm -f "$folder"/image.*
+job "two ranks save twice, without numbers" "$run" -n 2 "$program" moments "$folder"
+job "the first checkpoint" env ISO_IMAGES="$(named 2)" "$program" begin 1
+job "the second" env ISO_IMAGES="$(named 2 .next)" "$program" begin 1
+refused 'saved after [0-9]* calls of iso_barrier.*not of one checkpoint' env ISO_IMAGES="$folder/image.0.next:$folder/image.1" "$program" begin 0
+refused 'saved after [0-9]* calls of iso_barrier.*not of one checkpoint' env ISO_IMAGES="$folder/image.1:$folder/image.0.next" "$run" -n 2 "$program" begin 0
+job "a mixture that was asked for" env ISO_MIXED_IMAGES=y ISO_IMAGES="$folder/image.0.next:$folder/image.1" "$program" begin 0
+rm "$folder"/image.1.next # every rank's last one is of the first checkpoint, but for rank 0
+refused 'not of one checkpoint' env ISO_IMAGES="$(named 2):$folder/image.0.next" "$program" begin 1
+
+rm -f "$folder"/image.*
 job "two ranks save" "$run" -n 2 "$program" save "$folder"
 job "the program says who restores" env ISO_IMAGES="$(named 2)" "$run" -n 3 "$program" shared_out 2
 job "a damaged one" env ISO_IMAGES="$folder/image.0" "$run" -n 2 "$program" damaged "$folder/image.0"

@@ -224,12 +224,12 @@ const iso_pup_kind_t from_own = {
     nullptr};
 
 constexpr const char *kind_names[] = {
-    "memory", "memory of Converse's", "descriptor", "stdio", "labels", "own"};
+    "memory", "memory of Converse's", "descriptor", "stdio", "labels", "own", "network"};
 
 // The object goes through it: it is nowhere else meanwhile.
 void through(size_t kind, Object *object, size_t size)
 {
-    std::vector<char> room(kind <= 1 ? size : kind == 4 ? 2 * size + (1u << 20) : 0);
+    std::vector<char> room(kind <= 1 || kind == 6 ? size : kind == 4 ? 2 * size + (1u << 20) : 0);
     FILE *file = kind == 2 || kind == 3 ? std::tmpfile() : nullptr;
     Own own;
     auto make = [&](bool packs) -> pup_er {
@@ -242,6 +242,8 @@ void through(size_t kind, Object *object, size_t size)
         case 3:
             std::rewind(file);
             return packs ? iso_pup_new_to_file(file) : iso_pup_new_from_file(file);
+        case 6:
+            return packs ? pup_new_network_pack(room.data()) : pup_new_network_unpack(room.data());
         case 5:
             return packs ? iso_pup_new(&to_own, &own) : iso_pup_new(&from_own, &own);
         default:

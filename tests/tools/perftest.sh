@@ -152,6 +152,7 @@ ranks_part() {
     prints '^ratio [0-9.]+ of the time of 1 MiB' env ISO_BACKING=shared iso_run -n 2 iso_perftest -t handover -s 5000000 -n 2
     prints '^mappings of the process +[0-9]+$' ranks -t heaps -n 100
     prints "^ratio [0-9.]+ of dd's rate" iso_perftest -t checkpoint -s 4M -n 2
+    prints "^ratio 0\.0[0-9]+ of the bytes of an image of all" iso_perftest -t increment -s 8M -n 3
     local windows=(env ISO_NODE_SIZE=1 ISO_BACKING=private ISO_TRANSPORT=loopback ISO_REGISTER=window)
     prints '^registered at most +[1-8]\.0 MiB' "${windows[@]}" ISO_PIN_LIMIT=8M iso_run -n 2 iso_perftest -t windows -s 256M -n 3
     prints '^windows that were there +100\.00 %' "${windows[@]}" ISO_PIN_LIMIT=256M iso_run -n 2 iso_perftest -t windows -s 1G -n 3

@@ -73,6 +73,18 @@ struct InMemoryOfConverse : InMemory {
     }
 };
 
+struct InFormOfNetwork : InMemory {
+    using InMemory::InMemory;
+    pup_er to() override
+    {
+        return pup_new_network_pack(bytes.data());
+    }
+    pup_er from() override
+    {
+        return pup_new_network_unpack(bytes.data());
+    }
+};
+
 struct ByDescriptor : Place {
     File file;
     pup_er to() override
@@ -170,6 +182,7 @@ inline std::vector<Named> every_place(size_t room)
     std::vector<Named> places;
     places.push_back({"memory", std::make_unique<InMemory>(room)});
     places.push_back({"memory, as Converse has it", std::make_unique<InMemoryOfConverse>(room)});
+    places.push_back({"memory, as on the network", std::make_unique<InFormOfNetwork>(room)});
     places.push_back({"descriptor", std::make_unique<ByDescriptor>()});
     places.push_back({"stdio", std::make_unique<ByStdio>()});
     places.push_back({"fmt", std::make_unique<Formatted>()});

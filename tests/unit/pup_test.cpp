@@ -126,6 +126,47 @@ TEST_CASE("pup: every type comes out of every kind as it went in", "[pup]")
     }
 }
 
+TEST_CASE("pup: on the network the most significant byte of every item is the first", "[pup]")
+{
+    unsigned char bytes[40] = {};
+    short s[2] = {0x0102, -2};
+    unsigned i = 0x01020304u;
+    long l = 0x0102030405060708l;
+    double d = 1.0;
+    char text[3] = {'a', 'b', 'c'};
+    const auto all = [&](pup_er p) {
+        pup_shorts(p, s, 2), pup_uint(p, &i), pup_long(p, &l), pup_double(p, &d);
+        pup_chars(p, text, 3);
+        const size_t size = pup_size(p);
+        pup_destroy(p);
+        return size;
+    };
+    REQUIRE(all(pup_new_network_sizer()) == 27);
+    REQUIRE(all(pup_new_network_pack(bytes)) == 27);
+    const unsigned char expected[28] = {1, 2, 0xff, 0xfe, 1, 2, 3, 4, 1, 2, 3,   4,   5,  6,
+                                        7, 8, 0x3f, 0xf0, 0, 0, 0, 0, 0, 0, 'a', 'b', 'c'};
+    REQUIRE(std::memcmp(bytes, expected, sizeof expected) == 0);
+    pup_er below = pup_new_network_pack(bytes), p = pup_new_fmt(below); // labels, too
+    pup_uint(p, &i);
+    pup_destroy(p);
+    pup_destroy(below);
+    const unsigned char labelled[12] = {0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 3, 4};
+    REQUIRE(std::memcmp(bytes + 8, labelled, sizeof labelled) == 0);
+}
+
+TEST_CASE("pup: a size in two bytes is right to half a per cent", "[pup]")
+{
+    for (const size_t size : {size_t(0), size_t(1), size_t(1000), size_t(1023)})
+        REQUIRE(pup_decodeSize(pup_encodeSize(size)) == size);
+    for (size_t size = 1; size < SIZE_MAX / 3 * 2; size += size / 2 + size / 7 + 1) {
+        const size_t back = pup_decodeSize(pup_encodeSize(size));
+        INFO(size);
+        REQUIRE(back <= size);
+        REQUIRE(size - back <= size / 200);
+    }
+    REQUIRE(SIZE_MAX - pup_decodeSize(pup_encodeSize(SIZE_MAX)) <= SIZE_MAX / 200);
+}
+
 TEST_CASE("pup: a struct with arrays of its own, packed and deleted", "[pup]")
 {
     for (auto &[name, place] : every_place(4 + 1000 * sizeof(double))) {

@@ -1,0 +1,111 @@
+/*
+ * pup_network.c - pup_ers to and from a form of memory that is the same on every kind of machine: of each item the most significant byte is
+ * first, and what has no fixed size in C has that of 64-bit Linux. So it takes as many bytes as an item has here. Heaps are
+ * bytes, and of machines of one kind.
+ */
+#include "core/log.h"
+#include "core/pup.h"
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+_Static_assert(sizeof(short) == 2 && sizeof(int) == 4 && sizeof(long) == 8 && sizeof(size_t) == 8 &&
+                   sizeof(void *) == 8 && CHAR_BIT == 8,
+               "items have these sizes on the network");
+
+static void pass(unsigned char *to, const unsigned char *from, size_t items, size_t size)
+{
+    if (size == 1 || __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__) {
+        memcpy(to, from, items * size);
+        return;
+    }
+    for (size_t item = 0; item < items; item++, to += size, from += size)
+        for (size_t i = 0; i < size; i++)
+            to[i] = from[size - 1 - i];
+}
+
+typedef struct memory {
+    unsigned char *to;
+    const unsigned char *from;
+} memory_t;
+
+static iso_status_t count(void *context, void *data, size_t items, size_t size, iso_pup_type_t type)
+{
+    (void)context, (void)data, (void)items, (void)size, (void)type; /* pup.c does */
+    return ISO_OK;
+}
+
+static iso_status_t pack(void *context, void *data, size_t items, size_t size, iso_pup_type_t type)
+{
+    memory_t *memory = context;
+    (void)type;
+    pass(memory->to, data, items, size);
+    memory->to += items * size;
+    return ISO_OK;
+}
+
+static iso_status_t unpack(void *context, void *data, size_t items, size_t size,
+                           iso_pup_type_t type)
+{
+    memory_t *memory = context;
+    (void)type;
+    pass(data, memory->from, items, size);
+    memory->from += items * size;
+    return ISO_OK;
+}
+
+static const iso_pup_kind_t sizer = {.struct_size = sizeof sizer,
+                                     .name = "network sizer",
+                                     .direction = ISO_PUP_SIZING,
+                                     .items = count};
+static const iso_pup_kind_t packer = {.struct_size = sizeof packer,
+                                      .name = "to the network's form",
+                                      .direction = ISO_PUP_PACKING,
+                                      .items = pack,
+                                      .destroy = free};
+static const iso_pup_kind_t unpacker = {.struct_size = sizeof unpacker,
+                                        .name = "from the network's form",
+                                        .direction = ISO_PUP_UNPACKING,
+                                        .items = unpack,
+                                        .destroy = free};
+
+static pup_er open_memory(const iso_pup_kind_t *kind, void *to, const void *from)
+{
+    memory_t *memory = malloc(sizeof *memory);
+    if (memory)
+        *memory = (memory_t){to, from};
+    return iso_pup_new_own(kind, memory);
+}
+
+pup_er pup_new_network_sizer(void)
+{
+    return iso_pup_new(&sizer, NULL);
+}
+
+pup_er pup_new_network_pack(void *buffer)
+{
+    return open_memory(&packer, buffer, NULL);
+}
+
+pup_er pup_new_network_unpack(const void *buffer)
+{
+    return open_memory(&unpacker, NULL, buffer);
+}
+
+/* ---- sizes in two bytes ------------------------------------------------------------------------ */
+
+#define DIGITS 10 /* bits of a size that are kept; the others are how far they are shifted */
+
+uint16_t pup_encodeSize(size_t s)
+{
+    unsigned shift = 0;
+    while (s >> shift >= (size_t)1 << DIGITS)
+        shift++;
+    return (uint16_t)(shift << DIGITS | s >> shift);
+}
+
+size_t pup_decodeSize(uint16_t a)
+{
+    const unsigned shift = a >> DIGITS;
+    return (size_t)(a & ((1u << DIGITS) - 1)) << shift;
+}
