@@ -91,7 +91,6 @@ iso_status_t of_connect(iso_transport_t *tp, uint32_t rank, const void *address,
     }
     ep->tp = tp;
     ep->peer = peer;
-    ep->unsent_last = &ep->unsent;
     peer->ep = ep;
     tp->endpoints++;
     of_ep_busy(ep); /* what it asked before there was a way */

@@ -92,7 +92,7 @@ static bool end_round(iso_endpoint_t *ep)
         peer->round++;
         peer->writes = 0;
     }
-    ep->fenced = false;
+    ep->fenced = ep->fenced_put != NULL; /* a question of before may end a round meanwhile */
     return true;
 }
 
@@ -103,16 +103,16 @@ iso_status_t of_fence(iso_endpoint_t *ep)
     const iso_status_t status = of_ep_usable(ep);
     if (status != ISO_OK)
         return status;
-    of_puts_advance(ep);
-    if (ep->unsent != NULL)
-        return ISO_ERR_AGAIN;
     ep->fenced = true;
+    ep->fenced_put = ep->last_unsent; /* those that stay may go with the next heap's */
     return ISO_OK;
 }
 
 bool of_fence_tell(iso_endpoint_t *ep)
 {
-    return !ep->fenced || end_round(ep);
+    if (ep->fenced_put != NULL)
+        of_puts_advance(ep);
+    return !ep->fenced || (ep->fenced_put == NULL && end_round(ep));
 }
 
 /* One question for all flushes that no put is before which libfabric does not have yet. */

@@ -82,13 +82,15 @@ static void leave_unsent(of_op_t *op)
 {
     iso_endpoint_t *ep = op->ep;
 
-    for (of_op_t **at = &ep->unsent; *at != NULL; at = &(*at)->next_unsent)
-        if (*at == op) {
-            *at = op->next_unsent;
-            if (*at == NULL)
-                ep->unsent_last = at;
-            return;
-        }
+    of_op_t *before = NULL;
+
+    for (of_op_t *at = ep->unsent; at != op; at = at->next_unsent)
+        before = at;
+    *(before != NULL ? &before->next_unsent : &ep->unsent) = op->next_unsent;
+    if (ep->last_unsent == op)
+        ep->last_unsent = before;
+    if (ep->fenced_put == op)
+        ep->fenced_put = before;
 }
 
 /* ---- ends -------------------------------------------------------------------------------------- */
@@ -147,7 +149,7 @@ void of_ops_end_all(iso_endpoint_t *ep, int error)
             append_ended(op, error);
         }
     ep->unsent = NULL;
-    ep->unsent_last = &ep->unsent;
+    ep->last_unsent = ep->fenced_put = NULL;
     ep->unasked = false;
 }
 

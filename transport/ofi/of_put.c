@@ -62,8 +62,13 @@ static void taken(iso_endpoint_t *ep, const of_part_t *part)
     op->src += part->len;
     op->left -= part->len;
     op->remote += part->len;
-    if (op->left == 0 && (ep->unsent = op->next_unsent) == NULL)
-        ep->unsent_last = &ep->unsent;
+    if (op->left > 0)
+        return;
+    ep->unsent = op->next_unsent;
+    if (ep->last_unsent == op)
+        ep->last_unsent = NULL;
+    if (ep->fenced_put == op)
+        ep->fenced_put = NULL;
 }
 
 /* Returns the bytes of the next write: of the first puts, as many as go in one. */
@@ -141,8 +146,8 @@ iso_status_t of_put(iso_endpoint_t *ep, const void *src, size_t len, iso_region_
     op->key = rkey->key;
     op->region = region;
     ep->dirty = true;
-    *ep->unsent_last = op;
-    ep->unsent_last = &op->next_unsent;
+    *(ep->unsent != NULL ? &ep->last_unsent->next_unsent : &ep->unsent) = op;
+    ep->last_unsent = op;
     give(ep, true);
     of_ep_busy(ep);
     return ISO_INPROGRESS;

@@ -181,12 +181,13 @@ struct iso_endpoint {
     int error;                   /* FI_*: why */
     iso_endpoint_t *next_failed; /* in tp->failed */
     unsigned puts, sends;
-    bool fenced;                         /* and no message has been sent since */
-    bool unasked;                        /* a flush has no question yet */
-    bool dirty;                          /* a put has begun since the last question */
-    unsigned pieces;                     /* the sum of its ops' */
-    of_op_t *ops, *last_op;              /* in the order of the calls, until they are gone */
-    of_op_t *unsent, **unsent_last;      /* puts, in order */
+    bool fenced;            /* and no message has been sent since */
+    of_op_t *fenced_put;    /* the last unsent one before that; NULL: libfabric has all of them */
+    bool unasked;           /* a flush has no question yet */
+    bool dirty;             /* a put has begun since the last question */
+    unsigned pieces;        /* the sum of its ops' */
+    of_op_t *ops, *last_op; /* in the order of the calls, until they are gone */
+    of_op_t *unsent, *last_unsent;       /* puts, in order */
     of_buffer_t *waiting, *last_waiting; /* messages that it has not got yet, in order */
     unsigned turn;                       /* the last tp->turn in which one went at once */
     of_buffer_t *sent;                   /* messages in its hands */
