@@ -1,4 +1,4 @@
-// Writes that the target counts (of_land.c), over tcp: what comes after a fence, when a flush ends, and what waits for
+// Writes that the target counts (of_land.c), mostly over tcp: what comes after a fence, when a flush ends, and what waits for
 // writes that have not come. Ranks are instances in this process; what a rank of ours would not send comes from an
 // endpoint of libfabric's alone, which says that it is rank 1.
 #include "tests/unit/network.hpp"
@@ -113,7 +113,7 @@ enum Kind : uint32_t {
 };
 
 struct Bare {
-    explicit Bare(NetRank &to) : to(to)
+    explicit Bare(NetRank &to, const char *provider) : to(to)
     {
         const std::string address = to.address();
         uint32_t name_len;
@@ -122,7 +122,7 @@ struct Bare {
         hints->caps = FI_MSG | FI_RMA;
         hints->mode = FI_CONTEXT | FI_CONTEXT2;
         hints->ep_attr->type = FI_EP_RDM;
-        hints->fabric_attr->prov_name = strdup("tcp");
+        hints->fabric_attr->prov_name = strdup(provider);
         hints->domain_attr->threading = FI_THREAD_DOMAIN;
         hints->domain_attr->data_progress = FI_PROGRESS_MANUAL;
         REQUIRE(FI(fi_getinfo)(FI_VERSION(1, 17), nullptr, nullptr, 0, hints, &info) == 0);
@@ -190,7 +190,7 @@ struct Bare {
     void write(const Landing &landing, const std::string &data, uint32_t round, uint64_t rank = 1)
     {
         uint64_t key;
-        memcpy(&key, &landing.blob[48], sizeof key); // see of_mem.c; over tcp addresses are offsets
+        memcpy(&key, &landing.blob[48], sizeof key); // see of_mem.c; addresses are offsets
         finish([&] {
             return fi_writedata(ep, data.data(), data.size(), nullptr, rank << 32 | round, peer, 0,
                                 key, &context);
@@ -280,10 +280,10 @@ TEST_CASE("ofi: a flush ends when the target has answered, as soon as it can", "
 
 TEST_CASE("ofi: what comes after writes waits for all of its round, and only for those", "[ofi]")
 {
-    use_network("ofi tcp");
+    use_network("ofi sockets"); // not taken for a stream
     NetRank zero(0, 3);
     Landing landing(zero);
-    Bare bare(zero);
+    Bare bare(zero, "sockets");
     const std::string data(3000, 'x');
     const auto hears = [&](size_t count, double seconds = 10) {
         return zero.until([&] { return zero.messages.size() == count; }, seconds);
@@ -321,7 +321,7 @@ TEST_CASE("ofi: what comes after writes waits for all of its round, and only for
     bare.add(after, "12", 2);
     bare.add(whole, "dropped", 7);
     bare.send();
-    bare.add(static_cast<Kind>(5), "12345678", 8);
+    bare.add(static_cast<Kind>(6), "12345678", 8);
     bare.send();
     bare.note(answer, 4, 0); // to what was not asked
     bare.note(ask, 4, 0);    // by one that cannot be answered
@@ -331,4 +331,26 @@ TEST_CASE("ofi: what comes after writes waits for all of its round, and only for
     CHECK(zero.messages[4].data == "end");
     CHECK(zero.said("makes no sense"));
     CHECK(zero.failures.empty());
+}
+
+TEST_CASE("ofi: in a stream, what comes before its writes comes without them, and is never heard",
+          "[ofi]")
+{
+    use_network("ofi tcp");
+    NetRank zero(0);
+    Landing landing(zero);
+    Bare bare(zero, "tcp");
+    const std::string data(3000, 'x');
+    bare.write(landing, data, 1);
+    bare.note(after, 1, 1);
+    bare.add(whole, "right", 5);
+    bare.send();
+    bare.note(after, 2, 2);
+    bare.add(whole, "wrong", 5);
+    bare.write(landing, data, 2);
+    bare.send();
+    CHECK(zero.until([&] { return zero.said("what rank 1 has put has not come"); }));
+    REQUIRE(zero.messages.size() == 1);
+    CHECK(zero.messages[0].data == "right");
+    CHECK(landing.memory.bytes[2999] == 'x');
 }

@@ -115,8 +115,8 @@ iso_status_t of_ep_usable(const iso_endpoint_t *ep)
 
 static bool has_work(const iso_endpoint_t *ep)
 {
-    return !ep->failed &&
-           (ep->unsent != NULL || ep->waiting != NULL || ep->unasked || ep->peer->owed != 0);
+    return !ep->failed && (ep->unsent != NULL || ep->waiting != NULL || ep->unasked ||
+                           ep->peer->owed != 0 || ep->peer->lost);
 }
 
 void of_ep_busy(iso_endpoint_t *ep)

@@ -9,8 +9,13 @@
  *
  * Nothing is asked of any order: writes may come before or after the note, and later ones before earlier ones,
  * as each round has its own count, and notes come in order. Rounds go on when a peer is connected to again, as writes of the
- * time before may still come. A write that fails fails the way to the peer (of_op.c), so that no count is left open
- * which somebody believes in. Of a process that has ended, what waits for writes that have not come is never delivered.
+ * time before may still come. Of a process that has ended, what waits for writes that have not come is never delivered.
+ *
+ * Writes that get lost. One that libfabric gives back with an error fails the way to the peer (of_op.c). But tcp of 1.17
+ * closes the connection on a stale key, and the next message opens another; what was in the first is lost, and nobody is
+ * told. So the last write before a flush is answered by libfabric too, and over tcp and net, whose writes and messages go
+ * in one stream, a note that comes with writes missing says that they are lost: then the rank that put is told, and fails the
+ * way. If the note is lost as well, nobody hears of it before ISO_TIMEOUT; in no case are they believed to be there.
  */
 #include "ofi.h"
 #include <stdlib.h>
@@ -69,12 +74,26 @@ void of_landed(iso_transport_t *tp, uint64_t data)
     tp->landed = peer;
 }
 
-bool of_landed_before(of_peer_t *peer, const of_note_t *note)
+static void lost(const iso_transport_t *tp, of_peer_t *peer)
+{
+    of_log(tp, ISO_LOG_ERROR,
+           "what rank %u has put has not come, or was not for registered memory: it is not heard "
+           "any more",
+           peer->rank);
+    peer->lost = true;
+    if (peer->ep != NULL)
+        of_ep_busy(peer->ep);
+}
+
+bool of_landed_before(iso_transport_t *tp, of_peer_t *peer, const of_note_t *note)
 {
     of_round_t *round = find_round(peer, note->number);
 
-    if (round == NULL || round->writes != note->writes)
+    if (round == NULL || round->writes != note->writes) {
+        if (tp->in_stream)
+            lost(tp, peer);
         return false;
+    }
     *round = peer->rounds[--peer->round_count];
     return true;
 }
@@ -145,4 +164,6 @@ void of_land_advance(iso_endpoint_t *ep)
         ask(ep);
     if (peer->owed != 0 && of_note(ep, OF_ANSWER, (of_note_t){peer->owed, 0}))
         peer->owed = 0;
+    if (peer->lost && of_note(ep, OF_LOST, (of_note_t){0, 0}))
+        peer->lost = false;
 }

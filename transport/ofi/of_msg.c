@@ -293,19 +293,21 @@ static unsigned take_message(iso_transport_t *tp, of_peer_t *peer, const void *d
 }
 
 /* false: what it comes after has not. */
-static bool take_note(of_peer_t *peer, of_record_kind_t kind, const void *data)
+static bool take_note(iso_transport_t *tp, of_peer_t *peer, of_record_kind_t kind, const void *data)
 {
     of_note_t note;
 
     memcpy(&note, data, sizeof note);
     if (kind == OF_AFTER)
-        return of_landed_before(peer, &note);
+        return of_landed_before(tp, peer, &note);
     if (kind == OF_ASK)
         peer->owed = note.number;
-    else if (note.number > peer->answered && note.number <= peer->asked)
+    else if (kind == OF_ANSWER && note.number > peer->answered && note.number <= peer->asked)
         peer->answered = note.number;
     if (kind == OF_ANSWER && peer->ep != NULL)
         of_flushes_end(peer->ep, peer->answered);
+    if (kind == OF_LOST && peer->ep != NULL)
+        of_ep_fail(peer->ep, FI_EIO);
     if (peer->ep != NULL)
         of_ep_busy(peer->ep);
     return true;
@@ -336,7 +338,7 @@ static bool hand_over(iso_transport_t *tp, of_peer_t *peer, of_buffer_t *buffer,
         }
         if (record.kind < OF_AFTER)
             *events += take_message(tp, peer, data, &record);
-        else if (take_note(peer, record.kind, data))
+        else if (take_note(tp, peer, record.kind, data))
             ++*events;
         else
             return false;

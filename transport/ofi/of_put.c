@@ -50,7 +50,10 @@ static int write_piece(iso_endpoint_t *ep, of_piece_t *piece)
                                        .rma_iov_count = piece->count,
                                        .context = &piece->context.fi,
                                        .data = of_land_data(ep)};
-    const uint64_t how = ep->tp->counted ? FI_REMOTE_CQ_DATA : FI_DELIVERY_COMPLETE;
+    /* the last before a flush is answered as well: a connection that breaks takes the question with it, unnoticed */
+    const uint64_t how = !ep->tp->counted ? FI_DELIVERY_COMPLETE
+                         : ep->unasked    ? FI_REMOTE_CQ_DATA | FI_DELIVERY_COMPLETE
+                                          : FI_REMOTE_CQ_DATA;
 
     return (int)fi_writemsg(ep->tp->ep, &message, how | FI_COMPLETION);
 }
@@ -170,15 +173,16 @@ iso_status_t of_flush(iso_endpoint_t *ep, iso_completion_t *completion)
 
     if (status != ISO_OK)
         return status;
+    ep->unasked = ep->tp->counted;
     of_puts_advance(ep); /* nothing more is to come for now */
     if (!has_puts(ep)) {
+        ep->unasked = false;
         const bool refused = ep->refused;
         ep->refused = false;
         return refused ? ISO_ERR_INVALID : ISO_OK;
     }
     if (of_op_get(ep, false, completion) == NULL)
         return ISO_ERR_NO_MEMORY;
-    ep->unasked = ep->tp->counted;
     of_land_advance(ep);
     of_ep_busy(ep);
     return ISO_INPROGRESS;

@@ -56,6 +56,7 @@ typedef enum of_record_kind {
     OF_AFTER,  /* a note: what follows comes after `writes` writes of round `number` */
     OF_ASK,    /* a note: answer with this number */
     OF_ANSWER, /* a note */
+    OF_LOST,   /* a note: writes have got lost */
     OF_RECORD_KINDS
 } of_record_kind_t;
 
@@ -165,6 +166,7 @@ typedef struct of_peer {
     uint32_t owed;     /* number of its own that is to be answered; 0: none */
     of_round_t *rounds; /* of its writes here */
     unsigned round_count, round_room;
+    bool lost;                   /* writes of its have got lost, and it has not been told */
     bool waits;                  /* the first of `early` does, for writes */
     struct of_peer *next_landed; /* in tp->landed */
     bool in_landed;
@@ -237,7 +239,8 @@ struct iso_transport {
     struct fid_av *av;
     struct fid_ep *ep;
     bool is_shm;
-    bool counted; /* the target counts writes: of_land.c */
+    bool in_stream; /* what a peer writes and says comes in the order in which it did */
+    bool counted;   /* the target counts writes: of_land.c */
     char description[256];
     process_place_t place;
     process_id_t process; /* pid 0: not known, and then no peer's is asked for */
@@ -391,7 +394,7 @@ uint64_t of_land_data(const iso_endpoint_t *ep);
 /* A write has come, with this. */
 void of_landed(iso_transport_t *tp, uint64_t data);
 /* Have those that the peer tells of come? Asked again after of_landed. */
-bool of_landed_before(of_peer_t *peer, const of_note_t *note);
+bool of_landed_before(iso_transport_t *tp, of_peer_t *peer, const of_note_t *note);
 iso_status_t of_fence(iso_endpoint_t *ep);
 /* Before a message: what the fence was for. false: no room now. */
 bool of_fence_tell(iso_endpoint_t *ep);
