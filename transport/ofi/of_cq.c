@@ -15,9 +15,18 @@ static void received(iso_transport_t *tp, of_buffer_t *buffer, size_t len, int e
         return;
     }
     buffer->len = len;
+    buffer->at = 0;
     buffer->next = NULL;
     *tp->arrived_last = buffer;
     tp->arrived_last = &buffer->next;
+}
+
+/* Of a peer's write: no operation of this rank. */
+static bool is_landing(uint64_t flags)
+{
+    const uint64_t both = FI_REMOTE_WRITE | FI_REMOTE_CQ_DATA;
+
+    return (flags & both) == both;
 }
 
 static void completed(iso_transport_t *tp, void *context, size_t len, int error)
@@ -44,18 +53,22 @@ static bool take_error(iso_transport_t *tp)
 
     if (got <= 0)
         return false;
-    completed(tp, entry.op_context, entry.len, entry.err != 0 ? entry.err : FI_EOTHER);
+    if (!is_landing(entry.flags)) /* one that has not come is not counted */
+        completed(tp, entry.op_context, entry.len, entry.err != 0 ? entry.err : FI_EOTHER);
     return true;
 }
 
 unsigned of_cq_take(iso_transport_t *tp)
 {
-    struct fi_cq_msg_entry entries[AT_ONCE];
+    struct fi_cq_data_entry entries[AT_ONCE];
     const ssize_t count = fi_cq_read(tp->cq, entries, AT_ONCE);
 
     if (count == -FI_EAVAIL)
         return take_error(tp);
     for (ssize_t i = 0; i < count; i++)
-        completed(tp, entries[i].op_context, entries[i].len, 0);
+        if (is_landing(entries[i].flags))
+            of_landed(tp, entries[i].data);
+        else
+            completed(tp, entries[i].op_context, entries[i].len, 0);
     return count > 0 ? (unsigned)count : 0;
 }

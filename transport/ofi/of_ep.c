@@ -91,9 +91,9 @@ iso_status_t of_connect(iso_transport_t *tp, uint32_t rank, const void *address,
     }
     ep->tp = tp;
     ep->peer = peer;
-    ep->unsent_last = &ep->unsent;
     peer->ep = ep;
     tp->endpoints++;
+    of_ep_busy(ep); /* what it asked before there was a way */
     *ep_p = ep;
     return ISO_OK;
 
@@ -113,9 +113,15 @@ iso_status_t of_ep_usable(const iso_endpoint_t *ep)
 
 /* ---- what libfabric has not got yet ------------------------------------------------------------ */
 
+static bool has_work(const iso_endpoint_t *ep)
+{
+    return !ep->failed && (ep->unsent != NULL || ep->waiting != NULL || ep->unasked ||
+                           ep->peer->owed != 0 || ep->peer->lost);
+}
+
 void of_ep_busy(iso_endpoint_t *ep)
 {
-    if (ep->busy || (ep->unsent == NULL && ep->waiting == NULL))
+    if (ep->busy || !has_work(ep))
         return;
     ep->busy = true;
     ep->next_busy = ep->tp->busy;
@@ -127,7 +133,9 @@ void of_eps_advance(iso_transport_t *tp)
     for (iso_endpoint_t **at = &tp->busy, *ep; (ep = *at) != NULL;) {
         of_sends_advance(ep);
         of_puts_advance(ep);
-        if (ep->unsent != NULL || ep->waiting != NULL) {
+        of_land_advance(ep);
+        of_sends_advance(ep); /* what it asks */
+        if (has_work(ep)) {
             at = &ep->next_busy;
         } else {
             ep->busy = false;

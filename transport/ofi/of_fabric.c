@@ -36,7 +36,7 @@ static int open_cq(iso_transport_t *tp)
     /* room for all that is under way: what is left to the provider (65,536 entries in a ring) is gone
      * through page by page, a fault each */
     struct fi_cq_attr attr = {
-        .size = OF_CQ_ENTRIES, .format = FI_CQ_FORMAT_MSG, .wait_obj = FI_WAIT_FD};
+        .size = OF_CQ_ENTRIES, .format = FI_CQ_FORMAT_DATA, .wait_obj = FI_WAIT_FD};
     int error = fi_cq_open(tp->domain, &attr, &tp->cq, tp);
 
     tp->cq_fd = -1;

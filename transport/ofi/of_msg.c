@@ -101,9 +101,9 @@ static size_t record_size(size_t len)
     return unit + (len + unit - 1) / unit * unit;
 }
 
-static void add_record(of_buffer_t *buffer, const void *data, size_t len, bool more)
+static void add_record(of_buffer_t *buffer, of_record_kind_t kind, const void *data, size_t len)
 {
-    const of_record_t record = {.len = (uint32_t)len, .more = more};
+    const of_record_t record = {.len = (uint32_t)len, .kind = kind};
     unsigned char *at = buffer->data + buffer->header.len;
     const size_t size = record_size(len);
 
@@ -135,6 +135,8 @@ iso_status_t of_send(iso_endpoint_t *ep, const void *data, size_t len)
     const iso_status_t status = of_ep_usable(ep);
     if (status != ISO_OK)
         return status;
+    if (!of_fence_tell(ep))
+        return ISO_ERR_AGAIN;
     const size_t part = tp->message_room - sizeof(of_record_t);
     const size_t parts = fits(ep, len) ? 0 : len > 0 ? (len + part - 1) / part : 1;
     if (ep->sends + parts > OF_SENDS)
@@ -142,11 +144,12 @@ iso_status_t of_send(iso_endpoint_t *ep, const void *data, size_t len)
     if (!have_buffers(tp, parts))
         return ISO_ERR_NO_MEMORY;
     if (parts == 0)
-        add_record(ep->last_waiting, data, len, false);
+        add_record(ep->last_waiting, OF_WHOLE, data, len);
     for (size_t i = 0, at = 0; i < parts; i++, at += part) {
         const bool more = i + 1 < parts;
         add_buffer(ep);
-        add_record(ep->last_waiting, (const char *)data + at, more ? part : len - at, more);
+        add_record(ep->last_waiting, more ? OF_BEGUN : OF_WHOLE, (const char *)data + at,
+                   more ? part : len - at);
     }
     if (!tp->in_progress && ep->turn != tp->turn) {
         ep->turn = tp->turn;
@@ -154,6 +157,18 @@ iso_status_t of_send(iso_endpoint_t *ep, const void *data, size_t len)
     }
     of_ep_busy(ep);
     return ISO_OK;
+}
+
+bool of_note(iso_endpoint_t *ep, of_record_kind_t kind, of_note_t note)
+{
+    if (!fits(ep, sizeof note)) {
+        if (ep->sends >= OF_SENDS || !have_buffers(ep->tp, 1))
+            return false;
+        add_buffer(ep);
+    }
+    add_record(ep->last_waiting, kind, &note, sizeof note);
+    of_ep_busy(ep);
+    return true;
 }
 
 void of_sent(of_buffer_t *buffer, int error)
@@ -248,7 +263,7 @@ static of_buffer_t *join(iso_transport_t *tp, of_peer_t *peer, const void *data,
     }
     if (peer->begun == NULL)
         begun->header.len = 0;
-    peer->begun = record->more != 0 ? begun : NULL;
+    peer->begun = record->kind == OF_BEGUN ? begun : NULL;
     if (begun->header.len + record->len > OF_MAX_SEND) {
         of_log(tp, ISO_LOG_ERROR, "a message of rank %u is longer than can be: it is dropped",
                peer->rank);
@@ -262,10 +277,10 @@ static of_buffer_t *join(iso_transport_t *tp, of_peer_t *peer, const void *data,
 }
 
 /* Returns events. */
-static unsigned take_record(iso_transport_t *tp, of_peer_t *peer, const void *data,
-                            const of_record_t *record)
+static unsigned take_message(iso_transport_t *tp, of_peer_t *peer, const void *data,
+                             const of_record_t *record)
 {
-    if (peer->begun == NULL && record->more == 0) {
+    if (peer->begun == NULL && record->kind == OF_WHOLE) {
         tp->host->message(tp->host->arg, peer->rank, data, record->len);
         return 1;
     }
@@ -277,61 +292,103 @@ static unsigned take_record(iso_transport_t *tp, of_peer_t *peer, const void *da
     return 1;
 }
 
-/* The records of the piece whose turn it is. */
-static unsigned hand_over(iso_transport_t *tp, of_peer_t *peer, of_buffer_t *buffer)
+/* false: what it comes after has not. */
+static bool take_note(iso_transport_t *tp, of_peer_t *peer, of_record_kind_t kind, const void *data)
 {
-    const size_t end = buffer->header.len;
-    unsigned events = 0;
+    of_note_t note;
 
-    peer->heard++;
-    for (size_t at = 0; at + sizeof(of_record_t) <= end;) {
-        of_record_t record;
-        memcpy(&record, buffer->data + at, sizeof record);
-        if (record.len > end - at - sizeof record) {
-            of_log(tp, ISO_LOG_ERROR, "a message of rank %u makes no sense: it is dropped",
-                   peer->rank);
-            break;
-        }
-        events += take_record(tp, peer, buffer->data + at + sizeof record, &record);
-        at += record_size(record.len);
-    }
-    of_buffer_put(tp, buffer);
-    return events;
+    memcpy(&note, data, sizeof note);
+    if (kind == OF_AFTER)
+        return of_landed_before(tp, peer, &note);
+    if (kind == OF_ASK)
+        peer->owed = note.number;
+    else if (kind == OF_ANSWER && note.number > peer->answered && note.number <= peer->asked)
+        peer->answered = note.number;
+    if (kind == OF_ANSWER && peer->ep != NULL)
+        of_flushes_end(peer->ep, peer->answered);
+    if (kind == OF_LOST && peer->ep != NULL)
+        of_ep_fail(peer->ep, FI_EIO);
+    if (peer->ep != NULL)
+        of_ep_busy(peer->ep);
+    return true;
 }
 
-/* Comes before its turn. */
+/* Of a piece that has come, what is at buffer->at. false: it makes no sense. */
+static bool read_record(const of_buffer_t *buffer, of_record_t *record_p)
+{
+    const size_t left = buffer->header.len - buffer->at;
+
+    if (left < sizeof *record_p)
+        return false;
+    memcpy(record_p, buffer->data + buffer->at, sizeof *record_p);
+    return record_p->len <= left - sizeof *record_p && record_p->kind < OF_RECORD_KINDS &&
+           (record_p->kind < OF_AFTER || record_p->len == sizeof(of_note_t));
+}
+
+/* The records of the piece whose turn it is; false: those that are left wait for writes. */
+static bool hand_over(iso_transport_t *tp, of_peer_t *peer, of_buffer_t *buffer, unsigned *events)
+{
+    while (buffer->at < buffer->header.len) {
+        const unsigned char *data = buffer->data + buffer->at + sizeof(of_record_t);
+        of_record_t record;
+        if (!read_record(buffer, &record)) {
+            of_log(tp, ISO_LOG_ERROR, "a message of rank %u makes no sense: it is dropped",
+                   peer->rank);
+            return true;
+        }
+        if (record.kind < OF_AFTER)
+            *events += take_message(tp, peer, data, &record);
+        else if (take_note(tp, peer, record.kind, data))
+            ++*events;
+        else
+            return false;
+        buffer->at += record_size(record.len);
+    }
+    return true;
+}
+
+/* Puts it where its turn is. */
 static void keep(of_peer_t *peer, of_buffer_t *buffer)
 {
     of_buffer_t **at = &peer->early;
 
-    while (*at != NULL && (*at)->header.number < buffer->header.number)
+    while (*at != NULL && (*at)->header.number <= buffer->header.number)
         at = &(*at)->next;
     buffer->next = *at;
     *at = buffer;
 }
 
+/* Hands over those whose turn it is. Returns events. */
+static unsigned go_on(iso_transport_t *tp, of_peer_t *peer)
+{
+    unsigned events = 0;
+
+    peer->waits = false;
+    for (of_buffer_t *buffer; (buffer = peer->early) != NULL && peer->life.state != LIFE_DEAD;) {
+        const bool is_next = buffer->header.number == peer->heard; /* else it is one once more */
+        if (buffer->header.number > peer->heard)
+            break;
+        if (is_next && !hand_over(tp, peer, buffer, &events)) {
+            peer->waits = true;
+            break;
+        }
+        peer->heard += is_next;
+        peer->early = buffer->next;
+        of_buffer_put(tp, buffer);
+    }
+    return events;
+}
+
 static unsigned deliver(iso_transport_t *tp, of_buffer_t *buffer)
 {
     of_peer_t *peer = sender_of(tp, buffer);
-    unsigned events = 0;
 
     if (peer == NULL || peer->life.state == LIFE_DEAD || buffer->header.number < peer->heard) {
         of_buffer_put(tp, buffer);
         return 0;
     }
-    if (buffer->header.number > peer->heard) {
-        keep(peer, buffer);
-        return 0;
-    }
-    events += hand_over(tp, peer, buffer);
-    while ((buffer = peer->early) != NULL && buffer->header.number <= peer->heard) {
-        peer->early = buffer->next;
-        if (buffer->header.number == peer->heard)
-            events += hand_over(tp, peer, buffer);
-        else
-            of_buffer_put(tp, buffer); /* twice the same */
-    }
-    return events;
+    keep(peer, buffer);
+    return peer->waits ? 0 : go_on(tp, peer);
 }
 
 unsigned of_msgs_deliver(iso_transport_t *tp)
@@ -339,6 +396,11 @@ unsigned of_msgs_deliver(iso_transport_t *tp)
     of_buffer_t *buffer = tp->arrived;
     unsigned events = 0;
 
+    for (of_peer_t *peer; (peer = tp->landed) != NULL;) {
+        tp->landed = peer->next_landed;
+        peer->in_landed = false;
+        events += go_on(tp, peer);
+    }
     tp->arrived = NULL;
     tp->arrived_last = &tp->arrived;
     for (of_buffer_t *next; buffer != NULL; buffer = next) {

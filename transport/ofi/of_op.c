@@ -8,8 +8,10 @@
  * Operations of an endpoint that has failed are held until it is known what became of the peer: then the
  * library hears of the peer first, and of its operations after that.
  *
- * A flush ends when every put that was begun before it has; each put's completion says that its bytes are
- * there (of_put.c). If one was refused by the peer (a stale key, say), the next flush says so.
+ * A flush ends when every put that was begun before it has, where each put's completion says that its bytes are
+ * there (of_put.c); if one was refused by the peer (a stale key, say), the next flush says so. Where the target counts
+ * writes it ends when the peer has answered (of_land.c), and there a write that fails ends the way to the peer: what
+ * comes after it would wait for ever.
  */
 #include "ofi.h"
 #include <stdlib.h>
@@ -80,13 +82,15 @@ static void leave_unsent(of_op_t *op)
 {
     iso_endpoint_t *ep = op->ep;
 
-    for (of_op_t **at = &ep->unsent; *at != NULL; at = &(*at)->next_unsent)
-        if (*at == op) {
-            *at = op->next_unsent;
-            if (*at == NULL)
-                ep->unsent_last = at;
-            return;
-        }
+    of_op_t *before = NULL;
+
+    for (of_op_t *at = ep->unsent; at != op; at = at->next_unsent)
+        before = at;
+    *(before != NULL ? &before->next_unsent : &ep->unsent) = op->next_unsent;
+    if (ep->last_unsent == op)
+        ep->last_unsent = before;
+    if (ep->fenced_put == op)
+        ep->fenced_put = before;
 }
 
 /* ---- ends -------------------------------------------------------------------------------------- */
@@ -113,8 +117,14 @@ static void end_flushes(iso_endpoint_t *ep)
     }
 }
 
-/* The op that has no pieces any more, and will have none, ends. */
-static void end_op(of_op_t *op, int error)
+void of_flushes_end(iso_endpoint_t *ep, uint32_t answered)
+{
+    for (of_op_t *op = ep->ops; op != NULL; op = op->next)
+        if (!op->ended && !op->is_put && op->ask != 0 && op->ask <= answered)
+            append_ended(op, 0);
+}
+
+void of_op_end(of_op_t *op, int error)
 {
     iso_endpoint_t *ep = op->ep;
 
@@ -124,7 +134,7 @@ static void end_op(of_op_t *op, int error)
         leave_unsent(op);
     op->left = 0;
     append_ended(op, error);
-    if (ep == NULL)
+    if (ep == NULL || op->tp->counted)
         return;
     if (of_status(error) == ISO_ERR_INVALID)
         ep->refused = true;
@@ -139,7 +149,8 @@ void of_ops_end_all(iso_endpoint_t *ep, int error)
             append_ended(op, error);
         }
     ep->unsent = NULL;
-    ep->unsent_last = &ep->unsent;
+    ep->last_unsent = ep->fenced_put = NULL;
+    ep->unasked = false;
 }
 
 void of_ops_forget(iso_endpoint_t *ep)
@@ -194,7 +205,7 @@ static void part_ended(of_op_t *op, int error)
             put_back(op);
         return;
     }
-    if (error != 0 && of_status(error) != ISO_ERR_INVALID) {
+    if (error != 0 && (op->tp->counted || of_status(error) != ISO_ERR_INVALID)) {
         of_ep_fail(op->ep, error); /* which ends the op */
         return;
     }
@@ -205,7 +216,7 @@ static void part_ended(of_op_t *op, int error)
         op->left = 0;
     }
     if (op->pieces == 0 && op->left == 0)
-        end_op(op, op->error);
+        of_op_end(op, op->error);
 }
 
 void of_piece_put(of_piece_t *piece, int error)

@@ -25,6 +25,7 @@ void of_peers_close(iso_transport_t *tp)
         tp->peers = peer->next;
         if (peer->life.pidfd >= 0)
             close(peer->life.pidfd);
+        free(peer->rounds);
         free(peer->name);
         free(peer);
     }
@@ -47,6 +48,7 @@ of_peer_t *of_peer_get(iso_transport_t *tp, uint32_t rank)
         peer->rank = rank;
         peer->life = life_new(rank);
         peer->address = FI_ADDR_UNSPEC;
+        peer->round = 1;
     }
     if (peer == NULL || !by_rank_set(&tp->by_rank, rank, peer)) {
         free(peer);

@@ -55,7 +55,8 @@ static unsigned look(iso_transport_t *tp)
 
 static bool has_news(const iso_transport_t *tp)
 {
-    return tp->arrived != NULL || tp->ended != NULL || tp->failed != NULL || tp->room > 0;
+    return tp->arrived != NULL || tp->landed != NULL || tp->ended != NULL || tp->failed != NULL ||
+           tp->room > 0;
 }
 
 unsigned of_progress(iso_transport_t *tp)
@@ -85,7 +86,7 @@ unsigned of_progress(iso_transport_t *tp)
         events += look(tp);
     if (tp->lives.undecided > 0)
         events += of_peers_decide(tp);
-    if (tp->arrived != NULL)
+    if (tp->arrived != NULL || tp->landed != NULL)
         events += of_msgs_deliver(tp);
     if (tp->ended != NULL || tp->held != NULL)
         events += of_ops_tell(tp);

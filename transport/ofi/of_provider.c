@@ -171,6 +171,10 @@ iso_status_t of_provider_choose(iso_transport_t *tp)
         return ISO_ERR_NO_MEMORY;
     tp->info->tx_attr->op_flags = 0; /* asked for where it is wanted: messages need no answer */
     tp->is_shm = of_provider_is(name_of(tp->info), "shm");
+    tp->counted = !tp->is_shm && software_rank(name_of(tp->info)) > 0 &&
+                  tp->info->domain_attr->cq_data_size >= OF_LAND_DATA;
+    tp->in_stream =
+        of_provider_is(name_of(tp->info), "tcp") || of_provider_is(name_of(tp->info), "net");
     tp->piece =
         tp->info->ep_attr->max_msg_size < OF_PIECE ? tp->info->ep_attr->max_msg_size : OF_PIECE;
     if (tp->info->ep_attr->max_msg_size < sizeof(of_header_t) + OF_ROOM) {

@@ -1,12 +1,14 @@
 /*
  * of_put.c - puts, and when they are complete at the peer.
  *
- * A put is one or more fi_writemsg, each with FI_DELIVERY_COMPLETE: its completion says that the bytes are in
- * the peer's memory, so that a flush is to wait for those of the puts before it. What the providers make of that
- * (1.17): tcp answers such a write when its last byte has been copied to its place; over verbs it is the
- * acknowledgement of the write. Orders among writes and sends (FI_ORDER_RMA_WAW, FI_ORDER_SAW) would save
- * tcp the answers, but verbs leaves them to the receiving memory system. So nothing is built on them, and
- * there is no fence.
+ * A put is one or more fi_writemsg. How it is known that the bytes are in the peer's memory:
+ *   - over a device each write has FI_DELIVERY_COMPLETE: its completion says so, which over verbs is the
+ *     acknowledgement of the write, and a flush is to wait for those of the puts before it. There is no fence.
+ *   - software's writes carry data for the completion queue of the target, which gets it when the bytes have been
+ *     copied to their place. The target counts these: of_land.c. (tcp of 1.17 answers each write with
+ *     FI_DELIVERY_COMPLETE by a packet of its own, and what comes after writes had to wait for it.)
+ * Orders among writes and sends (FI_ORDER_RMA_WAW, FI_ORDER_SAW) are of transmission: verbs leaves it to the receiving
+ * memory system when the bytes are seen. So nothing is built on them.
  *
  * Small puts that follow each other go in one write, where the provider has room for several addresses in one: the last
  * of them stays until the next call of progress, or a flush, which most likely follows.
@@ -46,9 +48,14 @@ static int write_piece(iso_endpoint_t *ep, of_piece_t *piece)
                                        .addr = ep->peer->address,
                                        .rma_iov = to,
                                        .rma_iov_count = piece->count,
-                                       .context = &piece->context.fi};
+                                       .context = &piece->context.fi,
+                                       .data = of_land_data(ep)};
+    /* the last before a flush is answered as well: a connection that breaks takes the question with it, unnoticed */
+    const uint64_t how = !ep->tp->counted ? FI_DELIVERY_COMPLETE
+                         : ep->unasked    ? FI_REMOTE_CQ_DATA | FI_DELIVERY_COMPLETE
+                                          : FI_REMOTE_CQ_DATA;
 
-    return (int)fi_writemsg(ep->tp->ep, &message, FI_DELIVERY_COMPLETE | FI_COMPLETION);
+    return (int)fi_writemsg(ep->tp->ep, &message, how | FI_COMPLETION);
 }
 
 static void taken(iso_endpoint_t *ep, const of_part_t *part)
@@ -58,8 +65,13 @@ static void taken(iso_endpoint_t *ep, const of_part_t *part)
     op->src += part->len;
     op->left -= part->len;
     op->remote += part->len;
-    if (op->left == 0 && (ep->unsent = op->next_unsent) == NULL)
-        ep->unsent_last = &ep->unsent;
+    if (op->left > 0)
+        return;
+    ep->unsent = op->next_unsent;
+    if (ep->last_unsent == op)
+        ep->last_unsent = NULL;
+    if (ep->fenced_put == op)
+        ep->fenced_put = NULL;
 }
 
 /* Returns the bytes of the next write: of the first puts, as many as go in one. */
@@ -96,6 +108,8 @@ static bool advance(iso_endpoint_t *ep, bool may_stay)
     }
     if (error != 0)
         of_piece_put(piece, -error);
+    else
+        ep->peer->writes++;
     for (unsigned i = 0; error == 0 && i < piece->count; i++)
         taken(ep, &piece->parts[i]);
     return true;
@@ -134,21 +148,19 @@ iso_status_t of_put(iso_endpoint_t *ep, const void *src, size_t len, iso_region_
     op->remote = remote - rkey->base;
     op->key = rkey->key;
     op->region = region;
-    *ep->unsent_last = op;
-    ep->unsent_last = &op->next_unsent;
+    ep->dirty = true;
+    *(ep->unsent != NULL ? &ep->last_unsent->next_unsent : &ep->unsent) = op;
+    ep->last_unsent = op;
     give(ep, true);
     of_ep_busy(ep);
     return ISO_INPROGRESS;
 }
 
-iso_status_t of_fence(iso_endpoint_t *ep)
-{
-    (void)ep;
-    return ISO_ERR_INVALID;
-}
-
+/* That a flush has to wait for. */
 static bool has_puts(const iso_endpoint_t *ep)
 {
+    if (ep->tp->counted)
+        return ep->dirty || ep->peer->asked != ep->peer->answered;
     for (const of_op_t *op = ep->ops; op != NULL; op = op->next)
         if (op->is_put && !op->ended)
             return true;
@@ -161,11 +173,17 @@ iso_status_t of_flush(iso_endpoint_t *ep, iso_completion_t *completion)
 
     if (status != ISO_OK)
         return status;
+    ep->unasked = ep->tp->counted;
     of_puts_advance(ep); /* nothing more is to come for now */
     if (!has_puts(ep)) {
+        ep->unasked = false;
         const bool refused = ep->refused;
         ep->refused = false;
         return refused ? ISO_ERR_INVALID : ISO_OK;
     }
-    return of_op_get(ep, false, completion) != NULL ? ISO_INPROGRESS : ISO_ERR_NO_MEMORY;
+    if (of_op_get(ep, false, completion) == NULL)
+        return ISO_ERR_NO_MEMORY;
+    of_land_advance(ep);
+    of_ep_busy(ep);
+    return ISO_INPROGRESS;
 }

@@ -26,7 +26,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
-#define OF_VERSION 2u
+#define OF_VERSION 3u
 #define OF_API FI_VERSION(1, 17) /* what this was written for, and tried with */
 #define OF_MAX_SEND ISO_TRANSPORT_MIN_SEND
 #define OF_MAX_PUT ((size_t)1 << 30)
@@ -53,11 +53,26 @@ typedef struct of_header {
     uint8_t cookie[16];
 } of_header_t;
 
+typedef enum of_record_kind {
+    OF_WHOLE,  /* a message, or its last part */
+    OF_BEGUN,  /* a part of one, which goes on in the next record, the first of the next piece */
+    OF_AFTER,  /* a note: what follows comes after `writes` writes of round `number` */
+    OF_ASK,    /* a note: answer with this number */
+    OF_ANSWER, /* a note */
+    OF_LOST,   /* a note: writes have got lost */
+    OF_RECORD_KINDS
+} of_record_kind_t;
+
 /* Before the bytes of each message, or part of one; what it is before ends at a multiple of its size. */
 typedef struct of_record {
     uint32_t len;
-    uint32_t more; /* the message goes on in the next record, which begins the next piece */
+    uint32_t kind;
 } of_record_t;
+
+/* What this transport tells another of itself (of_land.c). */
+typedef struct of_note {
+    uint32_t number, writes;
+} of_note_t;
 
 #define OF_ROOM (OF_MAX_SEND + sizeof(of_record_t)) /* for records, at most */
 
@@ -86,6 +101,7 @@ typedef struct of_buffer {
     bool counted;            /* in tp->sends */
     void *desc;              /* of the memory */
     size_t len;              /* header included */
+    size_t at;               /* of one that came: the records before have been taken */
     of_header_t header;
     unsigned char data[OF_ROOM];
 } of_buffer_t;
@@ -108,6 +124,8 @@ typedef struct of_op {
     uint64_t key;
     iso_region_t *region;
     unsigned pieces; /* that it has a part in, in libfabric's hands */
+    uint32_t
+        ask; /* of a flush, where writes are counted: its question's number; 0: not asked yet */
 } of_op_t;
 
 /* What a write has of one put. */
@@ -128,6 +146,11 @@ typedef struct of_piece {
 
 /* ---- peers ----------------------------------------------------------------------------------- */
 
+/* Writes of a peer that have landed, of a round that no note has told of yet. */
+typedef struct of_round {
+    uint32_t number, writes;
+} of_round_t;
+
 /* A rank that this one has connected to or heard of; lives as long as the instance. */
 typedef struct of_peer {
     struct of_peer *next; /* in tp->peers */
@@ -136,9 +159,20 @@ typedef struct of_peer {
     int error;          /* FI_*: what libfabric said */
     uint64_t sent;      /* number of the next message to it */
     uint64_t heard;     /* and of the next one from it */
-    of_buffer_t *early; /* came before their turn, by number */
+    of_buffer_t *early; /* came before their turn, or wait for writes, by number */
     of_buffer_t
-        *begun; /* a message whose last part has not come: header.len bytes, of no records */
+        *begun;        /* a message whose last part has not come: header.len bytes, of no records */
+    uint32_t round;    /* of writes to it, from 1 */
+    uint32_t writes;   /* in this round, given to libfabric */
+    uint32_t asked;    /* number of the last question to it, */
+    uint32_t answered; /* and of the last that it has answered */
+    uint32_t owed;     /* number of its own that is to be answered; 0: none */
+    of_round_t *rounds; /* of its writes here */
+    unsigned round_count, round_room;
+    bool lost;                   /* writes of its have got lost, and it has not been told */
+    bool waits;                  /* the first of `early` does, for writes */
+    struct of_peer *next_landed; /* in tp->landed */
+    bool in_landed;
     iso_endpoint_t *ep; /* NULL: not connected */
     fi_addr_t address;  /* FI_ADDR_UNSPEC: not in the table of addresses yet */
     void *name;         /* the address that was put there, name_len bytes */
@@ -152,9 +186,13 @@ struct iso_endpoint {
     int error;                   /* FI_*: why */
     iso_endpoint_t *next_failed; /* in tp->failed */
     unsigned puts, sends;
-    unsigned pieces;                     /* the sum of its ops' */
-    of_op_t *ops, *last_op;              /* in the order of the calls, until they are gone */
-    of_op_t *unsent, **unsent_last;      /* puts, in order */
+    bool fenced;            /* and no message has been sent since */
+    of_op_t *fenced_put;    /* the last unsent one before that; NULL: libfabric has all of them */
+    bool unasked;           /* a flush has no question yet */
+    bool dirty;             /* a put has begun since the last question */
+    unsigned pieces;        /* the sum of its ops' */
+    of_op_t *ops, *last_op; /* in the order of the calls, until they are gone */
+    of_op_t *unsent, *last_unsent;       /* puts, in order */
     of_buffer_t *waiting, *last_waiting; /* messages that it has not got yet, in order */
     unsigned turn;                       /* the last tp->turn in which one went at once */
     of_buffer_t *sent;                   /* messages in its hands */
@@ -204,6 +242,8 @@ struct iso_transport {
     struct fid_av *av;
     struct fid_ep *ep;
     bool is_shm;
+    bool in_stream; /* what a peer writes and says comes in the order in which it did */
+    bool counted;   /* the target counts writes: of_land.c */
     char description[256];
     process_place_t place;
     process_id_t process; /* pid 0: not known, and then no peer's is asked for */
@@ -222,6 +262,7 @@ struct iso_transport {
     unsigned posted; /* receives in libfabric's hands */
 
     of_buffer_t *arrived, **arrived_last; /* messages, as they came */
+    of_peer_t *landed;                    /* that wait for writes, of which some have come */
     of_op_t *ended, **ended_last;
     of_op_t *held;          /* ended, to peers whose state is LIFE_FAILED */
     iso_endpoint_t *failed; /* libfabric gave up, and of_progress has not heard of it */
@@ -312,6 +353,10 @@ void of_piece_add(of_piece_t *piece, of_op_t *op, size_t len);
 void of_piece_drop(of_piece_t *piece);
 /* libfabric has given it back, or refuses it for good. */
 void of_piece_put(of_piece_t *piece, int error);
+/* The op that has no pieces any more, and will have none, ends. */
+void of_op_end(of_op_t *op, int error);
+/* The peer has answered the question, and those before. */
+void of_flushes_end(iso_endpoint_t *ep, uint32_t answered);
 /* Ends what has not ended, whatever libfabric still has of it. */
 void of_ops_end_all(iso_endpoint_t *ep, int error);
 /* The endpoint goes: nobody is told any more. */
@@ -337,9 +382,21 @@ void of_regions_free(iso_transport_t *tp);
 /* of_put.c */
 iso_status_t of_put(iso_endpoint_t *ep, const void *src, size_t len, iso_region_t *region,
                     uint64_t remote, iso_rkey_t *rkey, iso_completion_t *completion);
-iso_status_t of_fence(iso_endpoint_t *ep);
 iso_status_t of_flush(iso_endpoint_t *ep, iso_completion_t *completion);
 void of_puts_advance(iso_endpoint_t *ep);
+
+/* of_land.c: writes that the target counts, so that a message can come after them. */
+#define OF_LAND_DATA 8 /* bytes of what goes with such a write */
+uint64_t of_land_data(const iso_endpoint_t *ep);
+/* A write has come, with this. */
+void of_landed(iso_transport_t *tp, uint64_t data);
+/* Have those that the peer tells of come? Asked again after of_landed. */
+bool of_landed_before(iso_transport_t *tp, of_peer_t *peer, const of_note_t *note);
+iso_status_t of_fence(iso_endpoint_t *ep);
+/* Before a message: what the fence was for. false: no room now. */
+bool of_fence_tell(iso_endpoint_t *ep);
+/* Asks for flushes whose puts are in libfabric's hands, and answers what the peer has asked. */
+void of_land_advance(iso_endpoint_t *ep);
 
 /* of_cma.c: puts of our own between processes of this host, in place of shm's. */
 /* May this process write to others' memory? Logged if not. */
@@ -355,6 +412,8 @@ void of_buffers_free(iso_transport_t *tp);
 iso_status_t of_recvs_post(iso_transport_t *tp);
 iso_status_t of_send(iso_endpoint_t *ep, const void *data, size_t len);
 void of_sends_advance(iso_endpoint_t *ep);
+/* Goes with the next message, or the next call of progress. false: no room now. */
+bool of_note(iso_endpoint_t *ep, of_record_kind_t kind, of_note_t note);
 /* libfabric has let go of a message. */
 void of_sent(of_buffer_t *buffer, int error);
 /* The endpoint is closed: what libfabric has of it is nobody's, the rest goes. may_arrive: close gives them time. */

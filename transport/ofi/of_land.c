@@ -1,0 +1,169 @@
+/*
+ * of_land.c - writes that the target counts, so that a message can come after them without an answer to each.
+ *
+ * A write of software (tcp, say) goes with FI_REMOTE_CQ_DATA: the target's completion queue gets these 64 bits when the
+ * bytes are in their place. They say whose the write is, and of which round. The first message after a fence ends a round:
+ * a note before it says how many writes the round had, and what follows the note waits at the target until so many have
+ * come. (Writes after the fence may be among them: the note goes with the message, since one alone costs a system
+ * call.) A flush is a note and a question behind it, and ends with the answer.
+ *
+ * Nothing is asked of any order: writes may come before or after the note, and later ones before earlier ones,
+ * as each round has its own count, and notes come in order. Rounds go on when a peer is connected to again, as writes of the
+ * time before may still come. Of a process that has ended, what waits for writes that have not come is never delivered.
+ *
+ * Writes that get lost. One that libfabric gives back with an error fails the way to the peer (of_op.c). But tcp of 1.17
+ * closes the connection on a stale key, and the next message opens another; what was in the first is lost, and nobody is
+ * told. So the last write before a flush is answered by libfabric too, and over tcp and net, whose writes and messages go
+ * in one stream, a note that comes with writes missing says that they are lost: then the rank that put is told, and fails the
+ * way. If the note is lost as well, nobody hears of it before ISO_TIMEOUT; in no case are they believed to be there.
+ */
+#include "ofi.h"
+#include <stdlib.h>
+
+#define ROUNDS_FIRST 8
+
+uint64_t of_land_data(const iso_endpoint_t *ep)
+{
+    return (uint64_t)ep->tp->host->rank << 32 | ep->peer->round;
+}
+
+/* ---- at the target ----------------------------------------------------------------------------- */
+
+static of_round_t *find_round(of_peer_t *peer, uint32_t number)
+{
+    for (unsigned i = 0; i < peer->round_count; i++)
+        if (peer->rounds[i].number == number)
+            return &peer->rounds[i];
+    return NULL;
+}
+
+/* NULL: no memory. */
+static of_round_t *add_round(of_peer_t *peer, uint32_t number)
+{
+    if (peer->round_count == peer->round_room) {
+        const unsigned room = peer->round_room > 0 ? 2 * peer->round_room : ROUNDS_FIRST;
+        of_round_t *rounds = realloc(peer->rounds, room * sizeof *rounds);
+        if (rounds == NULL)
+            return NULL;
+        peer->rounds = rounds;
+        peer->round_room = room;
+    }
+    of_round_t *round = &peer->rounds[peer->round_count++];
+    *round = (of_round_t){.number = number};
+    return round;
+}
+
+void of_landed(iso_transport_t *tp, uint64_t data)
+{
+    const uint32_t source = (uint32_t)(data >> 32), number = (uint32_t)data;
+    of_peer_t *peer = source < tp->host->size ? of_peer_get(tp, source) : NULL;
+
+    if (peer == NULL)
+        return;
+    of_round_t *round = find_round(peer, number);
+    if (round == NULL && (round = add_round(peer, number)) == NULL) {
+        of_log(tp, ISO_LOG_ERROR, "no memory to count what rank %u puts", source);
+        of_peer_fail(tp, peer, FI_ENOMEM); /* what comes after it would wait for ever */
+        return;
+    }
+    round->writes++;
+    if (!peer->waits || peer->in_landed)
+        return;
+    peer->in_landed = true;
+    peer->next_landed = tp->landed;
+    tp->landed = peer;
+}
+
+static void lost(const iso_transport_t *tp, of_peer_t *peer)
+{
+    of_log(tp, ISO_LOG_ERROR,
+           "what rank %u has put has not come, or was not for registered memory: it is not heard "
+           "any more",
+           peer->rank);
+    peer->lost = true;
+    if (peer->ep != NULL)
+        of_ep_busy(peer->ep);
+}
+
+bool of_landed_before(iso_transport_t *tp, of_peer_t *peer, const of_note_t *note)
+{
+    of_round_t *round = find_round(peer, note->number);
+
+    if (round == NULL || round->writes != note->writes) {
+        if (tp->in_stream)
+            lost(tp, peer);
+        return false;
+    }
+    *round = peer->rounds[--peer->round_count];
+    return true;
+}
+
+/* ---- at the rank that writes --------------------------------------------------------------------- */
+
+/* false: no room for the note now. */
+static bool end_round(iso_endpoint_t *ep)
+{
+    of_peer_t *peer = ep->peer;
+
+    if (peer->writes > 0) {
+        if (!of_note(ep, OF_AFTER, (of_note_t){peer->round, peer->writes}))
+            return false;
+        peer->round++;
+        peer->writes = 0;
+    }
+    ep->fenced = ep->fenced_put != NULL; /* a question of before may end a round meanwhile */
+    return true;
+}
+
+iso_status_t of_fence(iso_endpoint_t *ep)
+{
+    if (!ep->tp->counted)
+        return ISO_ERR_INVALID;
+    const iso_status_t status = of_ep_usable(ep);
+    if (status != ISO_OK)
+        return status;
+    ep->fenced = true;
+    ep->fenced_put = ep->last_unsent; /* those that stay may go with the next heap's */
+    return ISO_OK;
+}
+
+bool of_fence_tell(iso_endpoint_t *ep)
+{
+    if (ep->fenced_put != NULL)
+        of_puts_advance(ep);
+    return !ep->fenced || (ep->fenced_put == NULL && end_round(ep));
+}
+
+/* One question for all flushes that no put is before which libfabric does not have yet. */
+static void ask(iso_endpoint_t *ep)
+{
+    of_peer_t *peer = ep->peer;
+    of_op_t *op = ep->ops;
+
+    while (op != NULL && (op->ended || op->is_put ? op->left == 0 : op->ask != 0))
+        op = op->next;
+    ep->unasked = op != NULL;
+    if (op == NULL || op->is_put || !end_round(ep) ||
+        !of_note(ep, OF_ASK, (of_note_t){peer->asked + 1, 0}))
+        return;
+    peer->asked++;
+    ep->dirty = ep->unsent != NULL;
+    for (; op != NULL && op->left == 0; op = op->next)
+        if (!op->is_put && !op->ended && op->ask == 0)
+            op->ask = peer->asked;
+    ep->unasked = op != NULL;
+}
+
+void of_land_advance(iso_endpoint_t *ep)
+{
+    of_peer_t *peer = ep->peer;
+
+    if (ep->failed)
+        return;
+    if (ep->unasked)
+        ask(ep);
+    if (peer->owed != 0 && of_note(ep, OF_ANSWER, (of_note_t){peer->owed, 0}))
+        peer->owed = 0;
+    if (peer->lost && of_note(ep, OF_LOST, (of_note_t){0, 0}))
+        peer->lost = false;
+}
