@@ -70,7 +70,8 @@ TEST_CASE("a provider that libfabric does not have, or that will not do, is name
     CHECK(absent.lines.size() == 1);
 }
 
-TEST_CASE("ofi: an address that there is not quite room for is refused; a fence of nothing is not", "[ofi]")
+TEST_CASE("ofi: an address that there is not quite room for is refused; a fence of nothing is not",
+          "[ofi]")
 {
     ofi("tcp");
     NetRank rank(0, 2), peer(1, 2);
