@@ -1,5 +1,5 @@
-/* switch.c - what a new stack begins with, see switch.h and the processor's .S. */
-#include "core/thread/switch.h"
+/* switch.c - what a new stack begins with, see iso_thread_prepare in thread.h, and the processor's .S. */
+#include <isomalloc/thread.h>
 #include <stdint.h>
 
 extern void iso_thread_entry(void);

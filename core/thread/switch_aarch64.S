@@ -1,5 +1,5 @@
 /*
- * switch_aarch64.S - from one stack to another, on aarch64 with the AAPCS64. See switch.h.
+ * switch_aarch64.S - from one stack to another, on aarch64 with the AAPCS64. See iso_thread_switch in thread.h.
  *
  * A stack that waits has, from its stack pointer up:
  *      0  x29 and where it goes on: a frame record, so that who walks those can begin here
@@ -20,7 +20,6 @@
 #define FRAME 176
 
     .globl  iso_thread_switch
-    .hidden iso_thread_switch
     .type   iso_thread_switch, %function
     .p2align 4
 iso_thread_switch: /* (void **save [x0], void *to [x1]) */

@@ -1,5 +1,5 @@
-/* switch_aarch64.c - what a new stack begins with on aarch64, see switch.h and switch_aarch64.S. */
-#include "core/thread/switch.h"
+/* switch_aarch64.c - what a new stack begins with on aarch64, see iso_thread_prepare in thread.h, and switch_aarch64.S. */
+#include <isomalloc/thread.h>
 #include <stdint.h>
 
 extern void iso_thread_entry(void);

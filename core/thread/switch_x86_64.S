@@ -1,5 +1,5 @@
 /*
- * switch_x86_64.S - from one stack to another, on x86_64 with the System V ABI. See switch.h.
+ * switch_x86_64.S - from one stack to another, on x86_64 with the System V ABI. See iso_thread_switch in thread.h.
  *
  * A stack that waits has, from its stack pointer up:
  *      0  MXCSR (4 bytes), x87 control word (2)
@@ -14,7 +14,6 @@
     .text
 
     .globl  iso_thread_switch
-    .hidden iso_thread_switch
     .type   iso_thread_switch, @function
     .p2align 4
 iso_thread_switch: /* (void **save [rdi], void *to [rsi]) */

@@ -5,7 +5,6 @@
  * an address of it on the stack when it switches. Who resumes may have one. What C++ keeps for each of the system's threads is exchanged by
  * who resumes, around the switch.
  */
-#include "core/thread/switch.h"
 #include "core/thread/thread.h"
 #include "core/thread/tool.h"
 #include <signal.h>

@@ -24,7 +24,7 @@
  * program sees to it that they lie at the same addresses. Heaps without stacks need none of this.
  *
  * Code with -fstack-protector leaves copies of a secret of its process, the canary, on its stack. On x86_64 whoever switches stacks
- * switches that too (thread.h does): it is at a fixed place of the operating system's thread. On aarch64 it is one word for all of a process, and the
+ * switches that too (iso_thread_switch of thread.h does, which runtimes may use): it is at a fixed place of the operating system's thread. On aarch64 it is one word for all of a process, and the
  * library sees to it: where a heap with stacks comes to another process, each aligned word in the used part of a stack that is the canary of
  * the one that it comes from becomes the canary here. (So would a word of the program's own that is the same by chance: one of 2^56.)
  * Not seen to are return addresses that are signed with a key of the process (PAC): code that is on stacks when they migrate must not

@@ -214,6 +214,23 @@ ISO_API iso_status_t iso_thread_key_create(void (*destroy)(void *value), iso_thr
 ISO_API void *iso_thread_value(iso_thread_key_t key);
 ISO_API iso_status_t iso_thread_set_value(iso_thread_key_t key, void *value);
 
+/* ---- a switch alone ----------------------------------------------------------------------------- */
+
+/* For runtimes that have threads and a scheduler of their own, on stacks of stack.h or any: what the threads above are switched
+ * by, and no more. Nothing is checked, C++'s state of exceptions stays where it is, and AddressSanitizer and Valgrind are the caller's to
+ * tell. Not Boost.Context's, because the stack protector's canary has to be switched at the same point as the stack, or the functions
+ * around it fail their check in another process, and because unwinders find their way through it.
+ *
+ * Leaves the stack that the caller is on, whose stack pointer becomes *save, for the one that `to` is the saved
+ * pointer of. Returns when somebody switches back: in another process, maybe. Preserves what a call does, and the modes of
+ * floating point. Always 0, so that who has nothing more to do can call it last: each function that returns after it does so
+ * where the processor did not expect it. */
+ISO_API int iso_thread_switch(void **save, void *to);
+/* Makes a stack that ends at `end` (an iso_stack_t: at itself) one that waits: who switches to it calls main(arg), which never
+ * returns, with the canary and the floating-point modes of who calls this. Takes less than 256 bytes. Returns its stack pointer:
+ * what iso_stack_t::sp has to be, if it migrates before. */
+ISO_API void *iso_thread_prepare(void *end, void (*main)(void *arg), void *arg);
+
 #ifdef __cplusplus
 }
 #endif

@@ -40,7 +40,7 @@ const test_t tests[] = {
      "heaps that span -s bytes of addresses, and what is registered (ISO_REGISTER=window)"},
 #ifdef ISO_PERFTEST_THREADS
     {"thread_switch", 1, "nw", 0, 0, 0, 10000000, test_thread_switch,
-     "from a thread to another, beside swapcontext and Boost.Context"},
+     "from a stack to another, beside swapcontext and Boost.Context; and by resume and yield"},
     {"thread_migrate", 2, "snw", MIB, 0, 65536 * MIB, 10000, test_thread_migrate,
      "a thread with a stack of -s bytes there and back, half of the time; and the smallest heap"},
 #endif

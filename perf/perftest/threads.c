@@ -72,12 +72,31 @@ static void *yields(void *arg)
     return arg;
 }
 
-static double ours(void *arg)
+static double resumes(void *arg)
 {
     iso_thread_t *thread = arg;
     double start = table_now();
     for (unsigned i = 0; i < SAMPLE / 2; i++)
         iso_thread_resume(thread, NULL);
+    return table_now() - start;
+}
+
+static void *waits_here, *waits_there; /* stack pointers */
+
+static void switches(void *arg)
+{
+    compute();
+    for (;;)
+        iso_thread_switch(&waits_there, waits_here);
+    (void)arg;
+}
+
+static double bare(void *arg)
+{
+    (void)arg;
+    double start = table_now();
+    for (unsigned i = 0; i < SAMPLE / 2; i++)
+        iso_thread_switch(&waits_here, waits_there);
     return table_now() - start;
 }
 
@@ -141,7 +160,7 @@ typedef struct way {
 void test_thread_switch(pair_t *pair, const plan_t *plan, table_t *table)
 {
     iso_heap_t *heap;
-    char *stacks = malloc(3 * STACK);
+    char *stacks = malloc(4 * STACK);
     size_t samples = (plan->iterations + SAMPLE - 1) / SAMPLE;
     if (!pair->first) {
         free(stacks);
@@ -155,6 +174,7 @@ void test_thread_switch(pair_t *pair, const plan_t *plan, table_t *table)
     getcontext(&ucontext_there);
     ucontext_there.uc_stack = (stack_t){.ss_sp = stacks, .ss_size = STACK};
     makecontext(&ucontext_there, swaps, 0);
+    waits_there = iso_thread_prepare(stacks + 4 * STACK, switches, NULL);
     way_t ways[] = {
         {.name = "swapcontext", .run = swapcontexts},
 #ifdef ISO_PERFTEST_BOOST
@@ -165,7 +185,8 @@ void test_thread_switch(pair_t *pair, const plan_t *plan, table_t *table)
          .run = boosts,
          .arg = &(void *){make_fcontext(stacks + 3 * STACK, STACK, jumps_unlike)}},
 #endif
-        {.name = "Final", .run = ours, .arg = new_thread(heap, yields, NULL, STACK)},
+        {.name = "resume/yield", .run = resumes, .arg = new_thread(heap, yields, NULL, STACK)},
+        {.name = "Final", .run = bare},
     };
     const size_t count = sizeof ways / sizeof *ways;
     for (size_t i = 0; i < count; i++)

@@ -169,6 +169,52 @@ TEST_CASE("floating-point modes are a thread's own")
     CHECK(threads.join(thread) == number(1));
 }
 
+namespace {
+
+struct Own { // a runtime's thread: a stack of the heap's, and a switch
+    void *here = nullptr;
+    iso_stack_t *stack = nullptr;
+    int turns = 0;
+    bool moded = false;
+};
+
+void own_body(void *arg)
+{
+    auto *own = static_cast<Own *>(arg);
+    volatile char local[64] = {};               // a function that the stack protector looks after
+    own->moded = fegetround() == FE_TOWARDZERO; // that of who prepared it
+    for (;;) {
+        own->turns += 1 + local[0];
+        fesetround(FE_UPWARD);
+        iso_thread_switch(&own->stack->sp, own->here);
+    }
+}
+
+} // namespace
+
+TEST_CASE("a runtime that has threads of its own switches by hand")
+{
+    Threads threads;
+    Own own;
+    own.stack = iso_stack_create(threads.heap, 16 << 10, "own");
+    REQUIRE(own.stack != nullptr);
+    fesetround(FE_TOWARDZERO);
+    own.stack->sp = iso_thread_prepare(own.stack, own_body, &own);
+    fesetround(FE_TONEAREST);
+    CHECK(reinterpret_cast<char *>(own.stack) - static_cast<char *>(own.stack->sp) <= 256);
+    for (int turn = 1; turn <= 3; turn++) {
+        CHECK(iso_thread_switch(&own.here, own.stack->sp) == 0);
+        CHECK(own.turns == turn);
+        CHECK(own.moded);
+        CHECK(fegetround() == FE_TONEAREST); // modes are switched
+        CHECK(iso_thread_self() == nullptr);
+    }
+    // it waits on its stack, in the part that would migrate
+    CHECK(own.stack->sp > own.stack->low);
+    CHECK(own.stack->sp < static_cast<void *>(own.stack));
+    iso_stack_destroy(own.stack);
+}
+
 TEST_CASE("exceptions: each thread has its own, and they cross a switch")
 {
     const Threads threads;
