@@ -42,6 +42,7 @@ typedef struct checkpoint {
     iso_increment_t increment;
     iso_replace_t file;
 
+    uint64_t moment; /* how often the job had been at iso_barrier when its heaps were frozen */
     iso_image_header_t header;
     iso_image_entry_t *entries;
     iso_image_run_t *runs; /* so far */
@@ -81,6 +82,9 @@ static void put_back(checkpoint_t *checkpoint)
 static iso_status_t freeze(checkpoint_t *checkpoint, iso_heap_t *const *heaps)
 {
     iso_status_t status = ISO_OK;
+    iso_job_lock(checkpoint->job); /* another thread may be at a barrier */
+    checkpoint->moment = checkpoint->job->barriers;
+    iso_job_unlock(checkpoint->job);
     for (uint32_t i = 0; i < checkpoint->count && status == ISO_OK; i++)
         status = iso_contents_take(checkpoint->job, call, heaps[i], false,
                                    &checkpoint->heaps[i].hold, &checkpoint->heaps[i].contents);
@@ -114,7 +118,7 @@ static iso_status_t prepare(checkpoint_t *checkpoint, const iso_checkpoint_param
                                    .heap_count = checkpoint->count,
                                    .user_len = params->user_len,
                                    .set = params->set,
-                                   .moment = job->barriers,
+                                   .moment = checkpoint->moment,
                                    .seconds = now.tv_sec,
                                    .nanoseconds = (uint64_t)now.tv_nsec};
     memcpy(header->magic, ISO_IMAGE_MAGIC, sizeof header->magic);

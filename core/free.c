@@ -47,7 +47,9 @@ static __attribute__((noinline)) void free_checked(void *ptr)
         block.slot->check = 0; /* a stale pointer to it finds no slot */
         iso_hold_shrink(iso_hold_find(NULL, block.heap), (char *)block.slot, block.slot->run_slots);
     } else if (block.word) {
-        if (!shared && !iso_poison_active)
+        if (!shared && !iso_poison_active &&
+            iso_hold_find(NULL, block.heap)->state ==
+                ISO_HEAP_OWNED) /* not in an object that is packed */
             iso_direct_set(block.slot);
         *block.word |= block.bit;
         block.span->until--;

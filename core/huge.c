@@ -83,7 +83,9 @@ static bool make(iso_job_t *job, uint32_t first, uint32_t count)
     int error = iso_os_huge_make(iso_space_slot_address(&job->space, first), count * ISO_SLOT_SIZE,
                                  job->space.fd < 0);
     double end = iso_os_now();
-    if (error == EINVAL && !atomic_load_explicit(&huge->works, memory_order_relaxed)) {
+    if (error == EINVAL &&
+        !job->track.on && /* what is protected against writing is not collapsed */
+        !atomic_load_explicit(&huge->works, memory_order_relaxed)) {
         unavailable(job, error); /* else it is something about these slots */
         return false;
     }

@@ -73,7 +73,8 @@ iso_heap_state_t iso_heap_state(const iso_heap_t *heap)
     iso_job_lock(row->job);
     const iso_hold_t *hold = iso_hold_find(row->job, heap);
     iso_heap_state_t state = hold ? hold->state : ISO_HEAP_ELSEWHERE;
-    if (state == ISO_HEAP_OWNED && !(heap->flags & ISO_HEAP_SHARED) && !iso_poison_active)
+    /* not one of several threads', or that is still being made: that has another magic number, or none */
+    if (state == ISO_HEAP_OWNED && iso_heap_magic(heap) == ISO_HEAP_MAGIC && !iso_poison_active)
         iso_direct_set(iso_slot_of(heap));
     iso_job_unlock(row->job);
     return state;
@@ -255,6 +256,8 @@ bool iso_job_is_ours(const iso_job_t *job, const char *call)
 unsigned iso_job_advance(iso_job_t *job)
 {
     unsigned events = 0;
+    if (!job->forked)
+        iso_left_advance(job); /* a job of one rank packs heaps away, too */
     if (job->size > 1 && !job->forked) {
         events += advance_links(job);
         events += iso_migrate_advance(job);
@@ -262,7 +265,6 @@ unsigned iso_job_advance(iso_job_t *job)
         events += iso_keys_advance(job);
         events += iso_windows_advance(job);
         events += iso_peers_flush(job);
-        iso_left_advance(job);
         if (events == 0)
             events += hear_of_deaths(job);
         iso_wait_note(job, events);

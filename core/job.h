@@ -99,6 +99,8 @@ struct iso_job {
     bool
         *poisoned; /* per slot: a tool was told something of it; NULL: no tool runs, see poison.h */
     iso_track_t track;
+    bool
+        maps_files; /* parts of the space are mapped from images, or were: given back, they read as those */
     iso_huge_t huge;
     struct iso_images *images; /* named by ISO_IMAGES; NULL: none */
 

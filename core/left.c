@@ -102,6 +102,8 @@ static bool claim_words(iso_job_t *job, const iso_heap_t *heap, const iso_extent
     return true;
 }
 
+static void look(iso_job_t *job, iso_left_t *left);
+
 bool iso_left_claim(iso_job_t *job, const iso_heap_t *heap, const iso_extent_t *extents,
                     uint32_t count, iso_coming_t coming)
 {
@@ -120,6 +122,9 @@ bool iso_left_claim(iso_job_t *job, const iso_heap_t *heap, const iso_extent_t *
             iso_retain_settle(job, slot, false);
             if (!retain->left_of[slot])
                 continue;
+            if (coming !=
+                ISO_COMING_GRANTED) /* its stacks may be gone by now: nobody would look again */
+                look(job, retain->left_of[slot]);
             left_detach_slot(job, slot);
             /* Which of these units the arriving heap uses is not known without a look at every
              * slot of it: the look is postponed until trim has a reason for it. */
@@ -273,10 +278,27 @@ static uint64_t bytes_of(const iso_job_t *job, const iso_runs_t *runs)
     return bytes;
 }
 
+/* From the first page on that is in memory. */
+static uint64_t touched_bytes_of(const iso_job_t *job, const iso_runs_t *runs)
+{
+    uint64_t bytes = 0;
+    for (size_t r = 0; r < runs->count && bytes <= job->retain.limit; r++) {
+        const iso_run_t *run = &runs->list[r];
+        const size_t first = iso_space_first_page(
+            &job->space, iso_space_offset(&job->space, (const void *)run->address), run->length);
+        iso_run_t touched = {run->address + first, run->length - first};
+        if (first < run->length)
+            bytes += bytes_of(job, &(iso_runs_t){.list = &touched, .count = 1});
+    }
+    return bytes;
+}
+
 uint32_t iso_left_promise(iso_job_t *job, const iso_runs_t *runs, const iso_runs_t *idle)
 {
     iso_retain_t *retain = &job->retain;
-    if (bytes_of(job, runs) + bytes_of(job, idle) > retain->limit)
+    const uint64_t bytes = bytes_of(job, runs);
+    if (bytes + bytes_of(job, idle) > retain->limit && /* where it matters the system is asked */
+        bytes + touched_bytes_of(job, idle) > retain->limit)
         return 0;
     if (++retain->generation == 0)
         retain->generation = 1;
@@ -364,7 +386,9 @@ static void undirty(iso_job_t *job, const iso_extent_t *extents, uint32_t count,
 void iso_left_leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extents, uint32_t count,
                     const iso_runs_t *runs, iso_runs_t *idle, const iso_promise_t *promise)
 {
-    undirty(job, extents, count, 0);
+    /* Of what is pinned a slot counts as a whole (retain.h): one in the middle of a stack, too, that no run is in, and
+     * that the heap's next visit may put to. */
+    undirty(job, extents, count, iso_windows_pin(job) ? ISO_UNITS_ALL : 0);
     mark_runs(job, runs);
     leave(job, heap, extents, count, idle, promise, true);
 }

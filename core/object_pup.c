@@ -99,6 +99,7 @@ static iso_status_t pick(iso_pass_t *pass, iso_heap_t *heap)
         pass->members = members;
         pass->member_room = room;
     }
+    iso_hold_undirect(hold);       /* its state is not the one that it had */
     hold->state = ISO_HEAP_MOVING; /* so that nobody else takes it */
     pass->members[pass->member_count++] = hold;
     return ISO_OK;

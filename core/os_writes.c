@@ -19,6 +19,8 @@
 #define USER_MODE_ONLY \
     1 /* which everybody may; a write of the kernel's own needs no handler either */
 #define PAGE_WRITTEN (UINT64_C(1) << 1)
+#define PAGE_PRESENT (UINT64_C(1) << 3)
+#define PAGE_SWAPPED (UINT64_C(1) << 4) /* a protected page that was never touched, too */
 #define SCAN_PROTECTS (UINT64_C(1) << 0)
 #define SCAN_MUST_PROTECT (UINT64_C(1) << 1)
 
@@ -74,6 +76,37 @@ static void set_bits(uint8_t *bits, size_t first, size_t count)
         bits[bit / 8] |= (uint8_t)(1u << bit % 8);
 }
 
+/* After all that has a page table is protected: what has none (2 MiB that were given back whole) is listed by no scan, and counts as
+ * written. */
+static int take_holes(const iso_os_writes_t *writes, const void *address, size_t size,
+                      uint8_t *bits, size_t first)
+{
+    const size_t page = iso_os_page_size();
+    const uintptr_t begin = (uintptr_t)address;
+    uint64_t seen = begin;
+    region_t regions[256];
+    scan_t scan = {.size = sizeof scan,
+                   .start = begin,
+                   .end = begin + size,
+                   .regions = (uintptr_t)regions,
+                   .region_count = sizeof regions / sizeof *regions,
+                   .wanted_any = PAGE_PRESENT | PAGE_SWAPPED,
+                   .returned = PAGE_PRESENT | PAGE_SWAPPED};
+    while (scan.start < scan.end) {
+        const int count = ioctl(writes->pagemap, SCAN, &scan);
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count < 0)
+            return errno;
+        for (int i = 0; i < count; seen = regions[i++].end)
+            set_bits(bits, first + (size_t)(seen - begin) / page,
+                     (size_t)(regions[i].start - seen) / page);
+        scan.start = scan.walk_end;
+    }
+    set_bits(bits, first + (size_t)(seen - begin) / page, (size_t)(begin + size - seen) / page);
+    return 0;
+}
+
 int iso_os_writes_take(const iso_os_writes_t *writes, const void *address, size_t size,
                        uint8_t *bits, size_t first)
 {
@@ -98,5 +131,5 @@ int iso_os_writes_take(const iso_os_writes_t *writes, const void *address, size_
                      (size_t)(regions[i].end - regions[i].start) / page);
         scan.start = scan.walk_end;
     }
-    return 0;
+    return take_holes(writes, address, size, bits, first);
 }

@@ -81,14 +81,16 @@ static bool pins_memory(const iso_job_t *job)
            (job->net_link && job->net_link->caps.pins_memory);
 }
 
-/* The memory is what it was when the slots were entered: warm, maybe. Zeros are what it reads as when it is given back. */
+/* The memory is what it was when the slots were entered: warm, maybe. Zeros are what it reads as when it is given back, but
+ * where images were mapped, whose bytes those would be. */
 static bool make_zeros(void *address, size_t length, void *arg)
 {
     iso_job_t *job = arg;
     const uint64_t offset = iso_space_offset(&job->space, address);
     iso_job_lock(job);
     iso_huge_split(job, offset, length);
-    const bool made = iso_space_give_back(&job->space, &job->logger, offset, length);
+    const bool made =
+        !job->maps_files && iso_space_give_back(&job->space, &job->logger, offset, length);
     iso_job_unlock(job);
     return made;
 }
@@ -122,6 +124,11 @@ static iso_status_t fill(iso_job_t *job, iso_image_t *image, uint32_t number, bo
         iso_log(&job->logger, ISO_LOG_WARN, "image %s: heap %" PRIu32 " is read, not mapped: %s",
                 image->path, number, why_not);
     map = map && !why_not;
+    if (map) {
+        iso_job_lock(job);
+        job->maps_files = true;
+        iso_job_unlock(job);
+    }
     iso_status_t status =
         map ? iso_image_map_heap(image, &job->logger, number) : read_pages(job, image, number);
     if (status == ISO_OK && map) /* what is damaged in it is found now, or never */

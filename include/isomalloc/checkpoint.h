@@ -20,7 +20,8 @@
  * (iso_checkpoint_params_t::set), and remove the images of the one before after an iso_barrier that follows the new one. Images of
  * one job and different sets are refused together (ISO_MIXED_IMAGES=y takes them). Without a number what counts is how often the job had been at
  * iso_barrier: the last images of all ranks must be from between the same two. (A program whose ranks save one after the other,
- * with barriers in between, has to give numbers; of one with barriers of another library no more than sets is known.)
+ * with barriers in between, has to give numbers; of one with barriers of another library no more than sets is known; nor are two
+ * checkpoints between the same two barriers told apart.)
  *
  * Everything in an image has a checksum (XXH3, 64 bits): one that is cut anywhere, or has a byte changed anywhere, is refused
  * with a line that says where, and the process is as before. That is against accidents: whoever can write the file can make
@@ -58,7 +59,7 @@ typedef struct iso_checkpoint_params {
  * missing, or was replaced, that is said. All pages are read to know which differ (by 64-bit checksums): so it works with
  * any backing and transport, and for a heap that was at other ranks since, or restored. With ISO_TRACK_WRITES=y pages that were not written since are
  * not read either, where the kernel tells (backing anon, Linux 6.7; a warning says so else) and since is the image that this rank saved last; not of a heap that has
- * migrated meanwhile. The first write to a page after each checkpoint takes some microseconds then, and huge pages are split; what a device writes to blocks that
+ * migrated meanwhile, or is at addresses that iso_image_map has used. The first write to a page after each checkpoint takes some microseconds then, and huge pages are split; what a device writes to blocks that
  * the program itself has registered with it is not seen. 32 others is the most that one may need: then all is written, and
  * the log says so at level info. */
 

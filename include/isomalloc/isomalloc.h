@@ -412,7 +412,8 @@ typedef enum iso_heap_state {
     ISO_HEAP_IN_DOUBT =
         3 /* frozen: the commit was sent, or puts are under way, and no answer came */
 } iso_heap_state_t;
-/* The state of a heap as this rank knows it. Any heap address may be asked for. */
+/* The state of a heap as this rank knows it. Any heap address may be asked for, but that of a heap that
+ * another thread destroys at the same time. */
 ISO_API iso_heap_state_t iso_heap_state(const iso_heap_t *heap);
 
 /* The caller asserts that a rank's process is gone (it learned so from its resource manager).

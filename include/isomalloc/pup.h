@@ -171,7 +171,8 @@ ISO_API void iso_pup_heap(pup_er p, iso_job_t *job, iso_heap_t **heap_p);
 /* The same for a block of iso_movable_alloc, with the heap that is its own. ISO_ERR_NOT_MOVABLE: it is another's. */
 ISO_API void iso_pup_block(pup_er p, iso_job_t *job, void **block_p);
 
-/* A size in two bytes, rounded down by less than 0.5 %: 1,023 and less stay what they are. */
+/* A size in two bytes, rounded down by less than 0.5 %: 1,023 and less stay what they are. The code is our own: Converse's
+ * keeps 8,191 and less. */
 ISO_API uint16_t pup_encodeSize(size_t s);
 ISO_API size_t pup_decodeSize(uint16_t a);
 

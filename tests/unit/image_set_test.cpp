@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <fstream>
 #include <isomalloc/checkpoint.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
@@ -389,3 +390,51 @@ TEST_CASE("image: a heap that there is no memory for when its pages have come le
     }
 }
 #endif
+
+TEST_CASE("image: with ISO_TRACK_WRITES what was given back, 2 MiB and whole, is as written",
+          "[image]")
+{
+    const File first, second;
+    const size_t large = 8u << 20;
+    ScopedEnv env("ISO_TRACK_WRITES", "y"), backing("ISO_BACKING", "anon");
+    Job job;
+    iso_heap_t *heap = job.heap();
+    auto *block = static_cast<unsigned char *>(iso_malloc(heap, large));
+    std::memset(block, 7, large);
+    REQUIRE(save(job, first, heap) == ISO_OK);
+    const uintptr_t slot = (reinterpret_cast<uintptr_t>(block) | ISO_SLOT_MASK) + 1;
+    auto *given = reinterpret_cast<unsigned char *>(slot); // NOLINT
+    REQUIRE(madvise(given, ISO_SLOT_SIZE, MADV_DONTNEED) == 0);
+    iso_checkpoint_params_t params = {};
+    params.struct_size = sizeof params;
+    params.since = first;
+    REQUIRE(iso_checkpoint(job.job, second, &heap, 1, &params) == ISO_OK);
+    REQUIRE(iso_heap_destroy(heap) == ISO_OK);
+    REQUIRE(restore(job, second, &heap) == ISO_OK);
+    for (size_t at = 0; at < ISO_SLOT_SIZE; at++)
+        if (given[at] != 0)
+            FAIL("byte " << at);
+    REQUIRE(given[-1] == 7);
+    REQUIRE(given[ISO_SLOT_SIZE] == 7);
+}
+
+TEST_CASE("image: zeros that come out where another image was mapped are zeros", "[image]")
+{
+    const File zeros, others;
+    const size_t large = 4u << 20;
+    ScopedEnv backing("ISO_BACKING", "anon");
+    Job job;
+    iso_heap_t *heap = job.heap();
+    auto *block = static_cast<unsigned char *>(iso_calloc(heap, 1, large));
+    REQUIRE(save(job, zeros, heap) == ISO_OK);
+    std::memset(block, 7, large);
+    REQUIRE(save(job, others, heap) == ISO_OK);
+    REQUIRE(iso_heap_destroy(heap) == ISO_OK);
+    REQUIRE(restore(job, others, &heap, true) == ISO_OK);
+    REQUIRE(block[large / 2] == 7);
+    REQUIRE(iso_heap_destroy(heap) == ISO_OK);
+    REQUIRE(restore(job, zeros, &heap) == ISO_OK);
+    for (size_t at = 0; at < large; at++)
+        if (block[at] != 0)
+            FAIL("byte " << at);
+}

@@ -135,6 +135,8 @@ void of_eps_advance(iso_transport_t *tp)
         of_puts_advance(ep);
         of_land_advance(ep);
         of_sends_advance(ep); /* what it asks */
+        if (ep->peer->deaf && !ep->peer->lost && ep->waiting == NULL)
+            of_ep_fail(ep, FI_EIO); /* it has been told, and no answer would be heard */
         if (has_work(ep)) {
             at = &ep->next_busy;
         } else {
@@ -189,7 +191,9 @@ void of_disconnect(iso_endpoint_t *ep)
 {
     iso_transport_t *tp = ep->tp;
 
-    of_sends_advance(ep); /* what was said before the end is */
+    if (ep->peer->life.state == LIFE_ALIVE)
+        of_land_advance(ep); /* an answer that is owed */
+    of_sends_advance(ep);    /* what was said before the end is */
     of_ep_close(ep, FI_ECANCELED);
     of_ops_forget(ep);
     for (iso_endpoint_t **at = &tp->failed; *at != NULL; at = &(*at)->next_failed)

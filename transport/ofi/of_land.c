@@ -74,13 +74,14 @@ void of_landed(iso_transport_t *tp, uint64_t data)
     tp->landed = peer;
 }
 
+/* Once: from here on this rank is deaf to the peer. */
 static void lost(const iso_transport_t *tp, of_peer_t *peer)
 {
     of_log(tp, ISO_LOG_ERROR,
            "what rank %u has put has not come, or was not for registered memory: it is not heard "
            "any more",
            peer->rank);
-    peer->lost = true;
+    peer->lost = peer->deaf = true;
     if (peer->ep != NULL)
         of_ep_busy(peer->ep);
 }
@@ -143,10 +144,10 @@ static void ask(iso_endpoint_t *ep)
     while (op != NULL && (op->ended || op->is_put ? op->left == 0 : op->ask != 0))
         op = op->next;
     ep->unasked = op != NULL;
-    if (op == NULL || op->is_put || !end_round(ep) ||
-        !of_note(ep, OF_ASK, (of_note_t){peer->asked + 1, 0}))
+    const uint32_t number = peer->asked == UINT32_MAX ? 1 : peer->asked + 1; /* 0: none */
+    if (op == NULL || op->is_put || !end_round(ep) || !of_note(ep, OF_ASK, (of_note_t){number, 0}))
         return;
-    peer->asked++;
+    peer->asked = number;
     ep->dirty = ep->unsent != NULL;
     for (; op != NULL && op->left == 0; op = op->next)
         if (!op->is_put && !op->ended && op->ask == 0)

@@ -302,12 +302,14 @@ static bool take_note(iso_transport_t *tp, of_peer_t *peer, of_record_kind_t kin
         return of_landed_before(tp, peer, &note);
     if (kind == OF_ASK)
         peer->owed = note.number;
-    else if (kind == OF_ANSWER && note.number > peer->answered && note.number <= peer->asked)
+    else if (kind == OF_ANSWER && note.number - peer->answered - 1 < peer->asked - peer->answered)
         peer->answered = note.number;
     if (kind == OF_ANSWER && peer->ep != NULL)
         of_flushes_end(peer->ep, peer->answered);
     if (kind == OF_LOST && peer->ep != NULL)
         of_ep_fail(peer->ep, FI_EIO);
+    else if (kind == OF_LOST)
+        of_peer_fail(tp, peer, FI_EIO); /* it hears nothing of the next way either */
     if (peer->ep != NULL)
         of_ep_busy(peer->ep);
     return true;
@@ -358,6 +360,17 @@ static void keep(of_peer_t *peer, of_buffer_t *buffer)
     *at = buffer;
 }
 
+void of_msgs_forget(iso_transport_t *tp, of_peer_t *peer)
+{
+    for (of_buffer_t *buffer; (buffer = peer->early) != NULL;) {
+        peer->early = buffer->next;
+        of_buffer_put(tp, buffer);
+    }
+    if (peer->begun != NULL)
+        of_buffer_put(tp, peer->begun);
+    peer->begun = NULL;
+}
+
 /* Hands over those whose turn it is. Returns events. */
 static unsigned go_on(iso_transport_t *tp, of_peer_t *peer)
 {
@@ -376,6 +389,8 @@ static unsigned go_on(iso_transport_t *tp, of_peer_t *peer)
         peer->early = buffer->next;
         of_buffer_put(tp, buffer);
     }
+    if (peer->deaf)
+        of_msgs_forget(tp, peer);
     return events;
 }
 
@@ -383,7 +398,8 @@ static unsigned deliver(iso_transport_t *tp, of_buffer_t *buffer)
 {
     of_peer_t *peer = sender_of(tp, buffer);
 
-    if (peer == NULL || peer->life.state == LIFE_DEAD || buffer->header.number < peer->heard) {
+    if (peer == NULL || peer->deaf || peer->life.state == LIFE_DEAD ||
+        buffer->header.number < peer->heard) {
         of_buffer_put(tp, buffer);
         return 0;
     }

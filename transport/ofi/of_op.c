@@ -120,7 +120,8 @@ static void end_flushes(iso_endpoint_t *ep)
 void of_flushes_end(iso_endpoint_t *ep, uint32_t answered)
 {
     for (of_op_t *op = ep->ops; op != NULL; op = op->next)
-        if (!op->ended && !op->is_put && op->ask != 0 && op->ask <= answered)
+        if (!op->ended && !op->is_put && op->ask != 0 &&
+            (int32_t)(answered - op->ask) >= 0) /* numbers go round */
             append_ended(op, 0);
 }
 

@@ -85,6 +85,7 @@ void of_peer_died(iso_transport_t *tp, of_peer_t *peer)
         return;
     if (peer->ep != NULL)
         of_ep_close(peer->ep, FI_ENOTCONN);
+    of_msgs_forget(tp, peer);
     of_shm_forget(tp, peer);
     life_settle(&tp->lives, &peer->life, LIFE_DEAD);
 }

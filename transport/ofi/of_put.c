@@ -97,7 +97,11 @@ static bool advance(iso_endpoint_t *ep, bool may_stay)
 
     if (piece == NULL)
         return false; /* later, perhaps */
-    if (fill(ep, piece) < tp->piece && piece->count < tp->parts && may_stay) {
+    const bool full = fill(ep, piece) == tp->piece || piece->count == tp->parts;
+    const of_part_t *last = &piece->parts[piece->count - 1];
+    const bool is_last = last->op->next_unsent == NULL && last->len == last->op->left;
+    /* where writes are counted the last one stays, full or not: a flush has it answered */
+    if (may_stay && (!full || (tp->counted && is_last))) {
         of_piece_drop(piece);
         return false;
     }
@@ -173,10 +177,11 @@ iso_status_t of_flush(iso_endpoint_t *ep, iso_completion_t *completion)
 
     if (status != ISO_OK)
         return status;
+    const bool unasked = ep->unasked; /* another flush's */
     ep->unasked = ep->tp->counted;
     of_puts_advance(ep); /* nothing more is to come for now */
     if (!has_puts(ep)) {
-        ep->unasked = false;
+        ep->unasked = unasked;
         const bool refused = ep->refused;
         ep->refused = false;
         return refused ? ISO_ERR_INVALID : ISO_OK;

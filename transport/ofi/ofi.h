@@ -170,6 +170,7 @@ typedef struct of_peer {
     of_round_t *rounds; /* of its writes here */
     unsigned round_count, round_room;
     bool lost;                   /* writes of its have got lost, and it has not been told */
+    bool deaf;                   /* nothing of it is heard any more, for that */
     bool waits;                  /* the first of `early` does, for writes */
     struct of_peer *next_landed; /* in tp->landed */
     bool in_landed;
@@ -414,6 +415,8 @@ iso_status_t of_send(iso_endpoint_t *ep, const void *data, size_t len);
 void of_sends_advance(iso_endpoint_t *ep);
 /* Goes with the next message, or the next call of progress. false: no room now. */
 bool of_note(iso_endpoint_t *ep, of_record_kind_t kind, of_note_t note);
+/* What of the peer has come and was not handed over. */
+void of_msgs_forget(iso_transport_t *tp, of_peer_t *peer);
 /* libfabric has let go of a message. */
 void of_sent(of_buffer_t *buffer, int error);
 /* The endpoint is closed: what libfabric has of it is nobody's, the rest goes. may_arrive: close gives them time. */
