@@ -29,8 +29,6 @@
 #define UX_AM_ID 1u                /* of our messages, in a worker of our own */
 #define UX_PUTS 64u                /* in flight to one peer, flushes not counted */
 #define UX_PIECES 32u              /* of puts, in UCX's hands to one peer */
-#define UX_SHM_PIECE 24576u        /* most bytes of one over shared memory */
-#define UX_SHM_FRAGMENT "24640"    /* of UCX's, for one with its headers */
 #define UX_FLUSHES 32u             /* of own puts to one peer: numbers that the peer tells apart */
 #define UX_FENCES (UX_FLUSHES / 2) /* of them, that were used since the peer's last answer */
 #define UX_SENDS 32u               /* messages that UCX has not let go of yet, to one peer */
@@ -72,7 +70,7 @@ typedef enum ux_own_kind {
 } ux_own_kind_t;
 
 /* UCX's header of each of these active messages; a protocol, versioned by UX_VERSION. With the bytes of a piece it
- * has to fit one of UCX's fragments, which over shared memory leave 56 bytes beside the bytes of a piece. */
+ * has to fit one of UCX's fragments, which over shared memory leave 56 bytes beside 8 KiB. */
 typedef struct ux_own_header {
     uint16_t version, kind;
     uint32_t source; /* rank */

@@ -39,10 +39,6 @@ static const struct {
      * shared memory otherwise. */
     {"POSIX_ERROR_HANDLING", NAME("POSIX_ERROR_HANDLING", "MM_ERROR_HANDLING"), "y", OF_POSIX},
     {"SYSV_ERROR_HANDLING", NAME("SYSV_ERROR_HANDLING", "MM_ERROR_HANDLING"), "y", OF_SYSV},
-    /* A fragment of three times UCX's own 8 KiB: as many bytes in a third of the messages (64 KiB heaps: a tenth less
-     * time), and a receive queue of 64 of them still fits a core's cache. */
-    {"POSIX_SEG_SIZE", NAME("POSIX_SEG_SIZE", "MM_SEG_SIZE"), UX_SHM_FRAGMENT, OF_POSIX},
-    {"SYSV_SEG_SIZE", NAME("SYSV_SEG_SIZE", "MM_SEG_SIZE"), UX_SHM_FRAGMENT, OF_SYSV},
     /* The end of a process is noticed within about this time (20 s by default). */
     {"KEEPALIVE_INTERVAL", "KEEPALIVE_INTERVAL", "1s", OF_UCP},
     /* An idle connection is not given up because a cable is out for a while: how long to wait is the

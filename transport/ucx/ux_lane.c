@@ -92,11 +92,11 @@ static size_t piece_of(const iso_transport_t *tp, const char *lane)
 {
     static const struct {
         const char *transport, *setting;
-        size_t piece, shared; /* by our settings, and by those of a program's context */
+        size_t piece;
     } known[] = {
-        {"tcp", "UCX_TCP_RX_SEG_SIZE", 61440, 61440}, /* of 64 KiB, sent from where they are */
-        {"posix", "UCX_POSIX_SEG_SIZE", UX_SHM_PIECE, 8192}, /* of 8256 */
-        {"sysv", "UCX_SYSV_SEG_SIZE", UX_SHM_PIECE, 8192},
+        {"tcp", "UCX_TCP_RX_SEG_SIZE", 61440}, /* of 64 KiB, sent from where they are */
+        {"posix", "UCX_POSIX_SEG_SIZE", 8192}, /* of 8256 */
+        {"sysv", "UCX_SYSV_SEG_SIZE", 8192},
     };
 
     const size_t header = sizeof(ux_own_header_t), least = 512;
@@ -104,7 +104,7 @@ static size_t piece_of(const iso_transport_t *tp, const char *lane)
 
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(lane, known[i].transport) == 0 && getenv(known[i].setting) == NULL)
-            return tp->shares_context ? known[i].shared : known[i].piece;
+            return known[i].piece;
     if (ucp_worker_query(tp->worker, &attr) != UCS_OK || attr.max_am_header < least + header)
         return least; /* what does not fit, UCX puts together */
     return (attr.max_am_header - header) / 64 * 64;
