@@ -22,7 +22,7 @@
 extern "C" {
 #endif
 
-#define ISO_TRANSPORT_ABI 1u
+#define ISO_TRANSPORT_ABI 2u
 
 /* Every transport carries messages of at least this many bytes, and addresses and rkeys of at most
  * those: what the library plans its own messages with. */
@@ -144,6 +144,9 @@ typedef struct iso_transport_ops {
     /* A small message: copied before return, ordered per peer, reliable while the peer lives.
      * ISO_ERR_AGAIN: no room now, nothing sent. */
     iso_status_t (*send)(iso_endpoint_t *ep, const void *data, size_t len);
+    /* Are there messages that send took and that need this process's progress to leave? Those that do not are where the
+     * progress of a peer on this host finds them. NULL: never any. */
+    bool (*is_sending)(iso_transport_t *tp);
 
     /* Does what can be done without waiting; returns the number of events (0: idle). */
     unsigned (*progress)(iso_transport_t *tp);

@@ -146,6 +146,7 @@ const iso_transport_ops_t iso_transport_module = {
     .fence = of_fence,
     .flush = of_flush,
     .send = of_send,
+    .is_sending = of_is_sending,
     .progress = of_progress,
     .event_fd = of_event_fd,
     .arm = of_arm,

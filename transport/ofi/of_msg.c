@@ -159,6 +159,14 @@ iso_status_t of_send(iso_endpoint_t *ep, const void *data, size_t len)
     return ISO_OK;
 }
 
+bool of_is_sending(iso_transport_t *tp)
+{
+    for (const iso_endpoint_t *ep = tp->busy; ep != NULL; ep = ep->next_busy)
+        if (ep->waiting != NULL)
+            return true;
+    return tp->sends > 0;
+}
+
 bool of_note(iso_endpoint_t *ep, of_record_kind_t kind, of_note_t note)
 {
     if (!fits(ep, sizeof note)) {

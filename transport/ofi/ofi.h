@@ -412,6 +412,7 @@ void of_buffers_free(iso_transport_t *tp);
 /* of_msg.c */
 iso_status_t of_recvs_post(iso_transport_t *tp);
 iso_status_t of_send(iso_endpoint_t *ep, const void *data, size_t len);
+bool of_is_sending(iso_transport_t *tp);
 void of_sends_advance(iso_endpoint_t *ep);
 /* Goes with the next message, or the next call of progress. false: no room now. */
 bool of_note(iso_endpoint_t *ep, of_record_kind_t kind, of_note_t note);

@@ -431,6 +431,7 @@ bool ux_landed_before(iso_transport_t *tp, ux_peer_t *peer, const ux_header_t *h
 iso_status_t ux_inbox_open(iso_transport_t *tp);
 void ux_inbox_close(iso_transport_t *tp);
 iso_status_t ux_send(iso_endpoint_t *ep, const void *data, size_t len);
+bool ux_is_sending(iso_transport_t *tp);
 /* Calls host->message for what has come. Returns events. */
 unsigned ux_inbox_deliver(iso_transport_t *tp);
 /* A message of the peer waited for puts, and some have come. Returns events. */

@@ -140,6 +140,7 @@ const iso_transport_ops_t iso_transport_module = {
     .fence = ux_fence,
     .flush = ux_flush,
     .send = ux_send,
+    .is_sending = ux_is_sending,
     .progress = ux_progress,
     .event_fd = ux_event_fd,
     .arm = ux_arm,

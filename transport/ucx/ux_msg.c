@@ -62,6 +62,14 @@ iso_status_t ux_send(iso_endpoint_t *ep, const void *data, size_t len)
     return ISO_OK;
 }
 
+bool ux_is_sending(iso_transport_t *tp)
+{
+    for (const ux_peer_t *peer = tp->peers; peer != NULL; peer = peer->next)
+        if (peer->ep != NULL && peer->ep->sends > 0)
+            return true;
+    return false;
+}
+
 /* ---- the inbox ------------------------------------------------------------------------------- */
 
 static ux_message_t *take_spare(ux_inbox_t *inbox)
