@@ -177,25 +177,25 @@ iso_status_t iso_migrate(iso_heap_t *heap, uint32_t dest, const void *header, si
     return status;
 }
 
-/* The end of a request as its caller sees it; lets go of it. */
-static iso_status_t take_end(iso_request_t *request)
+/* The end of a request as its caller sees it; lets go of it. false: it has not ended. */
+static bool take_end(iso_request_t *request, iso_status_t *status_p)
 {
     iso_job_t *job = request->job;
     iso_parcel_t *parcel = NULL;
     iso_job_lock(job);
-    iso_status_t status = ISO_INPROGRESS;
-    if (request->step == ISO_STEP_ENDED) {
-        status = request->status;
+    bool ended = request->step == ISO_STEP_ENDED, in_doubt = request->in_doubt;
+    if (ended || in_doubt)
+        *status_p = request->status;
+    if (ended) {
         parcel = request->parcel;
         iso_request_free(request);
-    } else if (request->in_doubt) {
-        status = request->status;
+    } else if (in_doubt) {
         request->detached = true; /* freed when the doubt is settled */
     }
     iso_job_unlock(job);
     if (parcel)
         iso_object_gone(job, parcel);
-    return status;
+    return ended || in_doubt;
 }
 
 iso_status_t iso_test(iso_request_t *request)
@@ -203,7 +203,9 @@ iso_status_t iso_test(iso_request_t *request)
     if (!iso_job_is_ours(request->job, "iso_test"))
         return ISO_ERR_INVALID;
     iso_progress(request->job);
-    return take_end(request);
+    iso_status_t status = ISO_INPROGRESS;
+    take_end(request, &status);
+    return status;
 }
 
 iso_status_t iso_wait(iso_request_t *request)
@@ -213,8 +215,8 @@ iso_status_t iso_wait(iso_request_t *request)
         return ISO_ERR_INVALID;
     for (iso_waiter_t waiter = {0};;) {
         iso_waiter_progress(job, &waiter);
-        iso_status_t status = take_end(request);
-        if (status != ISO_INPROGRESS)
+        iso_status_t status;
+        if (take_end(request, &status))
             return status;
         iso_waiter_sleep(job, INFINITY, &waiter);
     }
