@@ -491,6 +491,24 @@ void refused()
     threads.close();
 }
 
+// ---- signed ----
+
+// With signed return addresses on its stack a thread does not leave, and goes on.
+void signed_addresses()
+{
+    Threads threads;
+    iso_thread_t *thread = threads.make(
+        [](void *) -> void * {
+            return reinterpret_cast<void *>(
+                static_cast<intptr_t>(iso_thread_migrate(ask() == 0 ? 1 : 0)));
+        },
+        nullptr);
+    if (self == 0)
+        EXPECT(reinterpret_cast<intptr_t>(threads.home(thread)) == ISO_ERR_CODE);
+    threads.job.barrier();
+    threads.close();
+}
+
 // ---- overflow, after a migration ----
 
 __attribute__((noinline)) unsigned long dig(unsigned long depth)
@@ -574,8 +592,8 @@ int main(int argc, char **argv)
         EXPECT_STATUS(ISO_OK, iso_restart_without_aslr(argv));
     const Test tests[] = {{"depth", depth},           {"random_walks", random_walks},
                           {"exceptions", exceptions}, {"outside", outside},
-                          {"refused", refused},       {"overflow", overflow},
-                          {"at_once", at_once},       {"death", death},
-                          {"deep_once", deep_once}};
+                          {"refused", refused},       {"signed", signed_addresses},
+                          {"overflow", overflow},     {"at_once", at_once},
+                          {"death", death},           {"deep_once", deep_once}};
     return run_test(tests, argc, argv);
 }
