@@ -76,6 +76,20 @@ static void set_bits(uint8_t *bits, size_t first, size_t count)
         bits[bit / 8] |= (uint8_t)(1u << bit % 8);
 }
 
+/* The next regions that the scan asks for, of which something is left: *count_p of them. 0, or the errno. */
+static int scan_on(const iso_os_writes_t *writes, scan_t *scan, int *count_p)
+{
+    int count;
+    do
+        count = ioctl(writes->pagemap, SCAN, scan);
+    while (count < 0 && errno == EINTR);
+    if (count < 0)
+        return errno;
+    scan->start = scan->walk_end;
+    *count_p = count;
+    return 0;
+}
+
 /* After all that has a page table is protected: what has none (2 MiB that were given back whole) is listed by no scan, and counts as
  * written. */
 static int take_holes(const iso_os_writes_t *writes, const void *address, size_t size,
@@ -92,16 +106,13 @@ static int take_holes(const iso_os_writes_t *writes, const void *address, size_t
                    .region_count = sizeof regions / sizeof *regions,
                    .wanted_any = PAGE_PRESENT | PAGE_SWAPPED,
                    .returned = PAGE_PRESENT | PAGE_SWAPPED};
-    while (scan.start < scan.end) {
-        const int count = ioctl(writes->pagemap, SCAN, &scan);
-        if (count < 0 && errno == EINTR)
-            continue;
-        if (count < 0)
-            return errno;
+    for (int count; scan.start < scan.end;) {
+        const int error = scan_on(writes, &scan, &count);
+        if (error)
+            return error;
         for (int i = 0; i < count; seen = regions[i++].end)
             set_bits(bits, first + (size_t)(seen - begin) / page,
                      (size_t)(regions[i].start - seen) / page);
-        scan.start = scan.walk_end;
     }
     set_bits(bits, first + (size_t)(seen - begin) / page, (size_t)(begin + size - seen) / page);
     return 0;
@@ -120,16 +131,13 @@ int iso_os_writes_take(const iso_os_writes_t *writes, const void *address, size_
                    .region_count = sizeof regions / sizeof *regions,
                    .wanted = PAGE_WRITTEN,
                    .returned = PAGE_WRITTEN};
-    while (scan.start < scan.end) {
-        const int count = ioctl(writes->pagemap, SCAN, &scan);
-        if (count < 0 && errno == EINTR)
-            continue;
-        if (count < 0)
-            return errno;
+    for (int count; scan.start < scan.end;) {
+        const int error = scan_on(writes, &scan, &count);
+        if (error)
+            return error;
         for (int i = 0; i < count; i++)
             set_bits(bits, first + (size_t)(regions[i].start - (uintptr_t)address) / page,
                      (size_t)(regions[i].end - regions[i].start) / page);
-        scan.start = scan.walk_end;
     }
     return take_holes(writes, address, size, bits, first);
 }
