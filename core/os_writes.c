@@ -98,7 +98,7 @@ static int take_holes(const iso_os_writes_t *writes, const void *address, size_t
     const size_t page = iso_os_page_size();
     const uintptr_t begin = (uintptr_t)address;
     uint64_t seen = begin;
-    region_t regions[256];
+    region_t regions[256] = {{0}};
     scan_t scan = {.size = sizeof scan,
                    .start = begin,
                    .end = begin + size,
@@ -106,7 +106,7 @@ static int take_holes(const iso_os_writes_t *writes, const void *address, size_t
                    .region_count = sizeof regions / sizeof *regions,
                    .wanted_any = PAGE_PRESENT | PAGE_SWAPPED,
                    .returned = PAGE_PRESENT | PAGE_SWAPPED};
-    for (int count; scan.start < scan.end;) {
+    for (int count = 0; scan.start < scan.end;) {
         const int error = scan_on(writes, &scan, &count);
         if (error)
             return error;
@@ -122,7 +122,7 @@ int iso_os_writes_take(const iso_os_writes_t *writes, const void *address, size_
                        uint8_t *bits, size_t first)
 {
     const size_t page = iso_os_page_size();
-    region_t regions[256];
+    region_t regions[256] = {{0}};
     scan_t scan = {.size = sizeof scan,
                    .flags = SCAN_PROTECTS | SCAN_MUST_PROTECT,
                    .start = (uintptr_t)address,
@@ -131,7 +131,7 @@ int iso_os_writes_take(const iso_os_writes_t *writes, const void *address, size_
                    .region_count = sizeof regions / sizeof *regions,
                    .wanted = PAGE_WRITTEN,
                    .returned = PAGE_WRITTEN};
-    for (int count; scan.start < scan.end;) {
+    for (int count = 0; scan.start < scan.end;) {
         const int error = scan_on(writes, &scan, &count);
         if (error)
             return error;
