@@ -54,6 +54,13 @@ endforeach()
 
 # What is registered: it is pinned, and stays what the device writes to.
 iso_rdma_test(pinned space 2 ISO_REGISTER=space)
+add_library(registrations MODULE registrations.c)
+set_target_properties(registrations PROPERTIES C_VISIBILITY_PRESET default)
+target_link_libraries(registrations PRIVATE ${CMAKE_DL_LIBS})
+foreach(register space window)
+    iso_rdma_command_test("pinned registered_once, ${register}" 200 ENV ISO_REGISTER=${register}
+        COMMAND iso_run -n 2 env LD_PRELOAD=$<TARGET_FILE:registrations> $<TARGET_FILE:pinned> registered_once)
+endforeach()
 foreach(backing private anon)
     iso_rdma_test(pinned churn 3 ISO_BACKING=${backing} ISO_RETAIN=1M ISO_SPACE_SIZE=96M)
     iso_rdma_test(pinned forked 2 ISO_BACKING=${backing} ISO_SPACE_SIZE=64M)

@@ -223,7 +223,7 @@ typedef struct ux_devices {
     bool pins;        /* registration pins pages */
     bool on_demand;   /* not ours: asked for, and tried */
     bool beyond_host; /* something leads to other hosts */
-    bool posix, sysv, tcp, ib, ud_verbs, ud_mlx5;
+    bool posix, sysv, tcp, ib, dc, ud_verbs, ud_mlx5;
     char names[256]; /* of the transports, blanks between, for people */
 } ux_devices_t;
 
