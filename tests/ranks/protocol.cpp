@@ -217,6 +217,30 @@ void borrow()
     job.finish();
 }
 
+// More ranks than slots: whose strip is empty borrows before anything fails.
+void borrow_first()
+{
+    Job job;
+    void *base = nullptr;
+    size_t space = 0;
+    iso_space(job.job, &base, &space);
+    EXPECT(space / ISO_SLOT_SIZE < job.size());
+    for (uint32_t rank = 0; rank < job.size(); rank++) {
+        if (rank == self) {
+            std::vector<iso_heap_t *> heaps;
+            for (iso_heap_t *heap = nullptr; iso_heap_create(job.job, &heap) == ISO_OK;) {
+                EXPECT(iso_malloc(heap, 100) != nullptr);
+                heaps.push_back(heap);
+            }
+            EXPECT(heaps.size() == space / ISO_SLOT_SIZE); // each has all of them in its turn
+            for (iso_heap_t *one : heaps)
+                EXPECT_STATUS(ISO_OK, iso_heap_destroy(one));
+        }
+        job.barrier();
+    }
+    job.finish();
+}
+
 // The target is stopped for longer than ISO_TIMEOUT, and goes on.
 void stopped()
 {
@@ -483,6 +507,7 @@ int main(int argc, char **argv)
         {"headers", headers},
         {"idle", idle},
         {"borrow", borrow},
+        {"borrow_first", borrow_first},
         {"stopped", stopped},
         {"cancel", cancel},
         {"parts", parts},

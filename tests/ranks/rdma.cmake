@@ -75,7 +75,7 @@ foreach(test straight_back large)
     iso_rdma_test(windows ${test} 2 ISO_REGISTER=window ISO_PIN_LIMIT=4M ISO_SPACE_SIZE=1G)
 endforeach()
 iso_rdma_command_test("lane and limit" 200
-    COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/rdma.sh $<TARGET_FILE:iso_run> $<TARGET_FILE:protocol>)
+    COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/rdma.sh $<TARGET_FILE:iso_run> $<TARGET_FILE:protocol> $<TARGET_FILE:windows>)
 
 # Deaths: of the target, of the source, and of each at every stage.
 foreach(test target_dies target_dies_in_put source_dies)
