@@ -11,6 +11,10 @@
 #include "core/way.h"
 #include <math.h>
 
+/* A heap of not more than this, where the target has granted it already, is put while it is being begun: so that a target has
+ * something to do while the caller begins more of them. A larger one would keep the caller waiting. */
+#define PUT_AT_ONCE ((uint64_t)256 << 10)
+
 static const char *const step_names[] = {"PREPARING", "FROZEN",   "RESERVING",
                                          "PUTTING",   "FLUSHING", "COMMITTED",
                                          "STOPPING",  "DOUBT",    "ENDED"};
@@ -216,7 +220,10 @@ void iso_migrate_begin(iso_request_t *request)
         at = &(*at)->next;
     *at = request;
     iso_request_extend(request);
-    advance(request, iso_os_now_coarse());
+    double now = iso_os_now_coarse();
+    advance(request, now);
+    if (request->step == ISO_STEP_PUTTING && request->runs.bytes <= PUT_AT_ONCE)
+        advance(request, now);
 }
 
 /* Only a message moves it on, or its deadline. */
