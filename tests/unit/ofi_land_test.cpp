@@ -100,7 +100,7 @@ struct Two {
 };
 
 struct Header { // see ofi.h
-    uint32_t magic = 0x6d69666f, version = 3, source = 1, len = 0;
+    uint32_t magic = 0x6d69666f, version = 4, source = 1, len = 0;
     uint64_t number = 0;
     unsigned char cookie[16];
 };

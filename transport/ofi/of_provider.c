@@ -141,7 +141,7 @@ static void describe(iso_transport_t *tp)
 
     snprintf(tp->description, sizeof tp->description, "libfabric's provider %s on %s: %s", name,
              domain != NULL ? domain : "?",
-             tp->is_shm                ? "messages by it, puts by process_vm_writev"
+             tp->is_shm                ? "messages by it, puts by stores or process_vm_writev"
              : software_rank(name) > 0 ? "software, puts are copied by the target's CPU"
                                        : "taken for a device");
     of_log(tp, ISO_LOG_INFO, "%s; keys are %s, remote addresses %s", tp->description,

@@ -16,6 +16,7 @@
 #include "transport/common/hash.h"
 #include "transport/common/life.h"
 #include "transport/common/process.h"
+#include "transport/common/windows.h"
 #include <assert.h>
 #include <isomalloc/transport.h>
 #include <rdma/fi_cm.h>
@@ -26,7 +27,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
-#define OF_VERSION 3u
+#define OF_VERSION 4u
 #define OF_API FI_VERSION(1, 17) /* what this was written for, and tried with */
 #define OF_MAX_SEND ISO_TRANSPORT_MIN_SEND
 #define OF_MAX_PUT ((size_t)1 << 30)
@@ -216,6 +217,7 @@ struct iso_region {
     iso_memory_t memory;
     struct fid_mr *mr;
     void *desc;
+    uint64_t inode;     /* of the memory object, over shm; 0: none, or not over shm */
     unsigned pieces;    /* of puts from it, in libfabric's hands */
     bool gone;          /* deregistered with pieces out: in tp->gone, until they are back */
     iso_region_t *next; /* in tp->gone */
@@ -227,7 +229,9 @@ struct iso_rkey {
     uint64_t address, length; /* at the peer */
     uint64_t base; /* what is taken from an address there: 0, or `address` with offsets */
     uint64_t key;
-    bool mapped; /* from a raw key, and to be given back */
+    bool mapped;      /* from a raw key, and to be given back */
+    object_t *object; /* over shm: that the memory is of; NULL: none, put by process_vm_writev */
+    uint64_t offset;  /* of `address` in it */
 };
 
 /* Registered buffers come in chunks, and stay until the end. */
@@ -267,7 +271,9 @@ struct iso_transport {
     of_op_t *spare_ops;
     struct of_block *blocks; /* of ops and pieces, see of_op.c */
     iso_region_t *gone;
-    unsigned posted; /* receives in libfabric's hands */
+    object_t *objects; /* of peers, over shm */
+    windows_t windows; /* on them */
+    unsigned posted;   /* receives in libfabric's hands */
 
     of_buffer_t *arrived, **arrived_last; /* messages, as they came */
     of_peer_t *landed;                    /* that wait for writes, of which some have come */
@@ -408,7 +414,7 @@ bool of_fence_tell(iso_endpoint_t *ep);
 /* Asks for flushes whose puts are in libfabric's hands, and answers what the peer has asked. */
 void of_land_advance(iso_endpoint_t *ep);
 
-/* of_cma.c: puts of our own between processes of this host, in place of shm's. */
+/* of_cma.c: puts of our own between processes of this host, in place of shm's, to memory that no object backs. */
 /* May this process write to others' memory? Logged if not. */
 iso_status_t of_cma_check(const iso_transport_t *tp);
 iso_status_t of_cma_put(iso_endpoint_t *ep, const void *src, size_t len, uint64_t remote);
