@@ -108,7 +108,7 @@ static void on_ready(iso_thread_t *thread, void *arg)
         push(thread);
 }
 
-/* The first thread opens the job's. */
+/* Whoever wants threads opens the job's: who makes one, unpacks one, or runs those that come. */
 static bool are_open(iso_job_t *job)
 {
     const iso_threads_params_t params = {.struct_size = sizeof params, .ready = on_ready};
@@ -238,6 +238,18 @@ void CthResume(CthThread th)
     iso_thread_suspend();
 }
 
+/* Also at a rank where no thread was made: their heaps have waited. If the program has opened the threads itself, that is said
+ * once. */
+static void take_in_those_that_come(void)
+{
+    static bool tried;
+    if (threads.open || tried)
+        return;
+    iso_job_t *job = iso_converse_job();
+    tried = job;
+    are_open(job);
+}
+
 static void make_progress(double seconds)
 {
     iso_job_t *job = iso_converse_job();
@@ -254,6 +266,7 @@ void CthSuspend(void)
             iso_thread_suspend();
         return;
     }
+    take_in_those_that_come();
     while (!threads.main_awakened) {
         run(pop());
         make_progress(queue_length() == 0 && !threads.main_awakened ? 0.1 : 0);
@@ -267,6 +280,7 @@ void CthYield(void)
         iso_thread_yield();
         return;
     }
+    take_in_those_that_come();
     for (size_t count = queue_length(); count > 0; count--) /* who is awakened meanwhile waits */
         run(pop());
     make_progress(0);

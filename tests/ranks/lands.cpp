@@ -230,11 +230,55 @@ void taken_in()
     threads.finish();
 }
 
+// ---- what comes along with a stack ----
+
+uint64_t blocks_of(const iso_thread_t *thread)
+{
+    iso_heap_stats_t stats;
+    EXPECT_STATUS(ISO_OK, iso_heap_stats(iso_thread_heap(thread), &stats));
+    return stats.blocks;
+}
+
+// The list of the code that a stack depends on goes once to each rank that is not known to have it, and not back.
+void *visits_all(void *arg)
+{
+    const auto size = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(arg));
+    const iso_thread_t *thread = iso_thread_self();
+    const bool is_first = came_home == 0; // here
+    EXPECT(blocks_of(thread) == 1);
+    for (uint32_t round = 0; round < 3; round++)
+        for (uint32_t dest = 1; dest < size; dest++) {
+            EXPECT_STATUS(ISO_OK, iso_thread_migrate(dest));
+            EXPECT(blocks_of(thread) == (is_first && round == 0 ? 2 : 1));
+            EXPECT_STATUS(ISO_OK, iso_thread_migrate(0));
+            EXPECT(blocks_of(thread) == 1);
+        }
+    came_home++;
+    return nullptr;
+}
+
+void light()
+{
+    Threads threads;
+    if (self == 0) {
+        for (int i = 0; i < 2; i++) { // nothing but the stack goes with the second one
+            Threads::make(threads.job.heap(), visits_all,
+                          reinterpret_cast<void *>(uintptr_t{threads.job.size()}));
+            threads.run([i] { return came_home == static_cast<unsigned>(i) + 1; });
+        }
+        for (uint32_t dest = 1; dest < threads.job.size(); dest++)
+            threads.write(dest, nullptr);
+    } else {
+        threads.run([] { return letter.came; });
+    }
+    threads.finish();
+}
+
 } // namespace
 
 int main(int argc, char **argv)
 {
     const Test tests[] = {
-        {"early", early}, {"together", together}, {"told_once", told_once}, {"taken_in", taken_in}};
+        {"early", early}, {"together", together}, {"told_once", told_once}, {"taken_in", taken_in}, {"light", light}};
     return run_test(tests, argc, argv);
 }
