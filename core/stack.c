@@ -209,6 +209,13 @@ static bool is_whole(const char *block, uint64_t stack_at)
     return ((const iso_stack_t *)(block + stack_at))->low == block + iso_os_page_size();
 }
 
+/* And has its name an end? */
+static bool has_name(const char *block, uint64_t stack_at)
+{
+    const iso_stack_t *stack = (const iso_stack_t *)(block + stack_at);
+    return memchr(stack->name, 0, sizeof stack->name);
+}
+
 typedef struct callers {
     const iso_heap_t *heap;
     iso_stack_fn fn;
@@ -299,7 +306,7 @@ bool iso_stack_list_idle(const iso_hold_t *hold, iso_runs_t *idle)
 
 static bool count_whole(char *block, uint64_t stack_at, void *arg)
 {
-    *(uint64_t *)arg += is_whole(block, stack_at);
+    *(uint64_t *)arg += is_whole(block, stack_at) && has_name(block, stack_at);
     return true;
 }
 

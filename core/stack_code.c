@@ -6,6 +6,7 @@
  * heaps go without: it would be a page more for each, where a thread takes three.
  */
 #include "core/code.h"
+#include "core/heap_layout.h"
 #include "core/job.h"
 #include "core/peer.h"
 #include "core/stack.h"
@@ -58,15 +59,24 @@ void iso_stack_code_leave(const iso_hold_t *hold, const iso_peer_t *peer)
     iso_job_lock(job);
 }
 
+/* By what the slot says: where the heap is a part of an object, the table names another one until it has arrived. */
+static bool is_list_of(const iso_heap_t *heap, const iso_code_t *code)
+{
+    const iso_slot_t *slot = iso_slot_of(code);
+    const uintptr_t offset = (uintptr_t)code & ISO_SLOT_MASK;
+    return iso_heap_of(code) && iso_check_holds(slot) && slot->heap == (uintptr_t)heap &&
+           offset >= ISO_SLOT_HEADER && offset + sizeof *code <= ISO_SLOT_SIZE &&
+           code->count <= ISO_CODE_OBJECTS_MAX && offset + iso_code_size(code) <= ISO_SLOT_SIZE;
+}
+
 iso_status_t iso_stack_code_check(const iso_job_t *job, const iso_heap_t *heap)
 {
     char what[256] = "other code is here, and which the heap does not say";
     const iso_code_t *code = heap->code;
+    if (code && !is_list_of(heap, code))
+        return ISO_ERR_INVALID;
     if (heap->code_digest == iso_code()->digest)
         return ISO_OK;
-    if (code && (!iso_heap_of(code) || code->count > ISO_CODE_OBJECTS_MAX ||
-                 ((uintptr_t)code & ISO_SLOT_MASK) + iso_code_size(code) > ISO_SLOT_SIZE))
-        return ISO_ERR_INVALID;
     if (code)
         iso_code_differ(code, what, sizeof what);
     iso_log(&job->logger, ISO_LOG_ERROR, "heap %p has stacks and cannot come here: %s",

@@ -245,8 +245,8 @@ void late()
     iso_set_arrival(job.job, nullptr, nullptr); // of a program that waits for no heaps
     job.barrier();
     if (self == 0)
-        CthAwaken(CthCreateMigratable(visits, reinterpret_cast<void *>(uintptr_t{1}), 32768,
-                                      {nullptr}));
+        CthAwaken(
+            CthCreateMigratable(visits, reinterpret_cast<void *>(uintptr_t{1}), 32768, {nullptr}));
     while (self == 1 && job.stats().migrations_in == 0)
         iso_progress_wait(job.job, 0.5);
     for (const double until = now() + 60; self == 0 ? job.stats().heaps > 0 : visited == 0;

@@ -230,6 +230,91 @@ void taken_in()
     threads.finish();
 }
 
+// ---- moved on before its threads are here ----
+
+iso_status_t moved_on = ISO_INPROGRESS;
+
+void ends(iso_job_t *job, const iso_arrival_t *arrival, void *arg)
+{
+    on_arrival(job, arrival, arg);
+    if (arrival->header_len == 0)
+        return;
+    iso_heap_t *heap = nullptr;
+    std::memcpy(&heap, arrival->header, sizeof heap);
+    if (iso_heap_state(heap) == ISO_HEAP_OWNED && landed == nullptr)
+        moved_on = iso_threads_move_heap(heap, 0);
+}
+
+void *runs(void * /*arg*/)
+{
+    iso_thread_yield();
+    ran++;
+    return nullptr;
+}
+
+// A letter arrives before a heap that has landed already. Who moves that then is refused, and its threads run.
+void moved_early()
+{
+    Threads threads(nullptr, ends);
+    if (self == 0) {
+        iso_heap_t *carries = threads.job.heap(), *heap = threads.job.heap();
+        Threads::make(heap, runs);
+        iso_request_t *request =
+            threads.job.start(carries, 1, static_cast<const void *>(&heap), sizeof heap);
+        EXPECT_STATUS(ISO_OK, iso_threads_move_heap(heap, 1));
+        while (iso_heap_state(heap) != ISO_HEAP_ELSEWHERE)
+            iso_threads_progress(threads.job.job);
+        EXPECT_STATUS(ISO_OK, iso_wait(request));
+    } else {
+        const timespec moment = {
+            0, 300000000}; // both come before this rank looks, where it need not answer
+        nanosleep(&moment, nullptr);
+        threads.run([] { return ran > 0 && letter.came; });
+        EXPECT(moved_on == ISO_ERR_NOT_OWNER || moved_on == ISO_INPROGRESS);
+        std::printf("moved on: %s\n", iso_status_string(moved_on));
+    }
+    threads.finish();
+}
+
+// ---- told why, by whatever call looks first ----
+
+iso_heap_t *stays;
+
+bool admits_none(iso_job_t *job, const iso_arrival_t * /*arrival*/, void * /*arg*/)
+{
+    return iso_rank(job) == 0;
+}
+
+void *is_refused(void * /*arg*/)
+{
+    EXPECT_STATUS(ISO_ERR_REFUSED, iso_thread_migrate(1));
+    ran++;
+    return nullptr;
+}
+
+void refused()
+{
+    Job job(admits_none);
+    const iso_threads_params_t params = {sizeof params, nullptr, on_arrival, nullptr};
+    EXPECT_STATUS(ISO_OK, iso_threads_open(job.job, &params));
+    job.barrier();
+    if (self == 0) {
+        stays = job.heap();
+        iso_thread_state_t state;
+        iso_thread_t *thread = Threads::make(stays, is_refused);
+        EXPECT_STATUS(ISO_OK, iso_thread_resume(thread, &state));
+        EXPECT(state == ISO_THREAD_LEAVING);
+        while (iso_heap_state(stays) != ISO_HEAP_OWNED)
+            iso_progress_wait(job.job, 0.5);
+        EXPECT_STATUS(ISO_OK, iso_threads_take_in(stays)); // and nobody has looked after it
+        EXPECT_STATUS(ISO_OK, iso_threads_run(
+                                  job.job, [](void *) { return ran > 0; }, nullptr));
+    }
+    job.barrier();
+    EXPECT_STATUS(ISO_OK, iso_threads_close(job.job));
+    job.finish();
+}
+
 // ---- what comes along with a stack ----
 
 uint64_t blocks_of(const iso_thread_t *thread)
@@ -278,7 +363,9 @@ void light()
 
 int main(int argc, char **argv)
 {
-    const Test tests[] = {
-        {"early", early}, {"together", together}, {"told_once", told_once}, {"taken_in", taken_in}, {"light", light}};
+    const Test tests[] = {{"early", early},         {"together", together},
+                          {"told_once", told_once}, {"taken_in", taken_in},
+                          {"light", light},         {"moved_early", moved_early},
+                          {"refused", refused}};
     return run_test(tests, argc, argv);
 }

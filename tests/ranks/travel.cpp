@@ -1,6 +1,7 @@
 // Threads that migrate among ranks with all that is on their stacks: compiled several times, see CMakeLists.txt, since what
 // compilers keep across a call is what can go wrong.
 #include "travel.hpp"
+#include <cfenv>
 #include <csignal>
 #include <stdexcept>
 
@@ -133,6 +134,31 @@ void exceptions()
 {
     Threads threads;
     threads.home(threads.make(catches, reinterpret_cast<void *>(uintptr_t{self})));
+    threads.finish();
+}
+
+// ---- modes and values ----
+
+iso_thread_key_t key;
+
+void *carries(void *arg)
+{
+    const uint32_t home = ask();
+    std::fesetround(FE_UPWARD);
+    EXPECT_STATUS(ISO_OK, iso_thread_set_value(key, arg));
+    for (uint32_t dest : {1 - home, home}) {
+        EXPECT_STATUS(ISO_OK, iso_thread_migrate(dest));
+        EXPECT(ask() == dest && std::fegetround() == FE_UPWARD && iso_thread_value(key) == arg);
+    }
+    return arg;
+}
+
+void modes()
+{
+    Threads threads;
+    EXPECT_STATUS(ISO_OK, iso_thread_key_create(nullptr, &key));
+    EXPECT(threads.home(threads.make(carries, &threads)) == &threads);
+    EXPECT(std::fegetround() == FE_TONEAREST);
     threads.finish();
 }
 
@@ -438,10 +464,10 @@ int main(int argc, char **argv)
 {
     if (argc > 2 && std::string(argv[2]) == "restart")
         EXPECT_STATUS(ISO_OK, iso_restart_without_aslr(argv));
-    const Test tests[] = {{"depth", depth},       {"exceptions", exceptions},
-                          {"outside", outside},   {"refused", refused},
-                          {"overflow", overflow}, {"signed", signed_addresses},
-                          {"at_once", at_once},   {"death", death},
-                          {"deep_once", deep_once}};
+    const Test tests[] = {{"depth", depth},         {"exceptions", exceptions},
+                          {"outside", outside},     {"refused", refused},
+                          {"overflow", overflow},   {"signed", signed_addresses},
+                          {"at_once", at_once},     {"death", death},
+                          {"deep_once", deep_once}, {"modes", modes}};
     return run_test(tests, argc, argv);
 }

@@ -106,15 +106,16 @@ uint32_t way(uint32_t from, uint32_t to)
 // May it have gone with the rank that was killed?
 bool is_lost(uint32_t where)
 {
-    return where == doomed || ((where & on_its_way) != 0 &&
-                               ((where & 15) == doomed || (where >> 4 & 15) == doomed));
+    return where == doomed ||
+           ((where & on_its_way) != 0 && ((where & 15) == doomed || (where >> 4 & 15) == doomed));
 }
 
 // What the ranks know together: memory of all of them.
 struct Known {
     std::atomic<uint32_t> where[most];
     std::atomic<iso_thread_t *> thread[most];
-    std::atomic<uint32_t> settled; // ranks that know of the death, and have resumed all that have come until then
+    std::atomic<uint32_t>
+        settled; // ranks that know of the death, and have resumed all that have come until then
     std::atomic<bool> killed;
 };
 Known *known;
@@ -126,7 +127,8 @@ void share_known(Job &job)
         unlink(path.c_str());
     else
         job.barrier(); // it is made
-    const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC | (self == 0 ? O_CREAT | O_EXCL : 0), 0600);
+    const int fd =
+        open(path.c_str(), O_RDWR | O_CLOEXEC | (self == 0 ? O_CREAT | O_EXCL : 0), 0600);
     EXPECT(fd >= 0 && ftruncate(fd, sizeof(Known)) == 0);
     void *memory = mmap(nullptr, sizeof(Known), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     EXPECT(memory != MAP_FAILED);

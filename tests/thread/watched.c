@@ -44,7 +44,9 @@ static void *reads_below(void *arg)
 
 int main(int argc, char **argv)
 {
-    enum { COUNT = 4 };
+    enum {
+        COUNT = 4
+    };
     iso_job_t *job;
     iso_heap_t *heap;
     iso_thread_t *threads[COUNT];
@@ -54,8 +56,7 @@ int main(int argc, char **argv)
         return 1;
     const int count = below ? 1 : COUNT;
     for (int i = 0; i < count; i++)
-        if (iso_thread_create(heap, below ? reads_below : work, heap, NULL, &threads[i]) !=
-            ISO_OK)
+        if (iso_thread_create(heap, below ? reads_below : work, heap, NULL, &threads[i]) != ISO_OK)
             return 1;
     for (int i = 0; i < count; i++) {
         void *result;
