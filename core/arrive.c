@@ -6,6 +6,7 @@
 #include "core/job.h"
 #include "core/left.h"
 #include "core/migrate.h"
+#include "core/stack.h"
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -284,6 +285,7 @@ iso_status_t iso_arrive_on_commit(iso_job_t *job, iso_peer_t *peer, const iso_ms
         incoming->delivery->is_object = incoming->parcel || (msg->flags & ISO_COMMIT_OBJECT);
         incoming->delivery->has_carrier = incoming->parcel;
     }
+    peer->same_code |= status == ISO_OK && iso_stack_code(incoming->heap) != 0;
     uint32_t slot = iso_space_slot(&job->space, incoming->heap);
     if (status != ISO_OK && peer->same_node &&
         !iso_node_decline(&job->node, slot, peer->rank, job->rank, msg->epoch)) {

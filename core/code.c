@@ -175,45 +175,59 @@ size_t iso_code_size(const iso_code_t *code)
 
 /* ---- what differs ---- */
 
-static const iso_code_object_t *find(const iso_code_t *code, const iso_code_object_t *like)
-{
-    for (size_t i = 0; i < code->count; i++)
-        if (strncmp(code->objects[i].name, like->name, sizeof like->name) == 0)
-            return &code->objects[i];
-    return NULL;
-}
+/* What has to be alike, each with what comes before it. */
+typedef enum likeness {
+    BY_NAME,
+    BY_CONTENTS,
+    BY_ADDRESS
+} likeness_t;
 
-/* The first object of `one` that `two` has not, or has otherwise. */
-static const iso_code_object_t *first_other(const iso_code_t *one, const iso_code_t *two)
+static const iso_code_object_t *find(const iso_code_t *code, const iso_code_object_t *like,
+                                     likeness_t likeness)
 {
-    for (size_t i = 0; i < one->count; i++) {
-        const iso_code_object_t *found = find(two, &one->objects[i]);
-        if (!found || found->id != one->objects[i].id || found->base != one->objects[i].base)
-            return &one->objects[i];
+    for (size_t i = 0; i < code->count; i++) {
+        const iso_code_object_t *object = &code->objects[i];
+        if (strncmp(object->name, like->name, sizeof like->name) == 0 &&
+            (likeness < BY_CONTENTS || object->id == like->id) &&
+            (likeness < BY_ADDRESS || object->base == like->base))
+            return object;
     }
     return NULL;
 }
 
+/* The first object of `one` that `two` has nothing like. */
+static const iso_code_object_t *first_other(const iso_code_t *one, const iso_code_t *two,
+                                            likeness_t likeness)
+{
+    for (size_t i = 0; i < one->count; i++)
+        if (!find(two, &one->objects[i], likeness))
+            return &one->objects[i];
+    return NULL;
+}
+
+/* Causes before consequences: a library more moves the others. */
 void iso_code_differ(const iso_code_t *other, char *text, size_t size)
 {
-    const iso_code_object_t *there = first_other(other, ours);
-    const iso_code_object_t *here = there ? find(ours, there) : first_other(ours, other);
-    if (there && here && there == &other->objects[0])
+    const iso_code_object_t *there, *here;
+    if (other->count > 0 && other->objects[0].id != ours->objects[0].id)
         snprintf(text, size,
                  "the processors have different features: migrate between like ones only");
-    else if (there && here && there->id != here->id)
-        snprintf(text, size, "'%.48s' there is not the '%.48s' here: install the same everywhere",
-                 there->name, here->name);
-    else if (there && here)
+    else if ((there = first_other(other, ours, BY_NAME)) != NULL)
+        snprintf(text, size, "'%.47s' is loaded there only: load the same libraries in all ranks",
+                 there->name);
+    else if ((here = first_other(ours, other, BY_NAME)) != NULL)
+        snprintf(text, size, "'%.47s' is loaded here only: load the same libraries in all ranks",
+                 here->name);
+    else if ((there = first_other(other, ours, BY_CONTENTS)) != NULL)
+        snprintf(text, size, "'%.47s' there is not the '%.47s' here: install the same everywhere",
+                 there->name, there->name);
+    else if ((there = first_other(other, ours, BY_ADDRESS)) != NULL)
         snprintf(
             text, size,
-            "'%.48s' lies at 0x%" PRIx64 " there and at 0x%" PRIx64
+            "'%.47s' lies at 0x%" PRIx64 " there and at 0x%" PRIx64
             " here: start the ranks without randomisation of addresses, by iso_run --no-aslr or "
             "setarch -R, or call iso_restart_without_aslr first in main",
-            there->name, there->base, here->base);
-    else if (there || here)
-        snprintf(text, size, "'%.48s' is loaded %s only: load the same libraries in all ranks",
-                 there ? there->name : here->name, there ? "there" : "here");
+            there->name, there->base, find(ours, there, BY_CONTENTS)->base);
     else
         snprintf(text, size, "the same objects are loaded in another order");
 }

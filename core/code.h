@@ -5,8 +5,8 @@
  * that have none, a digest of their code), and the processor's features (which: see isomalloc/stack.h), since what was chosen by them is on
  * stacks as well. The vDSO is left out: it calls nothing, so nothing on a stack that waits leads there.
  *
- * A heap with stacks has a copy of the list of the process that made the first of them, in a block of its own. Who
- * receives the heap compares: one word where all is well.
+ * A heap with stacks has the digest of the list, and where it may come to other code a copy of the list in a block of its own
+ * (stack_code.c). Who receives the heap compares: one word where all is well.
  */
 #ifndef ISO_CORE_CODE_H
 #define ISO_CORE_CODE_H

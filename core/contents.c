@@ -76,6 +76,9 @@ iso_status_t iso_contents_take(iso_job_t *job, const char *call, const iso_heap_
 {
     iso_shared_t *shared = iso_shared_lock(heap);
     iso_job_lock(job);
+    const iso_hold_t *hold = iso_hold_find(job, heap);
+    if (hold && hold->state == ISO_HEAP_OWNED)
+        iso_stack_code_leave(hold, NULL);
     iso_status_t status = take(job, call, heap, moves, hold_p, contents);
     iso_job_unlock(job);
     iso_shared_leave(shared);

@@ -76,6 +76,7 @@ void iso_request_end_gone(iso_request_t *request)
     iso_hold_t *hold = request->hold;
     iso_stage_reach(&job->stage_test, ISO_STAGE_LET_GO);
     job->stats.migrations_out++;
+    request->peer->same_code |= request->has_stacks;
     hold->request = NULL;
     if (request->path == ISO_PATH_PUT)
         iso_left_leave(job, request->heap, hold->extents, hold->extent_count, &request->runs,

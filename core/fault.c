@@ -16,10 +16,15 @@ typedef struct line {
     size_t length;
 } line_t;
 
+static void add_part(line_t *line, const char *text, size_t most)
+{
+    for (; most > 0 && *text && line->length < sizeof line->text - 1; text++, most--)
+        line->text[line->length++] = *text;
+}
+
 static void add(line_t *line, const char *text)
 {
-    for (; *text && line->length < sizeof line->text - 1; text++)
-        line->text[line->length++] = *text;
+    add_part(line, text, SIZE_MAX);
 }
 
 static void add_number(line_t *line, uint64_t value, unsigned base)
@@ -71,7 +76,7 @@ static void add_overflow(line_t *line, uintptr_t address)
         stack_at = slot->spans[iso_unit_of(block)].stack;
     const iso_stack_t *stack = (const iso_stack_t *)(block + stack_at);
     add(line, "overflow of the stack of '");
-    add(line, stack->name);
+    add_part(line, stack->name, sizeof stack->name); /* whatever was written there */
     add(line, "', which has ");
     add_number(line, (uintptr_t)stack - (uintptr_t)stack->low, 10);
     add(line, " bytes from ");

@@ -183,10 +183,11 @@ iso_status_t iso_heap_destroy(iso_heap_t *heap)
     iso_status_t status = hold_of(heap, "iso_heap_destroy", &hold);
     if (status == ISO_OK && iso_stack_is_callers_heap(heap)) {
         status = ISO_ERR_BUSY;
-        iso_log(&hold->job->logger, ISO_LOG_ERROR,
-                "iso_heap_destroy of heap %p: the thread that calls has its stack '%s' in it: call "
-                "from outside of the heap",
-                (const void *)heap, iso_stack_callers_name(heap));
+        iso_log(
+            &hold->job->logger, ISO_LOG_ERROR,
+            "iso_heap_destroy of heap %p: the thread that calls has its stack '%.48s' in it: call "
+            "from outside of the heap",
+            (const void *)heap, iso_stack_callers_name(heap));
     }
     if (status == ISO_OK) {
         iso_job_t *job = hold->job;

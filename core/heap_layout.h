@@ -154,15 +154,14 @@ struct iso_heap {
     uint32_t
         tight; /* the iso space had no room: every free block counts. Until the heap migrates */
     ISO_ATOMIC(void *) root;
-    uint64_t none;   /* always 0: no free block */
-    uint64_t lists;  /* bit n: slots[n] is not empty */
-    uint64_t keys;   /* state of the generator of spans' keys */
-    uint64_t length; /* bytes that were asked for, of a movable block: see movable.h */
-    uint64_t stacks; /* blocks that are stacks, see stack.h */
-    struct iso_code
-        *code; /* what they run on, a block of the heap; NULL: there are none. And its digest */
-    uint64_t code_digest;
-    uint64_t canary;                           /* on its stacks, see canary.h */
+    uint64_t none;         /* always 0: no free block */
+    uint64_t lists;        /* bit n: slots[n] is not empty */
+    uint64_t keys;         /* state of the generator of spans' keys */
+    uint64_t length;       /* bytes that were asked for, of a movable block: see movable.h */
+    uint64_t stacks;       /* blocks that are stacks, see stack.h */
+    struct iso_code *code; /* what they run on, a block of the heap; NULL: it did not come along */
+    uint64_t code_digest;  /* of that; 0: there are none */
+    uint64_t canary;       /* on its stacks, see canary.h */
     iso_current_t current[ISO_CLASS_COUNT];    /* all at `none` in a shared heap: see shared.h */
     iso_span_t *spans[ISO_CLASS_COUNT];        /* with room: a ring, in turn */
     iso_slot_t *slots[ISO_UNITS_PER_SLOT + 1]; /* by longest run of free units */

@@ -102,11 +102,23 @@ void iso_job_deliver(iso_job_t *job, iso_delivery_t *delivery)
     job->deliveries_end = &delivery->next;
 }
 
+/* The lock is held once. Those that other threads are inside of; from inside of one that cannot be waited for. */
+static void wait_for_callbacks(iso_job_t *job)
+{
+    const struct timespec moment = {.tv_nsec = 50000};
+    while (job->calling > 0 && iso_depth == 0) {
+        iso_job_unlock(job);
+        nanosleep(&moment, NULL);
+        iso_job_lock(job);
+    }
+}
+
 void iso_set_arrival(iso_job_t *job, iso_arrival_fn fn, void *arg)
 {
     iso_job_lock(job);
     job->params.arrival = fn;
     job->params.arrival_arg = arg;
+    wait_for_callbacks(job);
     iso_job_unlock(job);
 }
 

@@ -54,6 +54,7 @@ struct iso_request {
     iso_step_t step;
     iso_migration_path_t path;
     bool decided_by_node;     /* ownership is the node's word */
+    bool has_stacks;          /* the heap has, or another one that goes with it */
     bool detached;            /* the caller has let go of it: freed when it ends */
     bool in_doubt;            /* the caller is told ISO_ERR_IN_DOUBT: steps STOPPING and DOUBT */
     iso_status_t status;      /* when ENDED */

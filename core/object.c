@@ -7,6 +7,7 @@
 #include "core/object_pup.h"
 #include "core/peer.h"
 #include "core/shared.h"
+#include "core/stack.h"
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -296,6 +297,15 @@ static iso_status_t send_heap(iso_parcel_t *parcel, const iso_pass_t *pass, uint
     return status;
 }
 
+/* The heaps are picked, and not frozen yet. */
+static void bring_code(const iso_parcel_t *parcel, iso_job_t *job, uint32_t dest)
+{
+    iso_job_lock(job);
+    for (uint32_t i = 0; i < parcel->member_count && dest != job->rank; i++)
+        iso_stack_code_leave(parcel->members[i], iso_peer_find(job, dest));
+    iso_job_unlock(job);
+}
+
 static iso_status_t send(iso_parcel_t *parcel, const iso_pass_t *pass, uint32_t dest,
                          iso_request_t **request_p)
 {
@@ -303,6 +313,7 @@ static iso_status_t send(iso_parcel_t *parcel, const iso_pass_t *pass, uint32_t 
     iso_shared_t **locks = calloc(count + 1, sizeof *locks);
     if (!locks)
         return ISO_ERR_NO_MEMORY;
+    bring_code(parcel, pass->job, dest);
     /* all in one order, so that two threads do not wait for each other */
     if (count > 1)
         qsort(parcel->members, count, sizeof *parcel->members, by_address);

@@ -5,6 +5,7 @@
 #include "core/heap_layout.h"
 #include "core/job.h"
 #include "core/migrate.h"
+#include "core/stack.h"
 #include "core/verify.h"
 #include <stdlib.h>
 #include <string.h>
@@ -90,6 +91,8 @@ iso_status_t iso_parcel_send(iso_parcel_t *parcel, uint32_t dest, iso_request_t 
         status = iso_request_open(carrier, dest, NULL, 0, &request);
     if (status != ISO_OK)
         return status;
+    for (uint32_t i = 0; i < parcel->member_count; i++)
+        request->has_stacks |= iso_stack_code(parcel->members[i]->heap) != 0;
     /* the members' runs are listed by who knows them */
     for (uint32_t i = 0; i < parcel->member_count && request->path == ISO_PATH_PUT; i++)
         iso_request_list(request, parcel->members[i]);

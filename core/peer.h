@@ -33,6 +33,7 @@ typedef struct iso_peer {
     bool broken;           /* the transport gave up on it */
     bool hello_received;   /* its rkey is in rkey_blob until `rkey` could be made */
     uint64_t refused_code; /* digest of code that it has said is not its own (stacks); 0: of none */
+    bool same_code;        /* a heap with stacks has gone to it from here, or come from it */
     iso_link_t *link;
     iso_endpoint_t *ep; /* NULL: not reached yet */
     double retry_at;    /* when ep is NULL: the next attempt */

@@ -107,6 +107,7 @@ iso_status_t iso_request_freeze(iso_request_t *request)
         iso_request_free(request);
         return ISO_ERR_NO_MEMORY;
     }
+    request->has_stacks |= iso_stack_code(hold->heap) != 0;
     hold->state = ISO_HEAP_MOVING;
     hold->request = request;
     return ISO_OK;
@@ -163,6 +164,13 @@ iso_status_t iso_request_job(const iso_heap_t *heap, const char *call, iso_job_t
     return ISO_OK;
 }
 
+static void bring_code(iso_job_t *job, const iso_heap_t *heap, uint32_t dest)
+{
+    const iso_hold_t *hold = iso_hold_find(job, heap);
+    if (hold && hold->state == ISO_HEAP_OWNED && dest != job->rank)
+        iso_stack_code_leave(hold, iso_peer_find(job, dest));
+}
+
 iso_status_t iso_migrate(iso_heap_t *heap, uint32_t dest, const void *header, size_t header_len,
                          iso_request_t **request_p)
 {
@@ -172,6 +180,7 @@ iso_status_t iso_migrate(iso_heap_t *heap, uint32_t dest, const void *header, si
         return status;
     iso_shared_t *shared = iso_shared_lock(heap); /* waits for those who are inside */
     iso_job_lock(job);
+    bring_code(job, heap, dest);
     status = migrate(job, heap, dest, header, header_len, request_p);
     iso_job_unlock(job);
     iso_shared_leave(shared);

@@ -1,7 +1,6 @@
 /* stack.c - see stack.h. */
 #include "core/stack.h"
 #include "core/canary.h"
-#include "core/code.h"
 #include "core/depth.h"
 #include "core/fault.h"
 #include "core/heap.h"
@@ -53,36 +52,6 @@ static iso_stack_t *refuse(const iso_heap_t *heap, const char *why, int error)
     return NULL;
 }
 
-/* With its first stack a heap begins to depend on the code that it is used by. */
-static bool note_code(iso_heap_t *heap)
-{
-    const iso_code_t *code = iso_code();
-    if (heap->stacks > 0)
-        return true;
-    heap->code = iso_malloc(heap, iso_code_size(code));
-    if (!heap->code)
-        return false;
-    memcpy(heap->code, code, iso_code_size(code));
-    heap->code_digest = code->digest;
-    heap->canary = iso_canary();
-    return true;
-}
-
-uint64_t iso_stack_code(const iso_heap_t *heap)
-{
-    return heap->code_digest;
-}
-
-static void forget_code(iso_heap_t *heap)
-{
-    iso_code_t *code = heap->code;
-    if (heap->stacks > 0 || !code)
-        return;
-    heap->code = NULL;
-    heap->code_digest = 0;
-    iso_free(code);
-}
-
 iso_stack_t *iso_stack_create(iso_heap_t *heap, size_t size, const char *name)
 {
     const iso_job_row_t *row = iso_job_row_of(heap);
@@ -99,11 +68,8 @@ iso_stack_t *iso_stack_create(iso_heap_t *heap, size_t size, const char *name)
     size_t stack_at = end - sizeof(iso_stack_t);
     if (iso_fault_want_stacks(row->job) != ISO_OK)
         return refuse(heap, "an overflow could not be told", ENOMEM);
-    if (!note_code(heap))
-        return NULL; /* as iso_malloc has left errno, which says no more either */
     char *low = iso_aligned_alloc(heap, ISO_UNIT_SIZE, end);
     if (!low) {
-        forget_code(heap);
         errno = ENOMEM;
         return NULL;
     }
@@ -112,7 +78,10 @@ iso_stack_t *iso_stack_create(iso_heap_t *heap, size_t size, const char *name)
         block.span->stack = (uint32_t)stack_at;
     else
         block.slot->run_stack = stack_at;
-    heap->stacks++;
+    if (heap->stacks++ == 0) { /* from now on it depends on the process that uses it */
+        iso_stack_code_note(heap);
+        heap->canary = iso_canary();
+    }
     iso_stack_t *stack = (iso_stack_t *)(low + stack_at);
     *stack = (iso_stack_t){.low = low + guard, .sp = stack};
     snprintf(stack->name, sizeof stack->name, "%s", name ? name : "");
@@ -147,8 +116,8 @@ void iso_stack_gone(const iso_block_t *block, const void *ptr)
         block->span->stack = 0;
     else
         block->slot->run_stack = 0;
-    block->heap->stacks--;
-    forget_code(block->heap);
+    if (--block->heap->stacks == 0)
+        iso_stack_code_forget(block->heap);
 }
 
 /* ---- all of a heap ---- */
@@ -238,6 +207,13 @@ static void walk(const iso_hold_t *hold, block_fn fn, void *arg)
 static bool is_whole(const char *block, uint64_t stack_at)
 {
     return ((const iso_stack_t *)(block + stack_at))->low == block + iso_os_page_size();
+}
+
+/* And has its name an end? */
+static bool has_name(const char *block, uint64_t stack_at)
+{
+    const iso_stack_t *stack = (const iso_stack_t *)(block + stack_at);
+    return memchr(stack->name, 0, sizeof stack->name);
 }
 
 typedef struct callers {
@@ -330,16 +306,14 @@ bool iso_stack_list_idle(const iso_hold_t *hold, iso_runs_t *idle)
 
 static bool count_whole(char *block, uint64_t stack_at, void *arg)
 {
-    *(uint64_t *)arg += is_whole(block, stack_at);
+    *(uint64_t *)arg += is_whole(block, stack_at) && has_name(block, stack_at);
     return true;
 }
 
 iso_status_t iso_stack_check_arrived(const iso_heap_t *heap, const iso_extent_t *extents,
                                      uint32_t count)
 {
-    char what[256];
     uint64_t whole = 0;
-    const iso_code_t *code = heap->code;
     iso_job_t *job = iso_job_row_of(heap)->job;
     if (iso_stack_guard_has_kept(job, extents,
                                  count)) { /* may be another heap's, of earlier days */
@@ -350,13 +324,5 @@ iso_status_t iso_stack_check_arrived(const iso_heap_t *heap, const iso_extent_t 
         return ISO_OK;
     if (walk_all(heap, extents, count, count_whole, &whole) || whole != heap->stacks)
         return ISO_ERR_INVALID;
-    if (heap->code_digest == iso_code()->digest)
-        return ISO_OK;
-    if (!iso_heap_of(code) || code->count > ISO_CODE_OBJECTS_MAX ||
-        ((uintptr_t)code & ISO_SLOT_MASK) + iso_code_size(code) > ISO_SLOT_SIZE)
-        return ISO_ERR_INVALID;
-    iso_code_differ(code, what, sizeof what);
-    iso_log(&job->logger, ISO_LOG_ERROR, "heap %p has stacks and cannot come here: %s",
-            (const void *)heap, what);
-    return ISO_ERR_CODE;
+    return iso_stack_code_check(job, heap);
 }

@@ -14,6 +14,8 @@
 #include "core/runs.h"
 #include <isomalloc/stack.h>
 
+struct iso_peer;
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -46,6 +48,14 @@ bool iso_stack_list_idle(const iso_hold_t *hold, iso_runs_t *idle);
 
 /* A digest of the code that the stacks of a heap depend on; 0: it has none. */
 uint64_t iso_stack_code(const iso_heap_t *heap);
+/* The heap has got its first stack; has lost its last one. */
+void iso_stack_code_note(iso_heap_t *heap);
+void iso_stack_code_forget(iso_heap_t *heap);
+/* A heap that the caller uses is about to go to this rank (NULL: one that is not known yet, or a file): the list of what its stacks depend on is
+ * made a block of it, or is none any more. The job's lock is held, and let go of where that changes. */
+void iso_stack_code_leave(const iso_hold_t *hold, const struct iso_peer *peer);
+/* Is it the code that is here? ISO_ERR_CODE: logged. ISO_ERR_INVALID: the list cannot be one. */
+iso_status_t iso_stack_code_check(const iso_job_t *job, const iso_heap_t *heap);
 /* May this heap, which has come into these slots, be used here? ISO_ERR_CODE: logged. ISO_ERR_INVALID: its stacks are
  * not where its slots say that they are. O(slots) where it has some. */
 iso_status_t iso_stack_check_arrived(const iso_heap_t *heap, const iso_extent_t *extents,

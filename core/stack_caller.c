@@ -45,9 +45,9 @@ void iso_stack_check_freed(const iso_block_t *block, const void *ptr)
     if ((uintptr_t)__builtin_frame_address(0) - (uintptr_t)ptr >= block->size)
         return;
     stack_at = iso_stack_at(block);
-    iso_fatal(
-        "block %p of heap %p is the stack '%s', and who frees it runs on it: let somebody else do "
-        "it, when its thread has ended",
-        ptr, (const void *)block->heap,
-        stack_at ? ((const iso_stack_t *)((const char *)ptr + stack_at))->name : "");
+    iso_fatal("block %p of heap %p is the stack '%.48s', and who frees it runs on it: let somebody "
+              "else do "
+              "it, when its thread has ended",
+              ptr, (const void *)block->heap,
+              stack_at ? ((const iso_stack_t *)((const char *)ptr + stack_at))->name : "");
 }

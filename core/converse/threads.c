@@ -13,23 +13,36 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* What a thread begins with: a block of its heap. */
 typedef struct start {
     CthVoidFn fn;
     void *arg;
-    bool own_heap; /* made for it, goes with it */
 } start_t;
+
+/* Their names, for messages; and of a thread whose context was made for it, and goes with it, this is how that is known wherever
+ * it ends. */
+static const char name_with_own[] = "a thread of Converse's, with its context";
+static const char name_in_other[] = "a thread of Converse's";
 
 static char main_thread; /* its address stands for what runs outside of any thread */
 
+/* One that was awakened. It may leave with another one of its context, or end with that, before its turn: what tells is the
+ * stack. */
+typedef struct queued {
+    iso_thread_t *thread;
+    const iso_stack_t *stack;
+    const void *low; /* of the stack */
+} queued_t;
+
 static struct {
     bool open;
-    iso_thread_t **queue; /* a ring of those that were awakened */
+    queued_t *queue; /* a ring */
     size_t first, count, room;
-    iso_thread_t *next;   /* named by the one that stops */
-    iso_heap_t *finished; /* of the thread that ends, if it goes with it */
+    iso_thread_t *next; /* named by the one that stops */
     bool main_awakened;
+    bool main_resumed;    /* named by the one that stops */
     bool runner_awakened; /* the thread that runs, by itself or by who it has called */
 } threads;
 
@@ -57,7 +70,7 @@ static iso_thread_t *thread_of(CthThread thread)
 static bool make_room(void)
 {
     const size_t room = 2 * threads.room + 64;
-    iso_thread_t **queue = malloc(room * sizeof(iso_thread_t *));
+    queued_t *queue = malloc(room * sizeof *queue);
     if (!queue)
         return false;
     for (size_t i = 0; i < threads.count; i++)
@@ -76,7 +89,9 @@ static void push(iso_thread_t *thread)
         say("CthAwaken", "no memory for the queue of threads");
         abort();
     }
-    threads.queue[(threads.first + threads.count++) % threads.room] = thread;
+    const iso_stack_t *stack = iso_thread_stack(thread);
+    threads.queue[(threads.first + threads.count++) % threads.room] =
+        (queued_t){thread, stack, stack->low};
     pthread_mutex_unlock(&queue_lock);
 }
 
@@ -88,17 +103,19 @@ static size_t queue_length(void)
     return count;
 }
 
+/* NULL: there was none, or its turn is no more. */
 static iso_thread_t *pop(void)
 {
-    iso_thread_t *thread = NULL;
+    queued_t first = {.thread = NULL};
     pthread_mutex_lock(&queue_lock);
     if (threads.count > 0) {
-        thread = threads.queue[threads.first];
+        first = threads.queue[threads.first];
         threads.first = (threads.first + 1) % threads.room;
         threads.count--;
     }
     pthread_mutex_unlock(&queue_lock);
-    return thread;
+    const bool is_there = first.thread && iso_stack_find(first.low) == first.stack;
+    return is_there && iso_thread_state(first.thread) == ISO_THREAD_READY ? first.thread : NULL;
 }
 
 static void on_ready(iso_thread_t *thread, void *arg)
@@ -108,7 +125,7 @@ static void on_ready(iso_thread_t *thread, void *arg)
         push(thread);
 }
 
-/* The first thread opens the job's. */
+/* Whoever wants threads opens the job's: who makes one, unpacks one, or runs those that come. */
 static bool are_open(iso_job_t *job)
 {
     const iso_threads_params_t params = {.struct_size = sizeof params, .ready = on_ready};
@@ -123,17 +140,27 @@ static void run(iso_thread_t *thread)
 {
     while (thread) {
         iso_thread_state_t state;
+        iso_heap_t *heap = iso_thread_heap(thread);
+        const bool has_own = strcmp(iso_thread_name(thread), name_with_own) == 0;
         threads.next = NULL;
         threads.runner_awakened = false;
         if (iso_thread_resume(thread, &state) != ISO_OK)
             return; /* a line has said why */
         if (state == ISO_THREAD_READY)
             push(thread);
-        if (state == ISO_THREAD_FINISHED && threads.finished)
-            CmiIsomallocContextDelete((CmiIsomallocContext){threads.finished});
-        threads.finished = NULL;
+        if (state == ISO_THREAD_FINISHED && has_own)
+            CmiIsomallocContextDelete((CmiIsomallocContext){heap});
         thread = threads.next;
     }
+}
+
+/* In a thread. Who has been awakened since it was resumed does not wait. */
+static void stop(void)
+{
+    if (threads.runner_awakened)
+        iso_thread_yield();
+    else
+        iso_thread_suspend();
 }
 
 static bool awaken(iso_thread_t *thread, bool at_once)
@@ -150,7 +177,6 @@ static void *begin(void *arg)
     iso_free(arg);
     iso_thread_suspend(); /* see above */
     start.fn(start.arg);
-    threads.finished = start.own_heap ? iso_thread_heap(iso_thread_self()) : NULL;
     return NULL;
 }
 
@@ -175,13 +201,15 @@ CmiIsomallocContext CmiIsomallocGetThreadContext(CthThread th)
 
 static iso_thread_t *create(CthVoidFn fn, void *arg, int size, iso_heap_t *heap, bool own_heap)
 {
-    const iso_thread_attr_t attr = {
-        .struct_size = sizeof attr, .stack_size = (size_t)size, .detached = true};
+    const iso_thread_attr_t attr = {.struct_size = sizeof attr,
+                                    .stack_size = (size_t)size,
+                                    .name = own_heap ? name_with_own : name_in_other,
+                                    .detached = true};
     iso_thread_t *thread = NULL;
     start_t *start = iso_malloc(heap, sizeof *start);
     if (!start)
         return NULL;
-    *start = (start_t){fn, arg, own_heap};
+    *start = (start_t){fn, arg};
     ignores_ready = true;
     const iso_status_t status = iso_thread_create(heap, begin, start, &attr, &thread);
     ignores_ready = false;
@@ -235,7 +263,20 @@ void CthResume(CthThread th)
         return;
     }
     threads.next = thread;
-    iso_thread_suspend();
+    threads.main_resumed = !thread;
+    stop();
+}
+
+/* Also at a rank where no thread was made: their heaps have waited. If the program has opened the threads itself, that is said
+ * once. */
+static void take_in_those_that_come(void)
+{
+    static bool tried;
+    if (threads.open || tried)
+        return;
+    iso_job_t *job = iso_converse_job();
+    tried = job;
+    are_open(job);
 }
 
 static void make_progress(double seconds)
@@ -248,15 +289,14 @@ static void make_progress(double seconds)
 void CthSuspend(void)
 {
     if (iso_thread_self()) {
-        if (threads.runner_awakened)
-            iso_thread_yield();
-        else
-            iso_thread_suspend();
+        stop();
         return;
     }
-    while (!threads.main_awakened) {
+    take_in_those_that_come();
+    threads.main_resumed = false;
+    while (!threads.main_awakened && !threads.main_resumed) {
         run(pop());
-        make_progress(queue_length() == 0 && !threads.main_awakened ? 0.1 : 0);
+        make_progress(threads.main_awakened || threads.main_resumed ? 0 : 0.1);
     }
     threads.main_awakened = false;
 }
@@ -267,8 +307,10 @@ void CthYield(void)
         iso_thread_yield();
         return;
     }
-    for (size_t count = queue_length(); count > 0; count--) /* who is awakened meanwhile waits */
-        run(pop());
+    take_in_those_that_come();
+    threads.main_resumed = false;
+    for (size_t count = queue_length(); count > 0 && !threads.main_resumed; count--)
+        run(pop()); /* who is awakened meanwhile waits */
     make_progress(0);
 }
 

@@ -139,6 +139,11 @@ static bool take_one(const taking_t *taking, iso_thread_t *thread)
     const uint64_t nonce = taking->threads->nonce;
     if (__atomic_load_n(&thread->here, __ATOMIC_RELAXED) == nonce)
         return thread->state == ISO_THREAD_READY;
+    if (thread->state == ISO_THREAD_RUNNING)
+        iso_thread_refuse("a heap's arrival", thread,
+                          "it ran when its heap was sent away, and cannot go on: call "
+                          "iso_threads_let_go before, which refuses",
+                          ISO_ERR_INVALID);
     thread->back = NULL; /* what another process had there */
     thread->place = 0;
     thread->visit = taking->visit;
@@ -223,7 +228,7 @@ static iso_status_t depart(iso_threads_t *threads, iso_heap_t *heap, uint32_t de
     iso_status_t status = iso_migrate(heap, dest, NULL, 0, &departure->request);
     if (status == ISO_OK) {
         departure->next = threads->departures;
-        threads->departures = departure;
+        __atomic_store_n(&threads->departures, departure, __ATOMIC_RELAXED);
     } else {
         iso_thread_walk(heap, take_back, threads);
     }
@@ -249,7 +254,7 @@ static bool has_news(const iso_departure_t *departure)
     return state == ISO_HEAP_IN_DOUBT || strcmp(info.step, "ENDED") == 0;
 }
 
-/* How it has ended; ISO_INPROGRESS: it has not. Callbacks may run. */
+/* How it has ended; ISO_INPROGRESS: it has not. Callbacks may run. Who has marked it is alone with it. */
 static iso_status_t settle(iso_departure_t *departure)
 {
     if (!departure->request) /* has it stayed after all? */
@@ -262,11 +267,13 @@ static iso_status_t settle(iso_departure_t *departure)
     return status == ISO_ERR_IN_DOUBT ? ISO_INPROGRESS : status;
 }
 
-static iso_departure_t *next_with_news(iso_threads_t *threads)
+/* heap NULL: any. Nobody else settles it then. */
+static iso_departure_t *next_with_news(iso_threads_t *threads, const iso_heap_t *heap)
 {
     pthread_mutex_lock(&threads->lock);
     iso_departure_t *departure = threads->departures;
-    while (departure && (departure->looked_after || !has_news(departure)))
+    while (departure &&
+           (departure->looked_after || (heap && departure->heap != heap) || !has_news(departure)))
         departure = departure->next;
     if (departure)
         departure->looked_after = true;
@@ -274,29 +281,40 @@ static iso_departure_t *next_with_news(iso_threads_t *threads)
     return departure;
 }
 
-static void forget(iso_threads_t *threads, iso_departure_t *departure)
+/* It has not ended yet: in doubt from now on, or in a moment. */
+static void look_later(iso_threads_t *threads, iso_departure_t *departure)
+{
+    pthread_mutex_lock(&threads->lock);
+    departure->looked_after = false;
+    pthread_mutex_unlock(&threads->lock);
+}
+
+/* Its heap; NULL: that is none of this departure's any more. */
+static iso_heap_t *forget(iso_threads_t *threads, iso_departure_t *departure)
 {
     iso_departure_t **at = &threads->departures;
     pthread_mutex_lock(&threads->lock);
     while (*at != departure)
         at = &(*at)->next;
-    *at = departure->next;
+    __atomic_store_n(at, departure->next, __ATOMIC_RELAXED);
+    iso_heap_t *heap = departure->heap;
     pthread_mutex_unlock(&threads->lock);
     free(departure);
+    return heap;
 }
 
 unsigned iso_threads_look_after(iso_threads_t *threads)
 {
     unsigned ended = 0;
     iso_departure_t *departure;
-    while (threads->departures && (departure = next_with_news(threads))) {
+    while (__atomic_load_n(&threads->departures, __ATOMIC_RELAXED) &&
+           (departure = next_with_news(threads, NULL))) {
         iso_status_t status = settle(departure);
-        iso_heap_t *heap = departure->heap;
         if (status == ISO_INPROGRESS) {
-            departure->looked_after = false;
-            break; /* in doubt from now on, or in a moment */
+            look_later(threads, departure);
+            break;
         }
-        forget(threads, departure);
+        iso_heap_t *heap = forget(threads, departure);
         ended++;
         if (status != ISO_OK && heap)
             take_in(threads, heap, status);
@@ -334,6 +352,30 @@ iso_status_t iso_thread_migrate(uint32_t dest)
     return self->moved;
 }
 
+typedef struct strangers {
+    const iso_threads_t *threads;
+    const iso_thread_t *found; /* one that is not here; NULL: none */
+} strangers_t;
+
+static bool is_here(iso_thread_t *thread, void *arg)
+{
+    strangers_t *strangers = arg;
+    if (!iso_thread_is_here(strangers->threads, thread))
+        strangers->found = thread;
+    return !strangers->found;
+}
+
+/* The heap is the rank's from when it has landed, its threads are when it has been taken in: that is still to come, and
+ * must not find the heap on its way from here. */
+static const iso_thread_t *find_stranger(iso_threads_t *threads, const iso_heap_t *heap)
+{
+    strangers_t strangers = {threads, NULL};
+    pthread_mutex_lock(&threads->lock);
+    iso_thread_walk(heap, is_here, &strangers);
+    pthread_mutex_unlock(&threads->lock);
+    return strangers.found;
+}
+
 iso_status_t iso_threads_move_heap(iso_heap_t *heap, uint32_t dest)
 {
     static const char call[] = "iso_threads_move_heap";
@@ -341,6 +383,10 @@ iso_status_t iso_threads_move_heap(iso_heap_t *heap, uint32_t dest)
     if (!threads || iso_heap_of(heap) != heap || is_leaving(threads, heap))
         return iso_thread_refuse(call, NULL, "the heap is not at this rank, or is leaving",
                                  ISO_ERR_NOT_OWNER);
+    const iso_thread_t *stranger = find_stranger(threads, heap);
+    if (stranger)
+        return iso_thread_refuse(
+            call, stranger, "it is not here yet: its heap lands, or was let go", ISO_ERR_NOT_OWNER);
     iso_status_t status = check_heap(call, heap, NULL);
     if (status != ISO_OK || dest == iso_rank(threads->job))
         return status;
@@ -391,5 +437,14 @@ iso_status_t iso_threads_take_in(iso_heap_t *heap)
         return iso_thread_refuse("iso_threads_take_in", NULL,
                                  "the heap is not at this rank, or iso_threads_open was not called",
                                  ISO_ERR_NOT_OWNER);
-    return iso_threads_arrived(threads, heap);
+    iso_departure_t *departure = next_with_news(threads, heap);
+    iso_status_t status = departure ? settle(departure) : ISO_OK;
+    if (departure && status != ISO_INPROGRESS)
+        forget(threads, departure);
+    else if (departure)
+        look_later(threads, departure);
+    if (status == ISO_OK || status == ISO_INPROGRESS)
+        return iso_threads_arrived(threads, heap);
+    return take_in(threads, heap,
+                   status); /* it has stayed, and those that wanted to leave hear why */
 }

@@ -140,13 +140,14 @@ iso_status_t iso_threads_close(iso_job_t *job)
     iso_threads_t *threads = threads_of_job(job);
     if (!threads)
         return ISO_ERR_INVALID;
-    if (threads->running || iso_thread_self())
-        return iso_thread_refuse(
-            "iso_threads_close", NULL,
-            "a thread calls, or iso_threads_run runs, which goes on with them afterwards",
-            ISO_ERR_BUSY);
-    if (threads->departures)
+    if (threads->running || iso_thread_self() || iso_call_depth() > 0)
+        return iso_thread_refuse("iso_threads_close", NULL,
+                                 "a thread calls, or a callback, or iso_threads_run runs: they go "
+                                 "on with them afterwards",
+                                 ISO_ERR_BUSY);
+    if (__atomic_load_n(&threads->departures, __ATOMIC_RELAXED))
         return ISO_ERR_BUSY;
+    /* waits for a thread of the library's that is in ours */
     iso_set_arrival(job, threads->params.arrival, threads->params.arg);
     iso_set_end(job, NULL, NULL);
     drop(threads);

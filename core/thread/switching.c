@@ -100,7 +100,7 @@ static inline iso_thread_state_t run(iso_thread_t *thread)
 
 static void finish(iso_threads_t *threads, iso_thread_t *thread)
 {
-    iso_thread_t *joiner = thread->joiner;
+    iso_thread_t *joiner = iso_thread_joiner(threads, thread);
     iso_tool_gone(thread);
     if (thread->detached) {
         iso_thread_gone(thread);
@@ -181,8 +181,8 @@ iso_thread_t *iso_thread_may_stop(const char *call, iso_status_t *status_p)
     if (iso_call_depth() + system_thread.called == self->depth)
         return self;
     *status_p = iso_thread_refuse(call, self,
-                                  "it is inside of a call of the library: in a callback, or it has "
-                                  "a lock of a heap's",
+                                  "it is inside of a call of the library: in a callback (which an "
+                                  "exception must not leave), or it has a lock of a heap's",
                                   ISO_ERR_BUSY);
     return NULL;
 }

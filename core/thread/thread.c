@@ -11,7 +11,7 @@
 iso_status_t iso_thread_refuse(const char *call, const iso_thread_t *thread, const char *why,
                                iso_status_t status)
 {
-    char line[256], which[48] = "", rank[12] = "?";
+    char line[512], which[48] = "", rank[12] = "?";
     const iso_threads_t *threads = iso_threads_any();
     if (threads)
         snprintf(rank, sizeof rank, "%u", (unsigned)iso_rank(threads->job));
@@ -109,6 +109,11 @@ iso_heap_t *iso_thread_heap(const iso_thread_t *thread)
     return thread->heap;
 }
 
+iso_stack_t *iso_thread_stack(const iso_thread_t *thread)
+{
+    return thread->stack;
+}
+
 const char *iso_thread_name(const iso_thread_t *thread)
 {
     return thread->stack->name;
@@ -158,10 +163,20 @@ static bool has_stopped_or_left(void *arg)
 
 static const char waited_for[] = "another one waits for it";
 
-/* Does somebody else wait for its end? It is that one's, also when it has come. */
-static bool is_anothers(const iso_thread_t *thread, const iso_thread_t *self)
+iso_thread_t *iso_thread_joiner(const iso_threads_t *threads, const iso_thread_t *thread)
 {
-    return thread->joiner && thread->joiner != self;
+    iso_stack_t *stack = thread->joiner ? iso_stack_find(thread->joiner_low) : NULL;
+    iso_thread_t *joiner = stack ? iso_thread_of_stack(stack) : NULL;
+    return joiner == thread->joiner && joiner && iso_thread_is_here(threads, joiner) ? joiner
+                                                                                     : NULL;
+}
+
+/* Does somebody else wait for its end? It is that one's, also when it has come. */
+static bool is_anothers(const iso_threads_t *threads, const iso_thread_t *thread,
+                        const iso_thread_t *self)
+{
+    const iso_thread_t *joiner = iso_thread_joiner(threads, thread);
+    return joiner && joiner != self;
 }
 
 /* From a thread of the same heap: they move together. */
@@ -173,6 +188,7 @@ static iso_status_t wait_inside(iso_thread_t *self, iso_thread_t *thread)
                                  "a thread joins others of its own heap, which move with it",
                                  ISO_ERR_INVALID);
     thread->joiner = self;
+    thread->joiner_low = self->stack->low;
     while (thread->state != ISO_THREAD_FINISHED) /* somebody else may awaken the one that waits */
         iso_thread_stop(self, ISO_THREAD_SUSPENDED);
     return ISO_OK;
@@ -189,7 +205,7 @@ iso_status_t iso_thread_join(iso_thread_t *thread, void **result_p)
                                  ISO_ERR_NOT_OWNER);
     if (thread->detached)
         return iso_thread_refuse(call, thread, "it is detached", ISO_ERR_INVALID);
-    if (is_anothers(thread, self))
+    if (is_anothers(threads, thread, self))
         return iso_thread_refuse(call, thread, waited_for, ISO_ERR_BUSY);
     if (thread->state != ISO_THREAD_FINISHED) {
         if (self && !iso_thread_may_stop(call, &status))
@@ -201,7 +217,7 @@ iso_status_t iso_thread_join(iso_thread_t *thread, void **result_p)
         if (!self && iso_thread_state(thread) != ISO_THREAD_FINISHED)
             return iso_thread_refuse(call, thread, "it has left, or another one has joined it",
                                      ISO_ERR_NOT_OWNER);
-        if (is_anothers(thread, self)) /* since then */
+        if (is_anothers(threads, thread, self)) /* since then */
             return iso_thread_refuse(call, thread, waited_for, ISO_ERR_BUSY);
     }
     if (result_p)

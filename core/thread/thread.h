@@ -39,8 +39,9 @@ struct iso_thread {
     void *arg, *result;
     uint32_t state; /* iso_thread_state_t */
     bool detached;
-    iso_status_t moved; /* what its iso_thread_migrate returns */
-    iso_thread_t *joiner;
+    iso_status_t moved;     /* what its iso_thread_migrate returns */
+    iso_thread_t *joiner;   /* waits for its end, if it is still there */
+    const void *joiner_low; /* of its stack */
     void *values[ISO_THREAD_KEYS];
     iso_exceptions_t exceptions; /* while it does not run */
 
@@ -100,6 +101,8 @@ iso_status_t iso_thread_refuse(const char *call, const iso_thread_t *thread, con
 
 /* The thread that a stack is of, if it is one's. */
 iso_thread_t *iso_thread_of_stack(iso_stack_t *stack);
+/* The one that waits for this one's end; NULL: none, or none any more. */
+iso_thread_t *iso_thread_joiner(const iso_threads_t *threads, const iso_thread_t *thread);
 /* Is it one that may be looked at: was made or taken in here, and has not been sent away or let go since? Its heap
  * may be here before that, while it lands. */
 bool iso_thread_is_here(const iso_threads_t *threads, const iso_thread_t *thread);

@@ -87,9 +87,9 @@ ISO_API void *CmiIsomallocContextPermanentAllocAlign(CmiIsomallocContext ctx, si
 /* ---- threads ------------------------------------------------------------------------------------- */
 
 /* Threads of thread.h, whose rules about what moves and what does not hold; they are in the library where
- * libisomalloc-thread is (x86_64, aarch64). One thread of the operating system makes and runs all of them. The first one opens the job's
- * threads (iso_threads_open), which takes its arrival callback; a program that has opened them itself gets none. A rank that none was made
- * at takes in those that CthPup unpacks, but not those that come by themselves (iso_thread_migrate): make one there before. Of a job of the program's own (CmiIsomallocUseJob) it closes them (iso_threads_close) before iso_finalize. */
+ * libisomalloc-thread is (x86_64, aarch64). One thread of the operating system makes and runs all of them. A rank opens the job's
+ * threads (iso_threads_open), which takes its arrival callback, when it makes the first one, unpacks one, or calls CthSuspend or CthYield from outside of any: threads
+ * that have come by themselves (iso_thread_migrate) wait for that. A program that has opened them itself gets none. Of a job of the program's own (CmiIsomallocUseJob) it closes them (iso_threads_close) before iso_finalize. */
 typedef struct CthThreadStruct *CthThread;
 typedef void (*CthVoidFn)(void *);
 

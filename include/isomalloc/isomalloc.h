@@ -16,6 +16,7 @@
  * call, one at a time. At ISO_THREAD_SINGLE only the thread that called iso_init calls. Callbacks
  * run in the thread that makes progress, without any lock of the library held: they may call every
  * function but iso_finalize, and functions that wait (iso_wait, iso_barrier) only outside callbacks.
+ * A callback returns: no exception, and no longjmp, leaves it.
  *
  * Heaps for many threads. A heap made with ISO_HEAP_SHARED may be used by any number of threads of
  * its rank at once, which may free, resize and ask about each other's blocks. Before iso_migrate or
@@ -425,7 +426,8 @@ ISO_API iso_heap_state_t iso_heap_state(const iso_heap_t *heap);
  * of a living rank can give a heap two owners. ISO_ERR_RANK. */
 ISO_API iso_status_t iso_peer_declare_dead(iso_job_t *job, uint32_t rank);
 
-/* Replaces the arrival callback; arrivals that waited for one are delivered by the next progress. */
+/* Replaces the arrival callback; arrivals that waited for one are delivered by the next progress. When it returns no other thread is
+ * inside of the one before (so hold no lock that it takes), unless it was called from a callback. */
 ISO_API void iso_set_arrival(iso_job_t *job, iso_arrival_fn fn, void *arg);
 
 /* For a library on top of this one that keeps something for each job: fn(job, arg) is called in iso_finalize, when nothing

@@ -51,8 +51,8 @@ typedef struct iso_stack {
 /* Makes a stack of at least `size` bytes, 4 KiB at the least, for which a line about an overflow will use the name (cut
  * to 47 bytes; NULL: none). It takes a multiple of 64 KiB of addresses of the heap, of memory what is touched; one of
  * more than 1984 KiB, with its page that faults and its iso_stack_t, takes a multiple of 2 MiB, and 2 MiB more, of
- * which one page is used. The first stack of a heap brings a block more along, of the library's, which says what code
- * it runs on.
+ * which one page is used. A heap with stacks that goes into a file, or to a rank for the first time, has a block more, of the library's, which says what
+ * code they run on.
  * From the first one on, this process has handlers for SIGSEGV and SIGBUS in front of the program's own: the line about
  * an overflow is from there, if the operating system's thread has an alternate signal stack. NULL with errno EINVAL: too
  * small, or the heap is not here, is migrating, or is one for many threads (ISO_HEAP_SHARED), logged; ENOMEM: no

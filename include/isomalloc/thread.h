@@ -50,6 +50,10 @@
  *   - AddressSanitizer and Valgrind are told of switches. A function's locals must be on its stack, so
  *     detect_stack_use_after_return must be off, as it is by default of gcc: else migrating is refused.
  *     ThreadSanitizer is not supported.
+ *   - Shadow stacks (CET) and memory protection keys are the system's thread's: programs that use them cannot use these threads.
+ *   - A signal's handler runs on the stack of the thread that it comes in, unless it has SA_ONSTACK: some KiB on today's
+ *     processors, which the smallest stacks do not have.
+ *   - This library is code on every stack that waits: it has to be loaded when iso_init begins, or ranks do not compare where it lies.
  *   - pthread_exit, cancellation and what waits for other threads of the system (a mutex held across a switch) are
  *     not for these threads. A blocking system call blocks all of them that share the system's thread.
  * Processors: x86_64, and aarch64 (tested in an emulator only).
@@ -58,7 +62,8 @@
  * threads of different heaps side by side. iso_threads_run is for one at a time. Everything else is as isomalloc.h
  * says. Functions that a thread calls on itself are refused outside of any (ISO_ERR_INVALID). A thread that
  * is inside of a call of the library (iso_call_depth: a callback, a pup routine of an object, a walk; or `ready` below) may
- * resume others, but does not stop itself: ISO_ERR_BUSY. What it runs on stays: it does not destroy, migrate, pack or save the heap that its
+ * resume others, but does not stop itself: ISO_ERR_BUSY. Callbacks return: after an exception that has left one, or a longjmp, no
+ * thread that the system's thread runs can stop any more. What it runs on stays: it does not destroy, migrate, pack or save the heap that its
  * own stack is in (ISO_ERR_BUSY), and to free its stack ends the process.
  */
 #ifndef ISOMALLOC_THREAD_H
@@ -107,8 +112,9 @@ typedef struct iso_threads_params {
 ISO_API iso_status_t iso_threads_open(iso_job_t *job, const iso_threads_params_t *params);
 /* Before iso_finalize, which else does it and says so in a line. Threads that are not finished are not resumed any
  * more, unless the job's threads are opened again and their heap is taken in (iso_threads_take_in). ISO_ERR_BUSY,
- * and nothing happens: a heap is still on its way from here, or in doubt; or, logged, a thread calls, or iso_threads_run
- * runs. ISO_ERR_INVALID: not open. */
+ * and nothing happens: a heap is still on its way from here, or in doubt; or, logged, a thread calls, or a callback, or iso_threads_run
+ * runs. ISO_ERR_INVALID: not open. Afterwards the job's arrival callback is iso_threads_params_t::arrival, not the one that the job had
+ * before (iso_set_arrival). Hold no lock that `ready` or `arrival` takes. */
 ISO_API iso_status_t iso_threads_close(iso_job_t *job);
 
 /* Makes progress, and looks after threads that are leaving. A runtime that has a scheduler of its own calls it
@@ -157,6 +163,8 @@ ISO_API iso_status_t iso_thread_awaken(iso_thread_t *thread);
 ISO_API iso_status_t iso_thread_join(iso_thread_t *thread, void **result_p);
 
 ISO_API iso_heap_t *iso_thread_heap(const iso_thread_t *thread);
+/* Its stack: of one that may be gone, iso_stack_find of that one's `low`, kept from when it was here, tells whether it is. */
+ISO_API iso_stack_t *iso_thread_stack(const iso_thread_t *thread);
 ISO_API const char *iso_thread_name(const iso_thread_t *thread);
 /* Calls fn for every thread of a heap that is here; stops when it returns false. fn makes and ends none. ISO_ERR_NOT_OWNER. */
 typedef bool (*iso_thread_walk_fn)(iso_thread_t *thread, void *arg);
@@ -206,7 +214,7 @@ ISO_API iso_status_t iso_threads_take_in(iso_heap_t *heap);
 
 /* A key for a value of each thread, NULL at first. All ranks make the same keys in the same order, before there are
  * threads. destroy (NULL: nothing) is called at a thread's end with its value, in the thread, which may still do what threads do, unless
- * that is NULL.
+ * that is NULL; once for each key: a value that it sets anew is not destroyed.
  * ISO_ERR_LIMIT. */
 typedef uint32_t iso_thread_key_t;
 ISO_API iso_status_t iso_thread_key_create(void (*destroy)(void *value), iso_thread_key_t *key_p);

@@ -307,9 +307,31 @@ static uint32_t make_plan(share_t *shares)
     return moved;
 }
 
+static void *new_array(size_t count, size_t size)
+{
+    void *array = calloc(count, size);
+    if (!array)
+        fail("lists of strips", "no memory");
+    return array;
+}
+
+/* A migration may also fail when it has long begun. */
+static bool are_leaving(iso_heap_t *const *heaps, uint32_t count)
+{
+    bool leaving = false;
+    for (uint32_t i = 0; i < count; i++) {
+        const iso_heap_state_t state = iso_heap_state(heaps[i]);
+        if (state == ISO_HEAP_OWNED)
+            fail("a strip did not leave", "the library's line above says why");
+        leaving |= state != ISO_HEAP_ELSEWHERE;
+    }
+    return leaving;
+}
+
 static void carry_out(void)
 {
-    uint32_t wanted = 0;
+    uint32_t wanted = 0, leaving = 0;
+    iso_heap_t **heaps = new_array(my.count, sizeof(iso_heap_t *));
     for (uint32_t id = 0; id < my.count; id++) {
         wanted += my.owners[id] == my.self;
         if (!my.here[id] || my.owners[id] == my.self)
@@ -319,9 +341,11 @@ static void carry_out(void)
         my.here_count--;
         my.waiting--;
         check(iso_threads_move_heap(heap, my.owners[id]), "iso_threads_move_heap");
+        heaps[leaving++] = heap;
     }
-    while (my.here_count < wanted)
+    while (are_leaving(heaps, leaving) || my.here_count < wanted)
         turn();
+    free(heaps);
 }
 
 /* All tasks of this rank have come to the end of a period; at its end all ranks' have, and are where they belong. */
@@ -356,14 +380,6 @@ static void go_on(void)
 }
 
 /* ---- a run --------------------------------------------------------------------------------------- */
-
-static void *new_array(size_t count, size_t size)
-{
-    void *array = calloc(count, size);
-    if (!array)
-        fail("lists of strips", "no memory");
-    return array;
-}
 
 static void begin(const work_t *work, double *plane)
 {

@@ -140,6 +140,114 @@ TEST_CASE("Cth: a thread switches to another, and comes back when it is resumed"
     REQUIRE(trace == "1212");
 }
 
+namespace {
+
+void awakens_itself_and_switches(void *arg)
+{
+    CthAwaken(CthSelf());
+    CthResume(other);
+    trace += static_cast<const char *>(arg);
+}
+
+void switches_to_main(void *arg)
+{
+    trace += static_cast<const char *>(arg);
+    CthResume(the_main);
+    trace += static_cast<const char *>(arg);
+}
+
+} // namespace
+
+TEST_CASE("Cth: who is awakened and switches to another waits for its turn")
+{
+    trace.clear();
+    CthThread first =
+        CthCreateMigratable(awakens_itself_and_switches, const_cast<char *>("1"), 0, {nullptr});
+    other = CthCreateMigratable(once, const_cast<char *>("2"), 0, {nullptr});
+    the_main = CthSelf();
+    CthAwaken(first);
+    CthYield();
+    REQUIRE(trace == "2"); // the second was first
+    CthYield();
+    REQUIRE(trace == "21");
+    CthAwaken(other);
+    CthSuspend();
+    REQUIRE(trace == "212");
+}
+
+TEST_CASE("Cth: a thread switches to what is outside of any")
+{
+    trace.clear();
+    the_main = CthSelf();
+    CthThread first = CthCreateMigratable(switches_to_main, const_cast<char *>("1"), 0, {nullptr});
+    CthThread second = CthCreateMigratable(switches_to_main, const_cast<char *>("2"), 0, {nullptr});
+    CthAwaken(first);
+    CthAwaken(second);
+    CthSuspend(); // until the first one switches here
+    REQUIRE(trace == "1");
+    CthYield();
+    REQUIRE(trace == "12");
+    CthResume(first);
+    REQUIRE(trace == "121");
+    CthResume(second);
+    REQUIRE(trace == "1212");
+}
+
+namespace {
+
+bool is_there(CmiIsomallocContext context)
+{
+    return iso_heap_of(context.opaque) != nullptr;
+}
+
+void exits(void * /*arg*/)
+{
+    iso_thread_exit(nullptr);
+}
+
+void sets_a_value(void *arg)
+{
+    iso_thread_set_value(*static_cast<iso_thread_key_t *>(arg), arg);
+}
+
+} // namespace
+
+TEST_CASE("Cth: a context of a thread's own ends with it, however that ends")
+{
+    iso_thread_key_t key;
+    REQUIRE(iso_thread_key_create([](void *) { CthYield(); }, &key) == ISO_OK);
+    CthThread thread = CthCreateMigratable(exits, nullptr, 0, {nullptr});
+    CthThread yields = CthCreateMigratable(sets_a_value, &key, 0, {nullptr});
+    const CmiIsomallocContext own = CmiIsomallocGetThreadContext(thread),
+                              other_own = CmiIsomallocGetThreadContext(yields);
+    const CmiIsomallocContext given = CmiIsomallocContextCreate(0, 0);
+    CthThread in_given = CthCreateMigratable(exits, nullptr, 0, given);
+    CthAwaken(thread);
+    CthAwaken(yields);
+    CthAwaken(in_given);
+    CthYield();
+    REQUIRE(!is_there(own));
+    REQUIRE(is_there(other_own)); // its value's end yields
+    CthYield();
+    REQUIRE(!is_there(other_own));
+    REQUIRE(is_there(given));
+    CmiIsomallocContextDelete(given);
+    REQUIRE(!is_there(given));
+}
+
+TEST_CASE("Cth: a context that is deleted takes its threads out of turn")
+{
+    trace.clear();
+    CthThread gone = CthCreateMigratable(letters, const_cast<char *>("x"), 0, {nullptr});
+    CthThread stays = CthCreateMigratable(letters, const_cast<char *>("a"), 0, {nullptr});
+    CthAwaken(gone);
+    CthAwaken(stays);
+    CmiIsomallocContextDelete(CmiIsomallocGetThreadContext(gone));
+    for (int i = 0; i < 5; i++)
+        CthYield();
+    REQUIRE(trace == "aaa");
+}
+
 TEST_CASE("Cth: a suspended thread goes through memory and goes on where it was")
 {
     for (const bool deleting : {true, false}) {

@@ -237,10 +237,30 @@ void crowd()
     finish(job);
 }
 
+// A rank that has made no thread runs those that come by themselves, also those that came before it has run any.
+void late()
+{
+    Job job;
+    use(job);
+    iso_set_arrival(job.job, nullptr, nullptr); // of a program that waits for no heaps
+    job.barrier();
+    if (self == 0)
+        CthAwaken(
+            CthCreateMigratable(visits, reinterpret_cast<void *>(uintptr_t{1}), 32768, {nullptr}));
+    while (self == 1 && job.stats().migrations_in == 0)
+        iso_progress_wait(job.job, 0.5);
+    for (const double until = now() + 60; self == 0 ? job.stats().heaps > 0 : visited == 0;
+         CthYield())
+        EXPECT(now() < until);
+    job.barrier();
+    EXPECT(job.stats().heaps == 0); // it has ended, where it came to
+    finish(job);
+}
+
 } // namespace
 
 int main(int argc, char **argv)
 {
-    const Test tests[] = {{"hops", hops}, {"back", back}, {"crowd", crowd}};
+    const Test tests[] = {{"hops", hops}, {"back", back}, {"crowd", crowd}, {"late", late}};
     return run_test(tests, argc, argv);
 }

@@ -230,11 +230,142 @@ void taken_in()
     threads.finish();
 }
 
+// ---- moved on before its threads are here ----
+
+iso_status_t moved_on = ISO_INPROGRESS;
+
+void ends(iso_job_t *job, const iso_arrival_t *arrival, void *arg)
+{
+    on_arrival(job, arrival, arg);
+    if (arrival->header_len == 0)
+        return;
+    iso_heap_t *heap = nullptr;
+    std::memcpy(&heap, arrival->header, sizeof heap);
+    if (iso_heap_state(heap) == ISO_HEAP_OWNED && landed == nullptr)
+        moved_on = iso_threads_move_heap(heap, 0);
+}
+
+void *runs(void * /*arg*/)
+{
+    iso_thread_yield();
+    ran++;
+    return nullptr;
+}
+
+// A letter arrives before a heap that has landed already. Who moves that then is refused, and its threads run.
+void moved_early()
+{
+    Threads threads(nullptr, ends);
+    if (self == 0) {
+        iso_heap_t *carries = threads.job.heap(), *heap = threads.job.heap();
+        Threads::make(heap, runs);
+        iso_request_t *request =
+            threads.job.start(carries, 1, static_cast<const void *>(&heap), sizeof heap);
+        EXPECT_STATUS(ISO_OK, iso_threads_move_heap(heap, 1));
+        while (iso_heap_state(heap) != ISO_HEAP_ELSEWHERE)
+            iso_threads_progress(threads.job.job);
+        EXPECT_STATUS(ISO_OK, iso_wait(request));
+    } else {
+        const timespec moment = {
+            0, 300000000}; // both come before this rank looks, where it need not answer
+        nanosleep(&moment, nullptr);
+        threads.run([] { return ran > 0 && letter.came; });
+        EXPECT(moved_on == ISO_ERR_NOT_OWNER || moved_on == ISO_INPROGRESS);
+        std::printf("moved on: %s\n", iso_status_string(moved_on));
+    }
+    threads.finish();
+}
+
+// ---- told why, by whatever call looks first ----
+
+iso_heap_t *stays;
+
+bool admits_none(iso_job_t *job, const iso_arrival_t * /*arrival*/, void * /*arg*/)
+{
+    return iso_rank(job) == 0;
+}
+
+void *is_refused(void * /*arg*/)
+{
+    EXPECT_STATUS(ISO_ERR_REFUSED, iso_thread_migrate(1));
+    ran++;
+    return nullptr;
+}
+
+void refused()
+{
+    Job job(admits_none);
+    const iso_threads_params_t params = {sizeof params, nullptr, on_arrival, nullptr};
+    EXPECT_STATUS(ISO_OK, iso_threads_open(job.job, &params));
+    job.barrier();
+    if (self == 0) {
+        stays = job.heap();
+        iso_thread_state_t state;
+        iso_thread_t *thread = Threads::make(stays, is_refused);
+        EXPECT_STATUS(ISO_OK, iso_thread_resume(thread, &state));
+        EXPECT(state == ISO_THREAD_LEAVING);
+        while (iso_heap_state(stays) != ISO_HEAP_OWNED)
+            iso_progress_wait(job.job, 0.5);
+        EXPECT_STATUS(ISO_OK, iso_threads_take_in(stays)); // and nobody has looked after it
+        EXPECT_STATUS(ISO_OK, iso_threads_run(
+                                  job.job, [](void *) { return ran > 0; }, nullptr));
+    }
+    job.barrier();
+    EXPECT_STATUS(ISO_OK, iso_threads_close(job.job));
+    job.finish();
+}
+
+// ---- what comes along with a stack ----
+
+uint64_t blocks_of(const iso_thread_t *thread)
+{
+    iso_heap_stats_t stats;
+    EXPECT_STATUS(ISO_OK, iso_heap_stats(iso_thread_heap(thread), &stats));
+    return stats.blocks;
+}
+
+// The list of the code that a stack depends on goes once to each rank that is not known to have it, and not back.
+void *visits_all(void *arg)
+{
+    const auto size = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(arg));
+    const iso_thread_t *thread = iso_thread_self();
+    const bool is_first = came_home == 0; // here
+    EXPECT(blocks_of(thread) == 1);
+    for (uint32_t round = 0; round < 3; round++)
+        for (uint32_t dest = 1; dest < size; dest++) {
+            EXPECT_STATUS(ISO_OK, iso_thread_migrate(dest));
+            EXPECT(blocks_of(thread) == (is_first && round == 0 ? 2 : 1));
+            EXPECT_STATUS(ISO_OK, iso_thread_migrate(0));
+            EXPECT(blocks_of(thread) == 1);
+        }
+    came_home++;
+    return nullptr;
+}
+
+void light()
+{
+    Threads threads;
+    if (self == 0) {
+        for (int i = 0; i < 2; i++) { // nothing but the stack goes with the second one
+            Threads::make(threads.job.heap(), visits_all,
+                          reinterpret_cast<void *>(uintptr_t{threads.job.size()}));
+            threads.run([i] { return came_home == static_cast<unsigned>(i) + 1; });
+        }
+        for (uint32_t dest = 1; dest < threads.job.size(); dest++)
+            threads.write(dest, nullptr);
+    } else {
+        threads.run([] { return letter.came; });
+    }
+    threads.finish();
+}
+
 } // namespace
 
 int main(int argc, char **argv)
 {
-    const Test tests[] = {
-        {"early", early}, {"together", together}, {"told_once", told_once}, {"taken_in", taken_in}};
+    const Test tests[] = {{"early", early},         {"together", together},
+                          {"told_once", told_once}, {"taken_in", taken_in},
+                          {"light", light},         {"moved_early", moved_early},
+                          {"refused", refused}};
     return run_test(tests, argc, argv);
 }

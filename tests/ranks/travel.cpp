@@ -1,90 +1,11 @@
 // Threads that migrate among ranks with all that is on their stacks: compiled several times, see CMakeLists.txt, since what
 // compilers keep across a call is what can go wrong.
-#include "ranks.hpp"
+#include "travel.hpp"
+#include <cfenv>
 #include <csignal>
-#include <isomalloc/thread.h>
-#include <random>
 #include <stdexcept>
 
 namespace {
-
-struct Threads {
-    Job job;
-    Threads()
-    {
-        EXPECT_STATUS(ISO_OK, iso_threads_open(job.job, nullptr));
-    }
-    Threads(const Threads &) = delete;
-    Threads &operator=(const Threads &) = delete;
-
-    iso_thread_t *make(iso_thread_fn fn, void *arg, size_t stack = 0, iso_heap_t *in = nullptr)
-    {
-        const iso_thread_attr_t attr = {sizeof attr, stack, "traveller", false};
-        iso_thread_t *thread = nullptr;
-        EXPECT_STATUS(ISO_OK, iso_thread_create(in ? in : job.heap(), fn, arg, &attr, &thread));
-        return thread;
-    }
-    // Runs what is here until `done`, and answers others until all ranks have come to that.
-    template <class Done> void run(Done done)
-    {
-        EXPECT_STATUS(ISO_OK,
-                      iso_threads_run(
-                          job.job, [](void *arg) { return (*static_cast<Done *>(arg))(); }, &done));
-    }
-    // The thread, once it has come home and ended.
-    void *home(iso_thread_t *thread)
-    {
-        run([thread] { return iso_thread_state(thread) == ISO_THREAD_FINISHED; });
-        void *result = nullptr;
-        EXPECT_STATUS(ISO_OK, iso_thread_join(thread, &result));
-        return result;
-    }
-    // The first `count` ranks have all come here, and threads run meanwhile: each sends one to each other rank.
-    void meet(uint32_t count)
-    {
-        static unsigned met;
-        std::vector<iso_thread_t *> sent;
-        for (uint32_t rank = 0; rank < count; rank++)
-            if (rank != self)
-                sent.push_back(make(
-                    [](void *arg) -> void * {
-                        const auto dest = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(arg));
-                        EXPECT_STATUS(ISO_OK, iso_thread_migrate(dest));
-                        met++;
-                        return nullptr;
-                    },
-                    reinterpret_cast<void *>(uintptr_t{rank})));
-        run([&] {
-            for (iso_thread_t *thread : sent)
-                if (iso_thread_state(thread) != ISO_THREAD_LEAVING)
-                    return false;
-            return met == count - 1;
-        });
-    }
-    void finish()
-    {
-        meet(job.size());
-        job.barrier();
-        close();
-    }
-    void close()
-    {
-        while (iso_threads_close(job.job) == ISO_ERR_BUSY) // the last ones are on their way
-            iso_threads_progress(job.job);
-        job.finish();
-    }
-};
-
-uint32_t here() // not inlined: the rank is this process's
-{
-    return self;
-}
-uint32_t (*volatile ask)() = here;
-
-struct Node {
-    Node *next;
-    uint64_t value;
-};
 
 // ---- in the depth of a recursion ----
 
@@ -169,78 +90,6 @@ void depth()
     threads.finish();
 }
 
-// ---- many threads, at random ----
-
-struct Work {
-    iso_heap_t *heap;
-    uint32_t home, size;
-    uint64_t seed, steps;
-    uint64_t result;
-};
-
-uint64_t compute(const Work *work, bool travels)
-{
-    std::minstd_rand random(static_cast<unsigned>(work->seed)); // on the stack
-    uint64_t numbers[16] = {work->seed};
-    Node *list = nullptr;
-    for (uint64_t step = 0; step < work->steps; step++) {
-        for (unsigned i = 1; i < 16; i++)
-            numbers[i] = numbers[i] * 6364136223846793005u + numbers[i - 1] + random();
-        auto *node = static_cast<Node *>(iso_malloc(work->heap, sizeof(Node)));
-        *node = {list, numbers[step % 16]};
-        list = node;
-        const auto dest = static_cast<uint32_t>(random() % work->size);
-        const bool leaves = random() % 4 == 0;
-        if (!travels)
-            continue;
-        if (leaves)
-            EXPECT_STATUS(ISO_OK, iso_thread_migrate(dest));
-        else
-            iso_thread_yield();
-    }
-    uint64_t sum = 0;
-    while (list != nullptr) {
-        Node *next = list->next;
-        sum = sum * 31 + list->value;
-        iso_free(list);
-        list = next;
-    }
-    return sum;
-}
-
-unsigned came_home;
-
-void *traveller(void *arg)
-{
-    auto *work = static_cast<Work *>(arg);
-    work->result = compute(work, true);
-    EXPECT_STATUS(ISO_OK, iso_thread_migrate(work->home));
-    came_home++;
-    return work;
-}
-
-void random_walks()
-{
-    Threads threads;
-    const unsigned count = 1000 / threads.job.size() / scale;
-    std::vector<iso_thread_t *> all;
-    for (unsigned i = 0; i < count; i++) {
-        iso_heap_t *heap = threads.job.heap();
-        auto *work = static_cast<Work *>(iso_malloc(heap, sizeof(Work)));
-        *work = {heap, self, threads.job.size(), self * 100000u + i + seed(), 40, 0};
-        all.push_back(threads.make(traveller, work, size_t{32} << 10, heap));
-    }
-    threads.run([&] { return came_home == count; });
-    for (iso_thread_t *thread : all) {
-        void *result = nullptr;
-        EXPECT_STATUS(ISO_OK, iso_thread_join(thread, &result));
-        const auto *work = static_cast<Work *>(result);
-        EXPECT(work->result == compute(work, false));
-        EXPECT_STATUS(ISO_OK, iso_heap_destroy(work->heap));
-    }
-    threads.finish();
-}
-
 // ---- exceptions ----
 
 struct Guard {
@@ -285,6 +134,31 @@ void exceptions()
 {
     Threads threads;
     threads.home(threads.make(catches, reinterpret_cast<void *>(uintptr_t{self})));
+    threads.finish();
+}
+
+// ---- modes and values ----
+
+iso_thread_key_t key;
+
+void *carries(void *arg)
+{
+    const uint32_t home = ask();
+    std::fesetround(FE_UPWARD);
+    EXPECT_STATUS(ISO_OK, iso_thread_set_value(key, arg));
+    for (uint32_t dest : {1 - home, home}) {
+        EXPECT_STATUS(ISO_OK, iso_thread_migrate(dest));
+        EXPECT(ask() == dest && std::fegetround() == FE_UPWARD && iso_thread_value(key) == arg);
+    }
+    return arg;
+}
+
+void modes()
+{
+    Threads threads;
+    EXPECT_STATUS(ISO_OK, iso_thread_key_create(nullptr, &key));
+    EXPECT(threads.home(threads.make(carries, &threads)) == &threads);
+    EXPECT(std::fegetround() == FE_TONEAREST);
     threads.finish();
 }
 
@@ -591,10 +465,10 @@ int main(int argc, char **argv)
 {
     if (argc > 2 && std::string(argv[2]) == "restart")
         EXPECT_STATUS(ISO_OK, iso_restart_without_aslr(argv));
-    const Test tests[] = {{"depth", depth},           {"random_walks", random_walks},
-                          {"exceptions", exceptions}, {"outside", outside},
-                          {"refused", refused},       {"signed", signed_addresses},
-                          {"overflow", overflow},     {"at_once", at_once},
-                          {"death", death},           {"deep_once", deep_once}};
+    const Test tests[] = {{"depth", depth},         {"exceptions", exceptions},
+                          {"outside", outside},     {"refused", refused},
+                          {"overflow", overflow},   {"signed", signed_addresses},
+                          {"at_once", at_once},     {"death", death},
+                          {"deep_once", deep_once}, {"modes", modes}};
     return run_test(tests, argc, argv);
 }

@@ -235,6 +235,29 @@ TEST_CASE("a thread that has ended is the one's that waits for it")
     CHECK(contains(child.stderr_text, "another one waits for it"));
 }
 
+TEST_CASE("a thread that waits for another one's end, and has gone by then, is not looked at")
+{
+    const Threads threads;
+    iso_thread_t *ends = threads.make([](void *) -> void * { return number(7); });
+    iso_thread_t *joins = threads.make(
+        [](void *arg) -> void * {
+            iso_thread_join(static_cast<iso_thread_t *>(arg), nullptr);
+            return nullptr;
+        },
+        ends);
+    REQUIRE(resume(joins) == ISO_THREAD_SUSPENDED);
+    iso_stack_t *stack = iso_thread_stack(joins);
+    char *first = static_cast<char *>(stack->low) - sysconf(_SC_PAGESIZE);
+    const auto size = static_cast<size_t>(reinterpret_cast<char *>(stack + 1) - first);
+    iso_stack_destroy(stack);
+    auto *block = static_cast<unsigned char *>(iso_aligned_alloc(threads.heap, 65536, size));
+    REQUIRE(static_cast<void *>(block) == first);         // else nothing is tested
+    std::fill(block, block + size, ISO_THREAD_SUSPENDED); // what its state was
+    CHECK(resume(ends) == ISO_THREAD_FINISHED);
+    CHECK(std::count(block, block + size, ISO_THREAD_SUSPENDED) == static_cast<ptrdiff_t>(size));
+    CHECK(threads.join(ends) == number(7));
+}
+
 TEST_CASE("a thread that has ended in a catch block keeps no heap here")
 {
     static std::exception_ptr kept; // nobody else ever lets go of it

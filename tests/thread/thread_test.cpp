@@ -341,10 +341,28 @@ TEST_CASE("inside of a call of the library, or of a catch block, a thread does n
                 }
             }) != number(1))
             return 3;
+        struct Unwound {
+            iso_status_t *status;
+            ~Unwound()
+            {
+                *status = iso_thread_migrate(0);
+            }
+        };
+        if (threads.run([](void *) -> void * {
+                iso_status_t status = ISO_OK;
+                try {
+                    const Unwound unwound{&status};
+                    throw 1;
+                } catch (int) {
+                }
+                return number(status == ISO_ERR_BUSY && iso_thread_migrate(0) == ISO_OK);
+            }) != number(1))
+            return 4;
         return 0;
     });
     CHECK(child.exited_with(0));
-    CHECK(line_count(child.stderr_text) == 3);
+    CHECK(line_count(child.stderr_text) == 4);
+    CHECK(contains(child.stderr_text, "in a destructor that an exception runs"));
     CHECK(contains(child.stderr_text, "it has a lock of a heap's"));
     CHECK(contains(child.stderr_text, "iso_thread_migrate of thread"));
     CHECK(contains(child.stderr_text, "it is in a catch block"));

@@ -91,7 +91,7 @@ TEST_CASE("only the part of a stack that is in use is live")
     iso_stack_destroy(stack);
     iso_heap_stats_t stats;
     REQUIRE(iso_heap_stats(space.heap, &stats) == ISO_OK);
-    CHECK(stats.blocks == 0);   // nor is the library's own there any more
+    CHECK(stats.blocks == 0);
     CHECK(space.guards() <= 1); // of a large block that was freed
 }
 
