@@ -220,9 +220,10 @@ void iso_migrate_begin(iso_request_t *request)
         at = &(*at)->next;
     *at = request;
     iso_request_extend(request);
-    double now = iso_os_now_coarse();
+    const double now = iso_os_now_coarse();
+    const bool is_frozen = request->step == ISO_STEP_FROZEN; /* it does not end in its first step */
     advance(request, now);
-    if (request->step == ISO_STEP_PUTTING && request->runs.bytes <= PUT_AT_ONCE)
+    if (is_frozen && request->step == ISO_STEP_PUTTING && request->runs.bytes <= PUT_AT_ONCE)
         advance(request, now);
 }
 
