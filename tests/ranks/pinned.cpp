@@ -8,20 +8,6 @@
 
 namespace {
 
-// VmPin of this process, in bytes.
-size_t pinned()
-{
-    char line[256];
-    size_t kib = 0;
-    FILE *status = std::fopen("/proc/self/status", "re");
-    EXPECT(status != nullptr);
-    while (std::fgets(line, sizeof line, status) != nullptr)
-        if (std::strncmp(line, "VmPin:", 6) == 0)
-            kib = std::strtoul(line + 6, nullptr, 10);
-    std::fclose(status);
-    return kib << 10;
-}
-
 // Each rank has put to the other, and has been put to.
 void meet(Job &job)
 {

@@ -249,14 +249,15 @@ TEST_CASE("an unknown ISO_ name is warned of once, with the nearest known one", 
 {
     CleanSettings clean;
     ScopedEnv typo("ISO_TIMEOUTS", "3"), odd("ISO_QQQQQQQQ", "x"), tests("ISO_TEST_SEED", "1"),
-        launcher("ISO_LOCAL_RANK", "0"), job("ISO_JOB_ID", "7");
+        hook("ISO_TEST_ATT", "1"), launcher("ISO_LOCAL_RANK", "0"), job("ISO_JOB_ID", "7");
     const ChildResult child = in_child([] { // a new process image: this one may have warned before
         execl("/proc/self/exe", "unit_tests", "[.init-thrice]", "-o", "/dev/null", nullptr);
         return 99;
     });
     INFO(child.stderr_text);
     CHECK(child.exited_with(0));
-    CHECK(line_count(child.stderr_text) == 2);
+    CHECK(line_count(child.stderr_text) == 3);
+    CHECK(contains(child.stderr_text, "ISO_TEST_ATT is no setting: did you mean ISO_TEST_AT?"));
     CHECK(contains(child.stderr_text, "ISO_TIMEOUTS is no setting: did you mean ISO_TIMEOUT?"));
     CHECK(contains(child.stderr_text, "ISO_QQQQQQQQ is no setting: `iso_info -c` lists them"));
 }
