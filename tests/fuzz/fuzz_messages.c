@@ -6,6 +6,7 @@
  * not), some with bytes changed or cut, from either rank. After every step: a message that was
  * dropped has changed nothing, and every heap that is here has its contents.
  */
+#include "core/head.h"
 #include "core/heap.h"
 #include "core/heap_layout.h"
 #include "core/wire.h"
@@ -20,7 +21,8 @@
 #define RANKS 3
 #define HEAPS 6
 #define MARK_BYTES 5000
-#define WINDOW_SLOTS 4 /* of the others' */
+#define WINDOW_SLOTS 4                  /* of the others' */
+#define SPACE_SIZE ((uint64_t)96 << 20) /* 48 slots */
 
 #define CHECK(condition)                                                            \
     do {                                                                            \
@@ -236,6 +238,27 @@ static void fill_extents(input_t *in, iso_msg_t *msg, iso_msg_lists_t *lists)
                                          lists->extents[i].count};
 }
 
+/* Pieces for a COMMIT: what lies there, so that where they are taken nothing changes; or for places that are nobody's. */
+static void fill_pieces(input_t *in, iso_msg_t *msg, iso_msg_lists_t *lists)
+{
+    static unsigned char bytes[4 * 256];
+    const unsigned count = take(in) % 5;
+    size_t used = 0;
+    for (unsigned i = 0; i < count; i++) {
+        const uint64_t heap = take(in) % 8 == 0 ? take_heap(in) : msg->heap;
+        uint64_t address = heap - ISO_HEAP_OFFSET + take_int(in, 3) % (2 * ISO_SLOT_SIZE);
+        if (take(in) % 16 == 0)
+            address = take_int(in, 8);
+        lists->pieces[i] = (iso_run_t){address, take(in)};
+        if (address - space < SPACE_SIZE - 256)
+            memcpy(&bytes[used], (const void *)(uintptr_t)address, lists->pieces[i].length);
+        used += lists->pieces[i].length;
+    }
+    msg->pieces = lists->pieces;
+    msg->piece_count = count;
+    msg->piece_bytes = bytes;
+}
+
 static uint64_t epoch_near(input_t *in, uint64_t heap)
 {
     for (unsigned i = 0; i < 16; i++)
@@ -271,12 +294,18 @@ static void message(input_t *in)
     fill_extents(in, &msg, &lists);
     if (msg.type != ISO_MSG_RESERVE)
         msg.slots = take(in);
+    if (msg.type == ISO_MSG_COMMIT) {
+        fill_pieces(in, &msg, &lists);
+        if (take(in) % 8 == 0)
+            msg.flags |= ISO_COMMIT_HEAD;
+    }
     const unsigned char *payload = memset(malloc(msg.data_len + 1), 7, msg.data_len + 1);
     msg.data = payload;
     size_t length = iso_wire_encode(&msg, cookie, bytes);
     free((void *)payload);
     unsigned damage = take(in);
-    if (damage < 16)
+    /* pieces that are damaged would be taken, as a put is, and change a heap; fuzz_wire damages them */
+    if (damage < 16 && msg.piece_count == 0)
         bytes[take_int(in, 2) % length] ^= (unsigned char)(1 + take(in) % 255);
     else if (damage < 24)
         length = take_int(in, 2) % (length + 1);
@@ -339,6 +368,17 @@ static void answer(input_t *in, iso_msg_type_t type)
     iso_progress(job);
 }
 
+/* The head of a heap, as a rank that has it would tell it. */
+static bool add_piece(void *address, size_t length, void *arg)
+{
+    iso_msg_t *msg = arg;
+    if (msg->piece_count == ISO_WIRE_PIECES_MAX)
+        return false;
+    ((iso_run_t *)(uintptr_t)msg->pieces)[msg->piece_count++] =
+        (iso_run_t){(uintptr_t)address, length};
+    return true;
+}
+
 /* A heap that left for a rank with a promised grant comes straight back: its pages are still here. */
 static void come_back(input_t *in)
 {
@@ -366,6 +406,11 @@ static void come_back(input_t *in)
     for (unsigned h = 0; h < HEAPS; h++)
         if (heaps[h] == heap && iso_in_range(heap))
             iso_heap_set_epoch(heap, msg.epoch); /* as the put of the header page would */
+    iso_run_t pieces[ISO_WIRE_PIECES_MAX];
+    msg.pieces = pieces;
+    if (take(in) % 2 && iso_heap_magic(heap) == ISO_HEAP_MAGIC_FROZEN &&
+        iso_head_pieces(heap, add_piece, &msg))
+        msg.flags |= ISO_COMMIT_HEAD;
     push(msg.source, bytes, iso_wire_encode(&msg, cookie, bytes));
     msg.type = ISO_MSG_DONE;
     if (take(in) % 4 != 0)
@@ -465,7 +510,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     params.module_path = FUZZ_MODULES;
     params.node_size = 1;
     params.backing = ISO_BACKING_PRIVATE;
-    params.space_size = (uint64_t)96 << 20; /* 48 slots */
+    params.space_size = SPACE_SIZE;
     params.retain = (uint64_t)4 << 20;
     const unsigned how = take(&in);
     params.timeout = how % 4 == 0 ? 1e-6 : 1000; /* every step times out, or none */
