@@ -89,7 +89,7 @@ void fuzz_params_fill(iso_params_t *params_p, unsigned how)
     params_p->module_path = FUZZ_MODULES;
     params_p->node_size = 1;
     params_p->backing = ISO_BACKING_PRIVATE;
-    params_p->space_size = (uint64_t)96 << 20; /* 48 slots */
+    params_p->space_size = SPACE_SIZE;
     params_p->retain = (uint64_t)4 << 20;
     params_p->timeout = how % 4 == 0 ? 1e-6 : 1000; /* every step times out, or none */
     params_p->huge_pages = how >= 240 ? ISO_HUGE_PAGES_AUTO : ISO_HUGE_PAGES_NONE; /* slow */

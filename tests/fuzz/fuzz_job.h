@@ -14,7 +14,8 @@
 #define RANKS 3
 #define HEAPS 6
 #define MARK_BYTES 5000
-#define WINDOW_SLOTS 4 /* of the others' */
+#define WINDOW_SLOTS 4                  /* of the others' */
+#define SPACE_SIZE ((uint64_t)96 << 20) /* 48 slots */
 
 #define CHECK(condition)                                                            \
     do {                                                                            \

@@ -2,6 +2,7 @@
  * fuzz_peers.c - what the other ranks say: answers that are right, and messages that are nearly right: of heaps that exist, of
  * epochs that are near, of slots of theirs or not, some with bytes changed or cut, from either rank.
  */
+#include "core/head.h"
 #include "core/heap.h"
 #include "core/heap_layout.h"
 #include "fuzz_job.h"
@@ -39,6 +40,27 @@ static void fill_extents(input_t *in, iso_msg_t *msg, iso_msg_lists_t *lists)
                                          lists->extents[i].count};
 }
 
+/* Pieces for a COMMIT: what lies there, so that where they are taken nothing changes; or for places that are nobody's. */
+static void fill_pieces(input_t *in, iso_msg_t *msg, iso_msg_lists_t *lists)
+{
+    static unsigned char bytes[4 * 256];
+    const unsigned count = fuzz_take(in) % 5;
+    size_t used = 0;
+    for (unsigned i = 0; i < count; i++) {
+        const uint64_t heap = fuzz_take(in) % 8 == 0 ? take_heap(in) : msg->heap;
+        uint64_t address = heap - ISO_HEAP_OFFSET + fuzz_take_int(in, 3) % (2 * ISO_SLOT_SIZE);
+        if (fuzz_take(in) % 16 == 0)
+            address = fuzz_take_int(in, 8);
+        lists->pieces[i] = (iso_run_t){address, fuzz_take(in)};
+        if (address - fuzz_space < SPACE_SIZE - 256)
+            memcpy(&bytes[used], (const void *)(uintptr_t)address, lists->pieces[i].length);
+        used += lists->pieces[i].length;
+    }
+    msg->pieces = lists->pieces;
+    msg->piece_count = count;
+    msg->piece_bytes = bytes;
+}
+
 static uint64_t epoch_near(input_t *in, uint64_t heap)
 {
     for (unsigned i = 0; i < 16; i++)
@@ -74,12 +96,18 @@ void fuzz_message(input_t *in)
     fill_extents(in, &msg, &lists);
     if (msg.type != ISO_MSG_RESERVE)
         msg.slots = fuzz_take(in);
+    if (msg.type == ISO_MSG_COMMIT) {
+        fill_pieces(in, &msg, &lists);
+        if (fuzz_take(in) % 8 == 0)
+            msg.flags |= ISO_COMMIT_HEAD;
+    }
     const unsigned char *payload = memset(malloc(msg.data_len + 1), 7, msg.data_len + 1);
     msg.data = payload;
     size_t length = iso_wire_encode(&msg, fuzz_cookie, bytes);
     free((void *)payload);
     unsigned damage = fuzz_take(in);
-    if (damage < 16)
+    /* pieces that are damaged would be taken, as a put is, and change a heap; fuzz_wire damages them */
+    if (damage < 16 && msg.piece_count == 0)
         bytes[fuzz_take_int(in, 2) % length] ^= (unsigned char)(1 + fuzz_take(in) % 255);
     else if (damage < 24)
         length = fuzz_take_int(in, 2) % (length + 1);
@@ -140,6 +168,17 @@ void fuzz_answer(input_t *in, iso_msg_type_t type)
     iso_progress(fuzz_job);
 }
 
+/* The head of a heap, as a rank that has it would tell it. */
+static bool add_piece(void *address, size_t length, void *arg)
+{
+    iso_msg_t *msg = arg;
+    if (msg->piece_count == ISO_WIRE_PIECES_MAX)
+        return false;
+    ((iso_run_t *)(uintptr_t)msg->pieces)[msg->piece_count++] =
+        (iso_run_t){(uintptr_t)address, length};
+    return true;
+}
+
 void fuzz_come_back(input_t *in)
 {
     unsigned char bytes[ISO_WIRE_MAX];
@@ -166,6 +205,11 @@ void fuzz_come_back(input_t *in)
     for (unsigned h = 0; h < HEAPS; h++)
         if (fuzz_heaps[h] == heap && iso_in_range(heap))
             iso_heap_set_epoch(heap, msg.epoch); /* as the put of the header page would */
+    iso_run_t pieces[ISO_WIRE_PIECES_MAX];
+    msg.pieces = pieces;
+    if (fuzz_take(in) % 2 && iso_heap_magic(heap) == ISO_HEAP_MAGIC_FROZEN &&
+        iso_head_pieces(heap, add_piece, &msg))
+        msg.flags |= ISO_COMMIT_HEAD;
     fuzz_push_message(msg.source, bytes, iso_wire_encode(&msg, fuzz_cookie, bytes));
     msg.type = ISO_MSG_DONE;
     if (fuzz_take(in) % 4 != 0)

@@ -26,6 +26,10 @@ function(iso_network_tests label over)
         iso_ranks_test(NAME "${test}${over}" RANKS 2 PROGRAM protocol ARGS ${test} LABELS ${label}
             ENV ${private} ISO_TIMEOUT=2)
     endforeach()
+    foreach(most 0 4K)
+        iso_ranks_test(NAME "rides, ${most}${over}" RANKS 2 PROGRAM protocol ARGS rides LABELS ${label}
+            ENV ${private} ISO_INLINE=${most})
+    endforeach()
     foreach(test parts full_ring)
         iso_ranks_test(NAME "${test}${over}" RANKS 2 PROGRAM protocol ARGS ${test} LABELS ${label}
             ENV ${private} ISO_POISON=n)

@@ -40,6 +40,43 @@ void one_sided()
     job.finish();
 }
 
+// A small heap goes to and fro, and is one message each time, without a put; with ISO_INLINE=0 it is put. (Inside a node with
+// shared backing it is handed over.)
+void rides()
+{
+    const char *set = std::getenv("ISO_INLINE");
+    const bool off = set != nullptr && std::string(set) == "0";
+    constexpr size_t size = 100;
+    constexpr unsigned char hops = 40;
+    Job job;
+    if (self == 0)
+        job.send(marked(job, size, 1), 1);
+    for (unsigned char hop = 1; hop <= hops; hop++) {
+        if (self != hop % 2u)
+            continue;
+        iso_heap_t *heap = job.receive().heap;
+        expect_marked(heap, size, hop);
+        iso_heap_stats_t stats;
+        EXPECT_STATUS(ISO_OK, iso_heap_stats(heap, &stats)); // compares all that is said twice
+        EXPECT(stats.blocks == 1u + hop / 10u);
+        if (hop % 10 == 9)
+            EXPECT(iso_malloc(heap, hop * 8u) != nullptr);
+        iso_free(iso_malloc(heap, hop * 1000u)); // leaves nothing
+        std::memset(iso_heap_root(heap), hop + 1, size);
+        if (hop < hops)
+            job.send(heap, 1 - self);
+    }
+    const iso_stats_t stats = job.stats();
+    EXPECT(stats.migrations_out == hops / 2);
+    if (stats.handovers_out == 0) {
+        EXPECT((stats.puts > 0) == off && (stats.bytes_put > 0) == off);
+        EXPECT((stats.bytes_inline > 0) != off);
+        EXPECT(stats.bytes_inline <= 4096 * stats.migrations_out);
+    }
+    job.barrier();
+    job.finish();
+}
+
 // Rank 1 admits no heap of rank 0.
 bool admit_not_from_0(iso_job_t *job, const iso_arrival_t *arrival, void * /*arg*/)
 {
@@ -509,6 +546,7 @@ int main(int argc, char **argv)
         {"idle", idle},
         {"borrow", borrow},
         {"borrow_first", borrow_first},
+        {"rides", rides},
         {"stopped", stopped},
         {"cancel", cancel},
         {"parts", parts},
