@@ -80,7 +80,8 @@ typedef struct out {
 
 static void put_int(out_t *out, uint64_t value, size_t bytes)
 {
-    const uint64_t little = htole64(value); /* not byte by byte: each migration has three messages */
+    const uint64_t little =
+        htole64(value); /* not byte by byte: each migration has three messages */
     memcpy(out->at, &little, bytes);
     out->at += bytes;
 }
