@@ -99,9 +99,10 @@ static bool admitted(iso_job_t *job, iso_heap_t *heap, uint32_t source, uint64_t
 static iso_status_t incoming_new(iso_job_t *job, uint32_t source, const iso_msg_t *msg,
                                  iso_incoming_t **incoming_p)
 {
-    iso_incoming_t *incoming = calloc(1, sizeof *incoming);
+    iso_incoming_t *incoming = malloc(sizeof *incoming);
     if (!incoming)
         return ISO_ERR_NO_MEMORY;
+    memset(incoming, 0, sizeof *incoming); /* as in request_new: without glibc's calloc */
     incoming->source = source;
     incoming->heap = (iso_heap_t *)(uintptr_t)msg->heap;
     incoming->epoch = msg->epoch;

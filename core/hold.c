@@ -88,7 +88,7 @@ static void extent_cut(iso_hold_t *hold, uint32_t index, uint32_t first, uint32_
 static iso_status_t hold_new(iso_job_t *job, uint32_t heap_slot, uint32_t extent_room,
                              iso_hold_t **hold_p)
 {
-    iso_hold_t *hold = calloc(1, sizeof *hold);
+    iso_hold_t *hold = malloc(sizeof *hold);
     iso_extent_t *extents = malloc(extent_room * sizeof *extents);
     if (!hold || !extents) {
         free(hold);
@@ -96,6 +96,7 @@ static iso_status_t hold_new(iso_job_t *job, uint32_t heap_slot, uint32_t extent
         iso_log(&job->logger, ISO_LOG_ERROR, "no memory for the description of a heap");
         return ISO_ERR_NO_MEMORY;
     }
+    memset(hold, 0, sizeof *hold); /* as in request_new */
     hold->job = job;
     hold->state = ISO_HEAP_MOVING;
     hold->heap = iso_heap_at_slot((uintptr_t)iso_space_slot_address(&job->space, heap_slot));

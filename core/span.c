@@ -423,10 +423,10 @@ void iso_span_small_empty(iso_heap_t *heap, iso_span_t *span)
 void iso_span_retire(iso_heap_t *heap, iso_current_t *current)
 {
     for (unsigned klass = 0; klass < ISO_CLASS_COUNT; klass++) {
+        if (current[klass].word == &heap->none) /* most are, and every migration asks */
+            continue;
         iso_chunk_t *chunk = iso_chunk_of(current[klass].word);
         iso_span_t *span = iso_span_let_go(heap, klass, &current[klass]);
-        if (!span)
-            continue;
         if (iso_class_is_tiny(klass)) {
             iso_check_chunk(heap, span, chunk);
             if (iso_all_free(chunk->bits, iso_classes[klass].count))

@@ -167,6 +167,7 @@ typedef struct sums {
     const iso_current_t *current;             /* where blocks of each class come from */
     uint32_t listed[ISO_CLASS_COUNT];         /* spans with room */
     uint32_t longest[ISO_UNITS_PER_SLOT + 1]; /* slots by their longest run of free units */
+    uint64_t lists;                           /* bit n: longest[n] is not 0; none for 0 */
 } sums_t;
 
 /* The chunk or unit of this span that blocks come from, as a bit; 0: they come from another span. */
@@ -229,6 +230,7 @@ static void verify_slot(const iso_heap_t *heap, const void *address, sums_t *sum
     if (slot->longest != longest)
         iso_heap_damaged(heap, slot, "the longest run of free units of a slot");
     sums->longest[longest]++;
+    sums->lists |= (UINT64_C(1) << longest) & ~UINT64_C(1);
 }
 
 static void verify_run(const iso_heap_t *heap, const void *address, uint32_t slots)
@@ -259,9 +261,6 @@ static void verify_ring(const iso_heap_t *heap, unsigned klass, uint32_t count)
 static void verify_list(const iso_heap_t *heap, unsigned longest, uint32_t count)
 {
     const iso_slot_t *prev = NULL;
-    bool some = heap->lists >> longest & 1;
-    if (some != (count > 0))
-        iso_heap_damaged(heap, &heap->lists, "which lists of slots are empty");
     for (const iso_slot_t *slot = heap->slots[longest]; slot || count; slot = slot->next, count--) {
         if (!count || !slot || iso_slot_checked(heap, slot) != slot)
             iso_heap_damaged(heap, &heap->slots[longest], "a list of slots");
@@ -271,20 +270,27 @@ static void verify_list(const iso_heap_t *heap, unsigned longest, uint32_t count
     }
 }
 
-static void verify_current(const iso_heap_t *heap, const iso_current_t *current, unsigned klass)
+/* Nothing else is in a place that no blocks come from; without a branch for each word, for there are almost as many of
+ * these as classes. */
+static inline bool is_none(const iso_current_t *current)
 {
-    bool sound = current->unit != 0;
-    if (current->word == &heap->none) {
-        /* nothing else in it; without a branch for each word, for there are as many of these as classes */
-        sound =
-            ((uintptr_t)current->base | current->blocks | (uint64_t)current->step | current->unit |
-             (uintptr_t)current->check | current->expected | current->unused) == 0;
-    } else if (sound) {
-        const iso_slot_t *slot =
-            iso_slot_checked(heap, (const void *)((uintptr_t)current->unit << ISO_UNIT_SHIFT));
-        sound = iso_current_is_sound(current, slot, current->unit % ISO_UNITS_PER_SLOT, klass);
-    }
-    if (!sound)
+    return ((uintptr_t)current->base | current->blocks | (uint64_t)current->step | current->unit |
+            (uintptr_t)current->check | current->expected | current->unused) == 0;
+}
+
+static bool is_sound(const iso_heap_t *heap, const iso_current_t *current, unsigned klass)
+{
+    if (current->unit == 0)
+        return false;
+    const iso_slot_t *slot =
+        iso_slot_checked(heap, (const void *)((uintptr_t)current->unit << ISO_UNIT_SHIFT));
+    return iso_current_is_sound(current, slot, current->unit % ISO_UNITS_PER_SLOT, klass);
+}
+
+static inline void verify_current(const iso_heap_t *heap, const iso_current_t *current,
+                                  unsigned klass)
+{
+    if (!(current->word == &heap->none ? is_none(current) : is_sound(heap, current, klass)))
         iso_heap_damaged(heap, current, "where blocks of a class come from");
 }
 
@@ -303,19 +309,21 @@ static void verify_lists(const iso_heap_t *heap, const sums_t *sums)
     const iso_shared_t *shared = iso_shared_of(heap);
     for (unsigned klass = 0; klass < ISO_CLASS_COUNT; klass++) {
         verify_current(heap, &heap->current[klass], klass);
-        if (shared) {
-            if (heap->current[klass].word != &heap->none)
-                iso_heap_damaged(heap, &heap->current[klass], "where blocks of a class come from");
-            verify_current(heap, &shared->current[klass], klass);
-        }
-        verify_ring(heap, klass, sums->listed[klass]);
+        if (heap->spans[klass] || sums->listed[klass]) /* of most classes there is none */
+            verify_ring(heap, klass, sums->listed[klass]);
     }
-    if (heap->lists & ~((UINT64_C(2) << ISO_UNITS_PER_SLOT) - 2))
+    for (unsigned klass = 0; shared && klass < ISO_CLASS_COUNT; klass++) {
+        if (heap->current[klass].word != &heap->none)
+            iso_heap_damaged(heap, &heap->current[klass], "where blocks of a class come from");
+        verify_current(heap, &shared->current[klass], klass);
+    }
+    if (heap->lists != sums->lists)
         iso_heap_damaged(heap, &heap->lists, "which lists of slots are empty");
-    for (unsigned longest = 1; longest <= ISO_UNITS_PER_SLOT; longest++)
-        verify_list(heap, longest, sums->longest[longest]);
-    if (heap->slots[0])
-        iso_heap_damaged(heap, &heap->slots[0], "a list of slots");
+    for (unsigned longest = 0; longest <= ISO_UNITS_PER_SLOT; longest++)
+        if (heap->slots[longest])
+            verify_list(heap, longest, longest ? sums->longest[longest] : 0);
+        else if (sums->lists >> longest & 1)
+            iso_heap_damaged(heap, &heap->slots[longest], "a list of slots");
 }
 
 void iso_heap_verify(const iso_hold_t *hold)

@@ -2,6 +2,7 @@
  * both follow it. */
 #include "core/wire.h"
 #include <assert.h>
+#include <endian.h>
 #include <string.h>
 
 enum {
@@ -80,8 +81,10 @@ typedef struct out {
 
 static void put_int(out_t *out, uint64_t value, size_t bytes)
 {
-    for (size_t i = 0; i < bytes; i++)
-        *out->at++ = (uint8_t)(value >> (8 * i));
+    const uint64_t little =
+        htole64(value); /* not byte by byte: each migration has three messages */
+    memcpy(out->at, &little, bytes);
+    out->at += bytes;
 }
 
 static void put_bytes(out_t *out, const void *data, size_t len)
@@ -186,10 +189,10 @@ static uint64_t get_int(in_t *in, size_t bytes)
         in->cut = true;
         return 0;
     }
-    uint64_t value = 0;
-    for (size_t i = 0; i < bytes; i++)
-        value |= (uint64_t)*in->at++ << (8 * i);
-    return value;
+    uint64_t little = 0;
+    memcpy(&little, in->at, bytes);
+    in->at += bytes;
+    return le64toh(little);
 }
 
 static const uint8_t *get_bytes(in_t *in, size_t len)

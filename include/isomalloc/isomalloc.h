@@ -385,7 +385,8 @@ ISO_API iso_status_t iso_wait(iso_request_t *request);
 
 /* Gives up a migration: possible until its commit is sent (inside a node: until the target has
  * taken it). ISO_OK: the request, still the caller's, will end in ISO_ERR_CANCELED, and the heap is
- * usable here then. ISO_ERR_BUSY: too late, the target decides. */
+ * usable here then. ISO_ERR_BUSY: too late, the target decides; of a small heap that dest was ready for, the commit may
+ * have been sent before iso_migrate returned. */
 ISO_API iso_status_t iso_cancel(iso_request_t *request);
 
 typedef enum iso_migration_path {

@@ -141,7 +141,8 @@ struct iso_endpoint {
     uint64_t fenced_pieces; /* of that flush, plus one; 0: a question tells */
     unsigned pieces;        /* in UCX's hands */
     unsigned flushes;       /* begun and not ended */
-    bool undecided, flush_follows; /* a put was the last; what came after the one before, see ux_own.c */
+    bool undecided,
+        flush_follows; /* a put was the last; what came after the one before, see ux_own.c */
     struct ux_own *queue,
         **queue_last; /* puts and flushes not wholly in UCX's hands yet, in order */
     struct ux_own *asked, **asked_last; /* flushes that wait for their answer, in order */
