@@ -8,6 +8,7 @@
 #include <rdma/fi_domain.h>
 #include <rdma/fi_endpoint.h>
 #include <rdma/fi_rma.h>
+#include <sys/mman.h>
 
 namespace {
 
@@ -461,4 +462,19 @@ TEST_CASE("ofi: what is kept of a peer until its turn comes is bounded", "[ofi]"
         bare.send();
     }
     CHECK_FALSE(zero.until([&] { return !zero.messages.empty(); }, 0.1));
+}
+
+TEST_CASE("ofi: over shm, what is put to memory of an object is stored into the object", "[ofi]")
+{
+    use_network("ofi shm");
+    Two two;
+    const Memory &target = two.target.memory;
+    REQUIRE(mprotect(target.bytes, target.size, PROT_NONE) == 0); // to others as well
+    for (unsigned i = 0; i < 10; i++) {                           // by the kernel, then by stores
+        Operation put;
+        CHECK(two.put(1000 * i, 100000, put) == ISO_OK);
+    }
+    REQUIRE(mprotect(target.bytes, target.size, PROT_READ | PROT_WRITE) == 0);
+    CHECK(two.landed(0, 109000));
+    CHECK(target.bytes[109000] == untouched);
 }
