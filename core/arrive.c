@@ -2,6 +2,7 @@
 #include "core/arrive.h"
 #include "core/depth.h"
 #include "core/heap.h"
+#include "core/inline.h"
 #include "core/job.h"
 #include "core/left.h"
 #include "core/migrate.h"
@@ -235,6 +236,14 @@ static iso_status_t enter_granted(iso_job_t *job, iso_peer_t *peer, const iso_ms
     return status;
 }
 
+/* What rides in the COMMIT. Pages that are handed over have come by themselves, and are still the source's. */
+static iso_status_t land(const iso_incoming_t *incoming, const iso_msg_t *msg)
+{
+    if (msg->piece_count == 0 && !(msg->flags & ISO_COMMIT_HEAD))
+        return ISO_OK;
+    return incoming->handover ? ISO_ERR_INVALID : iso_inline_land(incoming->hold, msg);
+}
+
 iso_status_t iso_arrive_on_commit(iso_job_t *job, iso_peer_t *peer, const iso_msg_t *msg)
 {
     iso_incoming_t *incoming = find(job, peer->rank, msg->heap);
@@ -258,8 +267,10 @@ iso_status_t iso_arrive_on_commit(iso_job_t *job, iso_peer_t *peer, const iso_ms
     if (incoming->step != ISO_INCOMING_RESERVED || incoming->epoch != msg->epoch)
         return turn_away(job, peer, msg, NULL, ISO_ERR_INVALID);
     incoming->promise = msg->promise;
-    status = iso_heap_check_arrived(incoming->heap, msg->epoch, incoming->hold->extents,
-                                    incoming->hold->extent_count);
+    status = land(incoming, msg);
+    if (status == ISO_OK)
+        status = iso_heap_check_arrived(incoming->heap, msg->epoch, incoming->hold->extents,
+                                        incoming->hold->extent_count);
     if (status == ISO_OK)
         status = iso_heap_take_in(job, incoming->heap);
     if (status == ISO_OK && iso_parcel_is(incoming->heap))

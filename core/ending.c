@@ -36,6 +36,7 @@ void iso_request_end(iso_request_t *request, iso_status_t status)
     request->step = ISO_STEP_ENDED;
     request->hold = NULL;
     iso_runs_free(&request->runs);
+    iso_runs_free(&request->inlined.pieces);
     unlink_request(request);
     if (request->detached)
         iso_request_free(request);

@@ -192,6 +192,20 @@ void iso_hold_merge(iso_hold_t *carrier, iso_hold_t *member)
     member->extents_version++;
 }
 
+bool iso_hold_covers(const iso_hold_t *hold, uintptr_t from, uint64_t length)
+{
+    const iso_job_t *job = hold->job;
+    const uint64_t offset = iso_space_offset(&job->space, (const void *)from);
+    if (offset >= job->space.size || length == 0 || length > job->space.size - offset)
+        return false;
+    for (uint64_t slot = offset >> ISO_SLOT_SHIFT; slot <= (offset + length - 1) >> ISO_SLOT_SHIFT;
+         slot++)
+        if (iso_slots_word_heap_slot(atomic_load(&job->slots.table[slot])) !=
+            heap_slot_address(hold))
+            return false;
+    return true;
+}
+
 bool iso_hold_has(const iso_hold_t *hold, const iso_extent_t *extent)
 {
     const iso_slots_t *slots = &hold->job->slots;

@@ -67,6 +67,9 @@ iso_status_t iso_hold_adopt(iso_job_t *job, iso_heap_t *heap, const iso_extent_t
  * their pages may stay warm), else they belong to another rank now. The caller holds the lock. */
 void iso_hold_drop(iso_hold_t *hold, bool free_slots);
 
+/* Are all of these bytes, of which there are some, in slots that are the heap's here? */
+bool iso_hold_covers(const iso_hold_t *hold, uintptr_t from, uint64_t length);
+
 /* More slots for a heap that is here: `count` adjacent ones, entered as a run if count > 1. Their
  * contents are unknown; *warm_p as above, of the first. Takes the job's lock; may make progress
  * while it borrows. */

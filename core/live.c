@@ -1,6 +1,6 @@
 /*
- * live.c - which pages of a heap hold something, and which blocks are live: two walks over the same
- * metadata.
+ * live.c - which pages of a heap hold something, which bytes of a few of them, and which blocks are live: three
+ * walks over the same metadata.
  *
  * Of a slot: its header's 4 KiB, always; the heap, in its first one; of a tiny span the chunks marked live; of a small span the
  * chunks that a live block overlaps; of a medium or large block the pages of its usable bytes, but for what a
@@ -258,4 +258,104 @@ iso_status_t iso_heap_walk(iso_heap_t *heap, iso_block_fn fn, void *arg)
     iso_depth_leave();
     iso_shared_leave(shared);
     return here ? ISO_OK : ISO_ERR_NOT_OWNER;
+}
+
+/* ---- live bytes ---- */
+
+typedef struct bytes {
+    uintptr_t start, end; /* only what lies there is handed on */
+    iso_live_run_fn emit;
+    void *arg;
+    bool stopped;
+} bytes_t;
+
+static bool bytes_add(bytes_t *bytes, uintptr_t start, uintptr_t end)
+{
+    start = start > bytes->start ? start : bytes->start;
+    end = end < bytes->end ? end : bytes->end;
+    if (start < end && !bytes->stopped)
+        bytes->stopped = !bytes->emit((void *)start, end - start, bytes->arg);
+    return !bytes->stopped;
+}
+
+static bool add_block(void *block, size_t size, void *arg)
+{
+    return bytes_add(arg, (uintptr_t)block, (uintptr_t)block + size);
+}
+
+static bool add_chunk(bytes_t *bytes, const iso_slot_t *slot, unsigned unit, unsigned number)
+{
+    const iso_span_t *span = &slot->spans[unit];
+    const iso_class_t *class = &iso_classes[span->klass];
+    iso_chunk_t *chunk = iso_chunk_at(slot, unit, number);
+    const walk_t walk = {add_block, bytes};
+    if (!(span->live >> number & 1))
+        return true;
+    return bytes_add(bytes, (uintptr_t)chunk, (uintptr_t)&chunk->bits[(class->count + 63) / 64]) &&
+           walk_area(&walk, (char *)chunk, chunk->bits, class);
+}
+
+/* The unit that the address is in; *next_p: where to go on. */
+static bool add_unit(bytes_t *bytes, const iso_slot_t *slot, uintptr_t at, uintptr_t *next_p)
+{
+    unsigned unit = iso_unit_of((void *)at);
+    const iso_span_t *span = &slot->spans[unit];
+    const walk_t walk = {add_block, bytes};
+    bool more = true;
+    if (span->kind == ISO_SPAN_REST) {
+        unit -= span->units;
+        span -= span->units;
+    }
+    const unsigned units = span->kind == ISO_SPAN_MEDIUM ? span->units : 1;
+    *next_p = (uintptr_t)slot + ((size_t)(unit + units) << ISO_UNIT_SHIFT);
+    if (span->kind == ISO_SPAN_TINY) {
+        for (unsigned i = 0; more && i < ISO_CHUNKS_PER_UNIT; i++) {
+            uintptr_t chunk = (uintptr_t)iso_chunk_at(slot, unit, i);
+            if (chunk + ISO_CHUNK_SIZE > bytes->start && chunk < bytes->end)
+                more = add_chunk(bytes, slot, unit, i);
+        }
+    } else if (span->kind == ISO_SPAN_SMALL) {
+        more = walk_area(&walk, iso_unit_base(slot, unit), iso_small_bits(span),
+                         &iso_classes[span->klass]);
+    } else if (span->kind == ISO_SPAN_MEDIUM) {
+        uintptr_t block = (uintptr_t)iso_unit_base(slot, unit);
+        more = bytes_add(bytes, block + iso_stack_unused((char *)block, span->stack),
+                         block + span->bytes);
+    }
+    return more;
+}
+
+/* A large block and its header. */
+static bool add_run(bytes_t *bytes, const iso_slot_t *slot, uintptr_t *next_p)
+{
+    uintptr_t start = (uintptr_t)slot, block = start + slot->run_offset;
+    *next_p = start + slot->run_slots * ISO_SLOT_SIZE;
+    return bytes_add(bytes, start, start + offsetof(iso_slot_t, free_units)) &&
+           bytes_add(bytes, block + iso_stack_unused((char *)block, slot->run_stack),
+                     block + slot->run_bytes);
+}
+
+bool iso_live_bytes(iso_hold_t *hold, const iso_run_t *run, size_t from, iso_live_run_fn emit,
+                    void *arg)
+{
+    bytes_t bytes = {run->address + from, run->address + run->length, emit, arg, false};
+    bool more = true;
+    for (uintptr_t at = bytes.start; more && at < bytes.end;) {
+        uint32_t number = iso_space_slot(&hold->job->space, (void *)at);
+        uintptr_t word =
+            atomic_load_explicit(&hold->job->slots.table[number], memory_order_relaxed);
+        const iso_slot_t *slot = (const iso_slot_t *)iso_space_slot_address(
+            &hold->job->space, number - iso_slots_word_distance(word));
+        if (iso_slots_word_heap_slot(word) != iso_heap_slot_of(hold->heap) ||
+            slot->heap != (uintptr_t)hold->heap)
+            return false;
+        if (slot->run_slots > 0)
+            more = add_run(&bytes, slot, &at);
+        else if (at <
+                 (uintptr_t)iso_unit_base(slot, 0) + (iso_slot_is_first(slot) ? ISO_CHUNK_SIZE : 0))
+            return false;
+        else
+            more = add_unit(&bytes, slot, at, &at);
+    }
+    return more;
 }

@@ -11,6 +11,10 @@
 #include "core/way.h"
 #include <math.h>
 
+/* A heap of not more than this, where the target has granted it already, is put while it is being begun: so that a target has
+ * something to do while the caller begins more of them. A larger one would keep the caller waiting. */
+#define PUT_AT_ONCE ((uint64_t)256 << 10)
+
 static const char *const step_names[] = {"PREPARING", "FROZEN",   "RESERVING",
                                          "PUTTING",   "FLUSHING", "COMMITTED",
                                          "STOPPING",  "DOUBT",    "ENDED"};
@@ -67,6 +71,12 @@ static void send_commit(iso_request_t *request)
                      .bytes = request->runs.bytes,
                      .data = request->header,
                      .data_len = (uint32_t)request->header_len};
+    if (request->path == ISO_PATH_PUT) {
+        msg.flags |= request->inlined.head ? ISO_COMMIT_HEAD : 0;
+        msg.pieces = request->inlined.pieces.list;
+        msg.piece_count = (uint32_t)request->inlined.pieces.count;
+        job->stats.bytes_inline += request->inlined.pieces.bytes;
+    }
     if (request->decided_by_node) {
         iso_node_offer(&job->node, iso_space_slot(&job->space, request->heap), request->dest,
                        request->epoch);
@@ -93,6 +103,7 @@ static void begin(iso_request_t *request)
         send_commit(request);
         return;
     }
+    iso_inline_plan(hold, &request->runs, request->header_len, &request->inlined);
     iso_way_begin(request);
     if (grant->generation && grant->rank == request->dest &&
         grant->extents_version == hold->extents_version && iso_way_is_known(request->peer)) {
@@ -110,6 +121,11 @@ static void begin(iso_request_t *request)
 
 static unsigned flush_turn(iso_request_t *request)
 {
+    if (!request->unflushed) { /* all of it rides in the COMMIT */
+        request->step = ISO_STEP_FLUSHING;
+        request->flush_done = true;
+        return 1;
+    }
     if (iso_puts_fence(request)) {
         request->step = ISO_STEP_FLUSHING;
         return 1;
@@ -204,7 +220,11 @@ void iso_migrate_begin(iso_request_t *request)
         at = &(*at)->next;
     *at = request;
     iso_request_extend(request);
-    advance(request, iso_os_now_coarse());
+    const double now = iso_os_now_coarse();
+    const bool is_frozen = request->step == ISO_STEP_FROZEN; /* it does not end in its first step */
+    advance(request, now);
+    if (is_frozen && request->step == ISO_STEP_PUTTING && request->runs.bytes <= PUT_AT_ONCE)
+        advance(request, now);
 }
 
 /* Only a message moves it on, or its deadline. */
@@ -349,6 +369,7 @@ void iso_migrate_close(iso_job_t *job)
         } else {
             request->step = ISO_STEP_ENDED;
             iso_runs_free(&request->runs);
+            iso_runs_free(&request->inlined.pieces);
         }
     }
     job->requests = NULL;

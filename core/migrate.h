@@ -8,6 +8,7 @@
 #define ISO_CORE_MIGRATE_H
 
 #include "core/hold.h"
+#include "core/inline.h"
 #include "core/parcel.h"
 #include "core/peer.h"
 #include "core/runs.h"
@@ -65,6 +66,7 @@ struct iso_request {
 
     iso_runs_t runs;
     size_t run_at, run_done; /* the run that is being put, and bytes of it that have been issued */
+    iso_inline_t inlined;    /* what of them is not put, but rides in the COMMIT */
     iso_runs_t idle;         /* its pages are not put, but are left here */
     uint64_t bytes_put, puts;
     iso_put_op_t ops[ISO_PUTS_IN_FLIGHT];

@@ -1,21 +1,18 @@
 /*
  * params.c - the table of settings, and everything that follows from it: defaults, what the
- * environment says, the list that iso_info prints, validation.
+ * environment says, the list that iso_info prints, validation. What a value may be: params_kind.c.
  *
  * A setting is one row of SETTINGS. Its default is parsed from the same text that people read, by
  * the same parser as the environment's, so that the two cannot differ.
  */
 #include "core/params.h"
-#include "core/quantity.h"
+#include "core/params_kind.h"
+#include "core/params_names.h"
 #include <assert.h>
 #include <inttypes.h>
-#include <math.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-#include <unistd.h>
 
 static const char *const guard_names[] = {"none", "first", "all", NULL};
 static const char *const backing_names[] = {"auto", "shared", "private", "anon", NULL};
@@ -70,6 +67,9 @@ static const char *const thread_level_names[] = {"single", "serialized", "multip
     ROW(PIN_LIMIT, pin_limit, SIZE, NULL, "0",                                                   \
         "bytes that may be registered at a time, 4M or more; 0: what ulimit -l and half of the " \
         "memory allow")                                                                          \
+    ROW(INLINE, inline_max, SIZE, NULL, "4K",                                                    \
+        "bytes of a heap that may ride in the message that ends its migration: metadata and "    \
+        "small blocks; what is more is put; 0: all is put; more than 8K are never taken")        \
     ROW(TIMEOUT, timeout, SECONDS, NULL, "10",                                                   \
         "seconds to wait for an answer before a migration is given up or in doubt")              \
     ROW(LOG_LEVEL, log_level, ENUM, iso_log_level_names, "warn",                                 \
@@ -100,40 +100,14 @@ static const char *const thread_level_names[] = {"single", "serialized", "multip
         "tell AddressSanitizer or Valgrind, where the program runs under one of them, what is "  \
         "a block and what is free: y or n")
 
-typedef enum kind {
-    SLOTS,   /* uint64_t: bytes, a multiple of a slot */
-    SIZE,    /* uint64_t: bytes */
-    COUNT,   /* uint32_t */
-    SECONDS, /* double, more than 0 */
-    BOOL,    /* bool */
-    ENUM,    /* an enum whose values index names */
-    NAME,    /* const char *: becomes part of a module's file name */
-    STRING   /* const char * */
-} kind_t;
-
-typedef struct field {
-    kind_t kind;
-    size_t offset, size; /* in iso_params_t */
-    const char *const *names;
-} field_t;
-
 #define PUBLIC_ROW(name, field, kind, names, default_text, help) {#name, default_text, help},
 #define FIELD_ROW(name, field, kind, names, default_text, help) \
-    {kind, offsetof(iso_params_t, field), sizeof((iso_params_t *)0)->field, names},
+    {ISO_PARAM_##kind, offsetof(iso_params_t, field), sizeof((iso_params_t *)0)->field, names},
 
 static const iso_setting_t settings[] = {SETTINGS(PUBLIC_ROW)};
-static const field_t fields[] = {SETTINGS(FIELD_ROW)};
+static const iso_param_field_t fields[] = {SETTINGS(FIELD_ROW)};
 
 #define SETTING_COUNT (sizeof settings / sizeof settings[0])
-
-typedef union value {
-    uint64_t size;
-    uint32_t count;
-    double seconds;
-    bool flag;
-    unsigned index; /* of an enum */
-    const char *text;
-} value_t;
 
 _Static_assert(sizeof(iso_backing_t) == sizeof(unsigned) &&
                    sizeof(iso_huge_pages_t) == sizeof(unsigned) &&
@@ -141,91 +115,9 @@ _Static_assert(sizeof(iso_backing_t) == sizeof(unsigned) &&
                    sizeof(iso_log_level_t) == sizeof(unsigned) &&
                    sizeof(iso_thread_level_t) == sizeof(unsigned) &&
                    sizeof(iso_guard_t) == sizeof(unsigned),
-               "enum fields are copied through value_t.index");
+               "enum fields are copied through iso_param_value_t.index");
 
-/* What a value of the row may be, for messages. */
-static const char *accepted(const field_t *field, char *buf, size_t len)
-{
-    size_t used = 0;
-
-    switch (field->kind) {
-    case SLOTS:
-        return "0 or a multiple of 2M: a number of bytes, decimal or 0x..., with K, M, G, T or P";
-    case SIZE:
-        return "a number of bytes, decimal or 0x..., with K, M, G, T or P";
-    case COUNT:
-        return "a number from 0 to 4294967295";
-    case SECONDS:
-        return "seconds, more than 0, such as 10 or 0.5";
-    case BOOL:
-        return "y, yes, on, 1, n, no, off or 0";
-    case NAME:
-        return "auto or a module's name (letters, digits, '-' and '_')";
-    case STRING:
-        return "any text";
-    case ENUM:
-        buf[0] = '\0';
-        for (size_t i = 0; field->names[i] != NULL && used < len; i++)
-            used += (size_t)snprintf(buf + used, len - used, "%s%s", i == 0 ? "" : ", ",
-                                     field->names[i]);
-        return buf;
-    }
-    return "";
-}
-
-static bool parse_index(const char *text, const char *const *names, unsigned *index_p)
-{
-    for (unsigned i = 0; names[i] != NULL; i++) {
-        if (strcasecmp(text, names[i]) == 0) {
-            *index_p = i;
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool is_module_name(const char *text)
-{
-    return text[0] != '\0' && text[strspn(text, "abcdefghijklmnopqrstuvwxyz"
-                                                "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")] == '\0';
-}
-
-static bool parse(const field_t *field, const char *text, value_t *value_p)
-{
-    static const char *const bool_names[] = {"n", "y", "no", "yes", "off", "on", "0", "1", NULL};
-    uint64_t size;
-    unsigned index;
-
-    switch (field->kind) {
-    case SLOTS:
-        return iso_size_parse(text, &value_p->size) && value_p->size % ISO_SLOT_SIZE == 0;
-    case SIZE:
-        return iso_size_parse(text, &value_p->size);
-    case COUNT:
-        if (!iso_size_parse(text, &size) || size > UINT32_MAX)
-            return false;
-        value_p->count = (uint32_t)size;
-        return true;
-    case SECONDS:
-        return iso_seconds_parse(text, &value_p->seconds);
-    case BOOL:
-        if (!parse_index(text, bool_names, &index))
-            return false;
-        value_p->flag = index % 2 != 0;
-        return true;
-    case ENUM:
-        return parse_index(text, field->names, &value_p->index);
-    case NAME:
-        value_p->text = text;
-        return is_module_name(text);
-    case STRING:
-        value_p->text = text;
-        return true;
-    }
-    return false;
-}
-
-static void *field_of(const iso_params_t *params, const field_t *field)
+static void *field_of(const iso_params_t *params, const iso_param_field_t *field)
 {
     return (char *)params + field->offset;
 }
@@ -239,94 +131,10 @@ static const char *environment_value(const iso_setting_t *setting)
     return getenv(name);
 }
 
-/* The number of letters to insert, delete or replace to make one word the other. */
-static size_t edit_distance(const char *a, const char *b)
-{
-    enum {
-        LONGEST = 63
-    };
-    const size_t a_len = strlen(a), b_len = strlen(b);
-    size_t row[LONGEST + 1];
-
-    if (a_len > LONGEST || b_len > LONGEST)
-        return SIZE_MAX;
-    for (size_t j = 0; j <= b_len; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= a_len; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= b_len; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = best;
-        }
-    }
-    return row[b_len];
-}
-
-static const char *nearest_setting(const char *name)
-{
-    const size_t far = strlen(name) / 2 + 1;
-    size_t best_distance = far;
-    const char *best = NULL;
-
-    for (size_t i = 0; i < SETTING_COUNT; i++) {
-        const size_t distance = edit_distance(name, settings[i].name);
-        if (distance < best_distance) {
-            best_distance = distance;
-            best = settings[i].name;
-        }
-    }
-    return best;
-}
-
-static bool is_known(const char *name)
-{
-    static const char *const others[] = {"TEST_", "LOCAL_", "JOB_"}; /* of tests and the launcher */
-
-    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
-        if (strncmp(name, others[i], strlen(others[i])) == 0)
-            return true;
-    for (size_t i = 0; i < SETTING_COUNT; i++)
-        if (strcmp(name, settings[i].name) == 0)
-            return true;
-    return false;
-}
-
-/* A misspelt setting would otherwise be a setting that silently does nothing. */
-static void warn_of_unknown_names(const iso_logger_t *logger)
-{
-    static atomic_flag warned = ATOMIC_FLAG_INIT; /* once a process, however many jobs it joins */
-
-    if (atomic_flag_test_and_set(&warned))
-        return;
-    for (char **entry = environ; entry != NULL && *entry != NULL; entry++) {
-        const char *const equals = strchr(*entry, '=');
-        char name[64];
-        const char *nearest;
-
-        if (strncmp(*entry, "ISO_", 4) != 0 || equals == NULL)
-            continue;
-        snprintf(name, sizeof name, "%.*s", (int)(equals - *entry - 4), *entry + 4);
-        if (is_known(name))
-            continue;
-        nearest = nearest_setting(name);
-        if (nearest != NULL)
-            iso_log(logger, ISO_LOG_WARN, "ISO_%s is no setting: did you mean ISO_%s?", name,
-                    nearest);
-        else
-            iso_log(logger, ISO_LOG_WARN, "ISO_%s is no setting: `iso_info -c` lists them", name);
-    }
-}
-
 static void set_default(iso_params_t *params, size_t i)
 {
-    value_t value;
-    const bool parsed = parse(&fields[i], settings[i].default_value, &value);
+    iso_param_value_t value;
+    const bool parsed = iso_param_parse(&fields[i], settings[i].default_value, &value);
 
     assert(parsed);
     (void)parsed;
@@ -339,19 +147,19 @@ static iso_status_t read_environment(const iso_logger_t *logger, iso_params_t *p
     iso_status_t status = ISO_OK;
     char buf[128];
 
-    warn_of_unknown_names(logger);
+    iso_params_warn_of_unknown_names(logger);
     for (size_t i = 0; i < SETTING_COUNT; i++) {
         const char *text = environment_value(&settings[i]);
-        value_t value;
+        iso_param_value_t value;
 
         if (text == NULL) {
             set_default(params, i);
-        } else if (parse(&fields[i], text, &value)) {
+        } else if (iso_param_parse(&fields[i], text, &value)) {
             memcpy(field_of(params, &fields[i]), &value, fields[i].size);
         } else {
             set_default(params, i);
             iso_log(logger, ISO_LOG_ERROR, "ISO_%s='%s' cannot be used: give %s", settings[i].name,
-                    text, accepted(&fields[i], buf, sizeof buf));
+                    text, iso_param_accepted(&fields[i], buf, sizeof buf));
             status = ISO_ERR_INVALID;
         }
     }
@@ -391,37 +199,6 @@ const iso_setting_t *iso_settings(size_t *count_p)
     return settings;
 }
 
-/* What a program assigned, as text; NULL: fine. */
-static const char *find_fault(const field_t *field, const value_t *value, char *buf, size_t len)
-{
-    switch (field->kind) {
-    case SLOTS:
-        if (value->size % ISO_SLOT_SIZE == 0)
-            return NULL;
-        snprintf(buf, len, "%" PRIu64, value->size);
-        return buf;
-    case SECONDS:
-        if (value->seconds > 0 && isfinite(value->seconds))
-            return NULL;
-        snprintf(buf, len, "%g", value->seconds);
-        return buf;
-    case ENUM:
-        for (unsigned i = 0; field->names[i] != NULL; i++)
-            if (value->index == i)
-                return NULL;
-        snprintf(buf, len, "%d", (int)value->index);
-        return buf;
-    case NAME:
-        return value->text == NULL || is_module_name(value->text) ? NULL : value->text;
-    case SIZE:
-    case COUNT:
-    case BOOL:
-    case STRING:
-        return NULL;
-    }
-    return NULL;
-}
-
 iso_status_t iso_params_validate(const iso_logger_t *logger, const iso_params_t *params)
 {
     iso_status_t status = ISO_OK;
@@ -430,14 +207,14 @@ iso_status_t iso_params_validate(const iso_logger_t *logger, const iso_params_t 
 
     for (size_t i = 0; i < SETTING_COUNT; i++) {
         const char *fault;
-        value_t value;
+        iso_param_value_t value;
 
         memcpy(&value, field_of(params, &fields[i]), fields[i].size);
-        fault = find_fault(&fields[i], &value, fault_buf, sizeof fault_buf);
+        fault = iso_param_find_fault(&fields[i], &value, fault_buf, sizeof fault_buf);
         if (fault != NULL) {
             iso_log(logger, ISO_LOG_ERROR,
                     "ISO_%s (in iso_params_t) is %s, cannot be used: give %s", settings[i].name,
-                    fault, accepted(&fields[i], accepted_buf, sizeof accepted_buf));
+                    fault, iso_param_accepted(&fields[i], accepted_buf, sizeof accepted_buf));
             status = ISO_ERR_INVALID;
         }
     }
@@ -459,7 +236,7 @@ static void fall_back(const iso_params_t *bad, iso_params_t *params_p)
     for (size_t i = 0; i < SETTING_COUNT; i++)
         set_default(&params, i);
     params.caller_bootstrap = bad->caller_bootstrap;
-    if (is_module_name(bad->bootstrap))
+    if (iso_param_is_module_name(bad->bootstrap))
         params.bootstrap = bad->bootstrap;
     params.module_path = bad->module_path;
     *params_p = params;
@@ -488,7 +265,7 @@ iso_status_t iso_params_import(const iso_logger_t *logger, const iso_params_t *g
         complete.struct_size = sizeof complete;
     }
     for (size_t i = 0; i < SETTING_COUNT; i++)
-        if ((fields[i].kind == NAME || fields[i].kind == STRING) &&
+        if ((fields[i].kind == ISO_PARAM_NAME || fields[i].kind == ISO_PARAM_STRING) &&
             *(const char **)field_of(&complete, &fields[i]) == NULL)
             set_default(&complete, i);
     if (status == ISO_OK)

@@ -113,50 +113,35 @@ iso_status_t iso_parcel_send(iso_parcel_t *parcel, uint32_t dest, iso_request_t 
 
 /* ---- at the target ------------------------------------------------------------------------------ */
 
-/* Are all of these bytes in slots that are the carrier's here? */
-static bool is_inside(const iso_job_t *job, const iso_hold_t *carrier, const void *from,
-                      uint64_t length)
-{
-    uint64_t offset = iso_space_offset(&job->space, from);
-    if (offset >= job->space.size || length == 0 || length > job->space.size - offset)
-        return false;
-    for (uint64_t slot = offset >> ISO_SLOT_SHIFT; slot <= (offset + length - 1) >> ISO_SLOT_SHIFT;
-         slot++)
-        if (iso_slots_word_heap_slot(atomic_load(&job->slots.table[slot])) !=
-            iso_heap_slot_of(carrier->heap))
-            return false;
-    return true;
-}
-
 /* They end, too: there are no more than have room. */
-static bool are_pieces(const iso_job_t *job, const iso_hold_t *carrier,
-                       const iso_parcel_piece_t *piece)
+static bool are_pieces(const iso_hold_t *carrier, const iso_parcel_piece_t *piece)
 {
     uint64_t room = (uint64_t)carrier->slot_count << ISO_SLOT_SHIFT;
     for (; piece; piece = piece->next) {
         if ((uintptr_t)piece % _Alignof(iso_parcel_piece_t) != 0 ||
-            !is_inside(job, carrier, piece, sizeof *piece) || room < sizeof *piece)
+            !iso_hold_covers(carrier, (uintptr_t)piece, sizeof *piece) || room < sizeof *piece)
             return false;
         room -= sizeof *piece;
         if (piece->length > piece->room || piece->room > room ||
-            !is_inside(job, carrier, piece, sizeof *piece + piece->room))
+            !iso_hold_covers(carrier, (uintptr_t)piece, sizeof *piece + piece->room))
             return false;
         room -= piece->room;
     }
     return true;
 }
 
-static bool is_list(const iso_job_t *job, const iso_hold_t *carrier, iso_parcel_list_t *list)
+static bool is_list(const iso_hold_t *carrier, iso_parcel_list_t *list)
 {
     if ((uintptr_t)list % _Alignof(iso_parcel_list_t) != 0 ||
-        !is_inside(job, carrier, list, sizeof *list) || list->magic != ISO_PARCEL_MAGIC ||
-        list->member_count > carrier->slot_count || list->extent_count > carrier->slot_count)
+        !iso_hold_covers(carrier, (uintptr_t)list, sizeof *list) ||
+        list->magic != ISO_PARCEL_MAGIC || list->member_count > carrier->slot_count ||
+        list->extent_count > carrier->slot_count)
         return false;
     uint64_t extents = 0;
-    if (!is_inside(job, carrier, list,
-                   sizeof *list + list->member_count * sizeof(iso_parcel_member_t) +
-                       list->extent_count * sizeof(iso_extent_t)) ||
-        !are_pieces(job, carrier, list->pieces))
+    if (!iso_hold_covers(carrier, (uintptr_t)list,
+                         sizeof *list + list->member_count * sizeof(iso_parcel_member_t) +
+                             list->extent_count * sizeof(iso_extent_t)) ||
+        !are_pieces(carrier, list->pieces))
         return false;
     for (uint32_t i = 0; i < list->member_count; i++)
         extents += iso_parcel_members(list)[i].extent_count;
@@ -230,7 +215,7 @@ iso_status_t iso_parcel_open(iso_job_t *job, iso_hold_t *carrier, void *arrival,
                              iso_parcel_t **parcel_p)
 {
     iso_parcel_list_t *list = iso_heap_root(carrier->heap);
-    if (!is_list(job, carrier, list))
+    if (!is_list(carrier, list))
         return ISO_ERR_INVALID;
     iso_parcel_t *parcel = calloc(1, sizeof *parcel);
     if (parcel)

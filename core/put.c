@@ -78,6 +78,19 @@ bool iso_puts_are_quiet(iso_request_t *request)
     return request->ops_busy == 0 && (!request->unflushed || request->peer->dead);
 }
 
+/* The run to put from, at run_done; NULL: there are no more. What rides in the COMMIT is left out. */
+static const iso_run_t *next_run(iso_request_t *request)
+{
+    for (; request->run_at < request->runs.count; request->run_at++, request->run_done = 0) {
+        const iso_run_t *run = &request->runs.list[request->run_at];
+        if (request->run_done == 0)
+            request->run_done = iso_inline_skip(&request->inlined, &request->runs, request->run_at);
+        if (request->run_done < run->length)
+            return run;
+    }
+    return NULL;
+}
+
 unsigned iso_puts_issue(iso_request_t *request)
 {
     iso_peer_t *peer = request->peer;
@@ -85,8 +98,7 @@ unsigned iso_puts_issue(iso_request_t *request)
     size_t limit = ISO_PUT_PIECE < link->caps.max_put ? ISO_PUT_PIECE : link->caps.max_put;
     bool windows = iso_way_has_windows(request);
     size_t turn = 0;
-    while (request->run_at < request->runs.count && turn < PUT_TURN_BYTES) {
-        const iso_run_t *run = &request->runs.list[request->run_at];
+    for (const iso_run_t *run; turn < PUT_TURN_BYTES && (run = next_run(request)) != NULL;) {
         size_t left = run->length - request->run_done;
         uintptr_t address = run->address + request->run_done;
         iso_way_t way = {left < limit ? left : limit, link->region, peer->rkey, NULL, NULL};
@@ -114,10 +126,6 @@ unsigned iso_puts_issue(iso_request_t *request)
         request->puts++;
         request->job->stats.puts++;
         request->run_done += way.length;
-        if (request->run_done == run->length) {
-            request->run_at++;
-            request->run_done = 0;
-        }
         iso_stage_reach(&request->job->stage_test, ISO_STAGE_PUT_SOME);
     }
     return turn > 0;

@@ -23,6 +23,7 @@ void iso_request_free(iso_request_t *request)
     free(request->preparing);
     iso_runs_free(&request->runs);
     iso_runs_free(&request->idle);
+    iso_runs_free(&request->inlined.pieces);
     free(request);
 }
 
@@ -257,6 +258,7 @@ void iso_request_query(const iso_request_t *request, iso_request_info_t *info_p)
         .bytes_put = request->bytes_put,
         .puts = request->puts,
         .puts_complete = request->flush_done,
+        .bytes_inline = request->inlined.pieces.bytes,
     };
     iso_job_unlock(request->job);
 }

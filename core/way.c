@@ -35,11 +35,15 @@ static iso_status_t ask_ahead(iso_request_t *request)
 {
     iso_peer_t *peer = request->peer;
     uint32_t most = peer->keys.lendable / 2 + 1, count = 0, windows[ISO_KEYS_AHEAD];
-    size_t done = request->run_done;
     if (most > ISO_KEYS_AHEAD)
         most = ISO_KEYS_AHEAD;
-    for (size_t r = request->run_at; r < request->runs.count; r++, done = 0) {
+    for (size_t r = request->run_at; r < request->runs.count; r++) {
         const iso_run_t *run = &request->runs.list[r];
+        size_t done = r == request->run_at ? request->run_done : 0;
+        if (done == 0)
+            done = iso_inline_skip(&request->inlined, &request->runs, r);
+        if (done == run->length)
+            continue;
         uint32_t window = window_of(request, run->address + done, peer->keys.slots);
         uint32_t last = window_of(request, run->address + run->length - 1, peer->keys.slots);
         for (; window <= last; window++) {

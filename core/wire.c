@@ -18,7 +18,8 @@ enum {
     HAS_DATA = 1u << 10,
     HAS_EXTENTS = 1u << 11,
     HAS_PROMISE = 1u << 12,
-    HAS_DENSE = 1u << 13
+    HAS_DENSE = 1u << 13,
+    HAS_PIECES = 1u << 14
 };
 
 #define HEADER_BYTES 20
@@ -34,7 +35,7 @@ static unsigned fields_of(unsigned type)
         return HAS_HEAP | HAS_EPOCH;
     case ISO_MSG_COMMIT:
         return HAS_HEAP | HAS_EPOCH | HAS_GENERATION | HAS_PROMISE | HAS_FLAGS | HAS_BYTES |
-               HAS_DATA;
+               HAS_DATA | HAS_PIECES;
     case ISO_MSG_ACK:
     case ISO_MSG_DONE:
     case ISO_MSG_CANCEL:
@@ -99,12 +100,29 @@ static void put_extents(out_t *out, const iso_extent_t *extents, uint32_t count)
     }
 }
 
+/* All places first, then all bytes. */
+static void put_pieces(out_t *out, const iso_msg_t *msg)
+{
+    const uint8_t *bytes = msg->piece_bytes;
+    put_int(out, msg->piece_count, 2);
+    for (uint32_t i = 0; i < msg->piece_count; i++) {
+        put_int(out, msg->pieces[i].address, 8);
+        put_int(out, msg->pieces[i].length, 2);
+    }
+    for (uint32_t i = 0; i < msg->piece_count; i++) {
+        const iso_run_t *piece = &msg->pieces[i];
+        put_bytes(out, bytes ? bytes : (const void *)piece->address, piece->length);
+        bytes = bytes ? bytes + piece->length : NULL;
+    }
+}
+
 size_t iso_wire_encode(const iso_msg_t *msg, const uint8_t cookie[16], void *buf)
 {
     unsigned fields = fields_of(msg->type);
     assert(fields != 0 && msg->extent_count <= ISO_WIRE_EXTENTS_MAX);
     assert(msg->dense_count <= ISO_WIRE_DENSE_MAX);
     assert(!(fields & HAS_DATA) || msg->data_len <= ISO_HEADER_MAX);
+    assert(msg->piece_count <= ISO_WIRE_PIECES_MAX);
     out_t out = {buf};
     put_bytes(&out, "IS", 2);
     put_int(&out, ISO_WIRE_VERSION, 1);
@@ -148,7 +166,10 @@ size_t iso_wire_encode(const iso_msg_t *msg, const uint8_t cookie[16], void *buf
         put_extents(&out, msg->extents, msg->extent_count);
     if (fields & HAS_DENSE)
         put_extents(&out, msg->dense, msg->dense_count);
+    if (fields & HAS_PIECES)
+        put_pieces(&out, msg);
     size_t length = (size_t)(out.at - (uint8_t *)buf);
+    assert(length <= ISO_WIRE_MAX);
     out.at = length_at;
     put_int(&out, length, 4);
     return length;
@@ -194,6 +215,24 @@ static uint32_t get_extents(in_t *in, iso_extent_t *extents, uint32_t max)
         extents[i].count = (uint32_t)get_int(in, 4);
     }
     return count;
+}
+
+static void get_pieces(in_t *in, iso_run_t *pieces, iso_msg_t *msg)
+{
+    size_t length = 0;
+    uint32_t count = (uint32_t)get_int(in, 2);
+    if (count > ISO_WIRE_PIECES_MAX) { /* as if they were not there */
+        in->cut = true;
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        pieces[i].address = get_int(in, 8);
+        pieces[i].length = get_int(in, 2);
+        length += pieces[i].length;
+    }
+    msg->pieces = pieces;
+    msg->piece_count = count;
+    msg->piece_bytes = get_bytes(in, length);
 }
 
 iso_status_t iso_wire_decode(const void *buf, size_t len, const uint8_t cookie[16],
@@ -257,5 +296,7 @@ iso_status_t iso_wire_decode(const void *buf, size_t len, const uint8_t cookie[1
         msg->extent_count = get_extents(&in, lists->extents, ISO_WIRE_EXTENTS_MAX);
     if (fields & HAS_DENSE)
         msg->dense_count = get_extents(&in, lists->dense, ISO_WIRE_DENSE_MAX);
+    if (fields & HAS_PIECES)
+        get_pieces(&in, lists->pieces, msg);
     return in.cut || in.at != in.end ? ISO_ERR_INVALID : ISO_OK;
 }

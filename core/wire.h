@@ -9,6 +9,7 @@
 #ifndef ISO_CORE_WIRE_H
 #define ISO_CORE_WIRE_H
 
+#include "core/runs.h"
 #include "core/slots.h"
 #include <isomalloc/transport.h>
 
@@ -16,10 +17,14 @@
 extern "C" {
 #endif
 
-#define ISO_WIRE_VERSION 5
+#define ISO_WIRE_VERSION 6
 #define ISO_WIRE_MAX ISO_TRANSPORT_MIN_SEND
 #define ISO_WIRE_EXTENTS_MAX 512 /* in one message; lists that are longer go in parts */
 #define ISO_WIRE_DENSE_MAX 64    /* ranges of slots */
+#define ISO_WIRE_PIECES_MAX 128  /* of memory, that ride in a COMMIT */
+/* What a COMMIT takes without its user header and its pieces, and what a piece takes beside its bytes. */
+#define ISO_WIRE_COMMIT 60
+#define ISO_WIRE_PIECE 10
 
 typedef enum iso_msg_type {
     ISO_MSG_HELLO = 1,         /* first message to a peer: cookie, how the sender is put to */
@@ -45,6 +50,7 @@ typedef enum iso_msg_type {
 #define ISO_RESERVE_HANDOVER 1u /* no bytes follow and no GRANT is wanted */
 #define ISO_COMMIT_OBJECT \
     1u /* the header is not the user's: the heap is one of an object's (object.h) */
+#define ISO_COMMIT_HEAD 2u /* the pieces are to be laid over an empty head of the heap (head.h) */
 
 typedef struct iso_msg {
     iso_msg_type_t type;
@@ -69,14 +75,19 @@ typedef struct iso_msg {
     uint32_t data_len;
     uint32_t extent_count;
     uint32_t dense_count; /* RESERVE, last part: slots that will be (nearly) filled, a hint */
+    uint32_t piece_count; /* COMMIT: bytes that come with it, and where they belong */
     const iso_extent_t *extents; /* WANT: of windows */
     const iso_extent_t *dense;
+    const iso_run_t *pieces;
+    const void
+        *piece_bytes; /* of all pieces, one after the other; NULL: they are in their places */
 } iso_msg_t;
 
 /* The lists of a message that came: they are most of a message's room, few have them, and no more of it is written
  * than there is in a list. */
 typedef struct iso_msg_lists {
     iso_extent_t extents[ISO_WIRE_EXTENTS_MAX], dense[ISO_WIRE_DENSE_MAX];
+    iso_run_t pieces[ISO_WIRE_PIECES_MAX];
 } iso_msg_lists_t;
 
 /* Bytes written to buf (ISO_WIRE_MAX long). The message must be sound: counts within the limits. */

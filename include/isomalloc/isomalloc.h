@@ -210,8 +210,9 @@ typedef struct iso_params {
     uint32_t (*image_rank)(const struct iso_image *image, uint32_t number, uint32_t size,
                            void *arg);
     void *image_rank_arg;
-    bool mixed_images; /* also of different times of a job, see checkpoint.h */
-    bool track_writes; /* so that increments need not read all pages, see checkpoint.h */
+    bool mixed_images;   /* also of different times of a job, see checkpoint.h */
+    bool track_writes;   /* so that increments need not read all pages, see checkpoint.h */
+    uint64_t inline_max; /* ISO_INLINE: bytes that ride in the message that ends a migration */
 } iso_params_t;
 
 /* Fills *params with the defaults and the environment's ISO_* values.
@@ -398,10 +399,13 @@ typedef struct iso_request_info {
     const char *step; /* the protocol step that it has reached, as the docs name it */
     iso_migration_path_t path;
     bool granted_before; /* a standing grant saved the reservation round trip */
-    uint64_t live_bytes; /* to be put */
+    uint64_t live_bytes; /* of its live pages */
     uint64_t bytes_put;  /* put and locally complete */
     uint64_t puts;       /* put operations */
     bool puts_complete;  /* all of them remotely complete */
+    /* Of the live pages bytes that are not put: what means anything of them, in a few pieces, rides in the message that ends
+     * the migration (ISO_INLINE), of so many bytes. */
+    uint64_t bytes_inline;
 } iso_request_info_t;
 /* Valid until the request has been freed. */
 ISO_API void iso_request_query(const iso_request_t *request, iso_request_info_t *info_p);
@@ -498,6 +502,7 @@ typedef struct {
     uint64_t window_misses;
     uint64_t window_evictions; /* windows given up for others */
     uint64_t keys_recalled;    /* of these, loans to other ranks that were called back */
+    uint64_t bytes_inline;     /* of heaps, that went in messages: ISO_INLINE */
 } iso_stats_t;
 ISO_API void iso_stats(iso_job_t *job, iso_stats_t *stats_p);
 

@@ -28,9 +28,11 @@ static void note_traffic(const pair_t *pair, const table_t *table, const iso_sta
         return;
     table_note(table,
                "%" PRIu64 " migrations from rank 0: %" PRIu64 " handed over, %" PRIu64
-               " by puts; %.0f bytes and %.1f puts each; %" PRIu64 " reserved first",
+               " not; %.0f bytes by %.1f puts and %.0f in messages each; %" PRIu64
+               " reserved first",
                out, handed, out - handed, (double)(now.bytes_put - before->bytes_put) / (double)out,
                (double)(now.puts - before->puts) / (double)out,
+               (double)(now.bytes_inline - before->bytes_inline) / (double)out,
                now.reservations - before->reservations);
 }
 
@@ -390,6 +392,7 @@ void test_migrate_frag(pair_t *pair, const plan_t *plan, table_t *table)
     double cold = pair_round_trip(pair, &heap, 1);
     iso_stats(pair->job, &after);
     uint64_t shipped = after.bytes_put - before.bytes_put;
+    shipped += after.bytes_inline - before.bytes_inline;
     double most = 1.02 * (double)(live.count * page) + (double)(slack + live.slots * page);
     table->bytes = heap_stats.live_bytes;
     one_row(table, "Cold", moved(pair, table->bytes), cold, 1);

@@ -421,7 +421,8 @@ static void collect(const iso_stats_t *before)
         check(iso_heap_destroy(heap), "iso_heap_destroy");
     }
     const totals_t totals = {.migrations = after.migrations_out - before->migrations_out,
-                             .bytes = after.bytes_put - before->bytes_put};
+                             .bytes = after.bytes_put - before->bytes_put + after.bytes_inline -
+                                      before->bytes_inline};
     mail_send(my.mail, 0, (frame_t){.kind = KIND_TOTALS, .length = sizeof totals}, &totals);
     while (my.self == 0 && (my.strips_heard < my.count || my.totals_heard < my.size))
         turn();

@@ -25,6 +25,21 @@ for ISO_BACKING in shared private anon; do
         steps 3 "$bin/protocol" refused
     done
 done
+# Between nodes, by each network that there is. FI_UNIVERSE_SIZE: see tests/ranks/ofi.cmake.
+for way in "ofi tcp" "ofi shm" "ucx tcp,self"; do
+    read -r transport over <<<"$way"
+    if [ ! -e "$bin/../lib/isomalloc/libisomalloc-$transport.so" ]; then
+        echo "no transport $transport: not tried over $over"
+        continue
+    fi
+    networks=(env ISO_NODE_SIZE=1 ISO_TRANSPORT="$transport" ISO_OFI_PROVIDER="$over" UCX_TLS="$over" FI_UNIVERSE_SIZE=8)
+    for backing in private anon; do
+        steps 4 "${networks[@]}" ISO_BACKING=$backing "$bin/contents" graph
+        steps 4 "${networks[@]}" ISO_BACKING=$backing "$bin/contents" overlap
+        steps 3 "${networks[@]}" ISO_BACKING=$backing "$bin/lifecycle" again
+        steps 3 "${networks[@]}" ISO_BACKING=$backing "$bin/protocol" refused
+    done
+done
 unset ISO_BACKING ISO_NODE_SIZE
 for test in base_taken two_jobs one_fails forked; do
     steps 3 "$bin/lifecycle" $test

@@ -51,4 +51,22 @@ inline void stop_process(pid_t pid)
     }
 }
 
+// Bytes of this process that the kernel counts as pinned (VmPin).
+inline uint64_t pinned()
+{
+    char line[256];
+    uint64_t kib = 0;
+    bool is_there = false;
+    FILE *status = std::fopen("/proc/self/status", "re");
+    EXPECT(status != nullptr);
+    while (std::fgets(line, sizeof line, status) != nullptr)
+        if (std::strncmp(line, "VmPin:", 6) == 0) {
+            kib = std::strtoul(line + 6, nullptr, 10);
+            is_there = true;
+        }
+    std::fclose(status);
+    EXPECT(is_there); // else every bound on it would hold
+    return kib << 10;
+}
+
 #endif

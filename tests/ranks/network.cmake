@@ -65,6 +65,14 @@ function(iso_network_tests label over)
         iso_ranks_test(NAME "object: ${test}${over}" RANKS 2 PROGRAM object ARGS ${test} LABELS ${label} ENV ${private})
     endforeach()
 
+    iso_ranks_test(NAME "converse${over}" RANKS 3 PROGRAM converse LABELS ${label} ENV ${private})
+    iso_ranks_test(NAME "huge pages: landing${over}" RANKS 2 PROGRAM huge ARGS landing LABELS ${label}
+        ENV ${private} ISO_HUGE_PAGES=auto)
+    string(MAKE_C_IDENTIFIER "pup${over}" folder)
+    set(folder ${CMAKE_CURRENT_BINARY_DIR}/${folder})
+    file(MAKE_DIRECTORY ${folder})
+    iso_ranks_test(NAME "pup${over}" RANKS 3 PROGRAM pup ARGS ${folder} LABELS ${label} ENV ${private})
+
     foreach(test target_dies source_dies)
         iso_death_test(${test} private 1 ${over} ${network})
     endforeach()
@@ -76,5 +84,13 @@ function(iso_network_tests label over)
     endif()
     if(ISO_SOAK_TESTS)
         iso_stage_test(end private 1 1 ", object${over}" ${network})
+        iso_ranks_test(NAME "threads with objects${over}" RANKS 3 PROGRAM threads ARGS objects TIMEOUT 150
+            LABELS ${label} ENV ${private} ISO_RETAIN=1M ISO_SPACE_SIZE=384M)
+        set(name "ranks: images, private, nodes of 1${over}")
+        add_test(NAME ${name} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/images.sh $<TARGET_FILE:iso_run> $<TARGET_FILE:images> 2)
+        set_tests_properties(${name} PROPERTIES TIMEOUT 120 LABELS "ranks;${label}" PROCESSORS 2
+            ENVIRONMENT "${iso_test_environment};${private}")
+        iso_ranks_test(NAME "object: peak${over}" RANKS 2 PROGRAM object ARGS peak ${iso_large_mib} TIMEOUT 300
+            LABELS ${label} ENV ${private})
     endif()
 endfunction()

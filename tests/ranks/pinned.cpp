@@ -2,24 +2,11 @@
 // reads, whatever became of the blocks meanwhile, also after fork(). ci/rdma runs these tests over such a device,
 // where a registration that is stale shows; where nothing is pinned they hold, too, but for `space`.
 #include "marked.hpp"
+#include <dlfcn.h>
 #include <random>
 #include <sys/wait.h>
 
 namespace {
-
-// VmPin of this process, in bytes.
-size_t pinned()
-{
-    char line[256];
-    size_t kib = 0;
-    FILE *status = std::fopen("/proc/self/status", "re");
-    EXPECT(status != nullptr);
-    while (std::fgets(line, sizeof line, status) != nullptr)
-        if (std::strncmp(line, "VmPin:", 6) == 0)
-            kib = std::strtoul(line + 6, nullptr, 10);
-    std::fclose(status);
-    return kib << 10;
-}
 
 // Each rank has put to the other, and has been put to.
 void meet(Job &job)
@@ -53,6 +40,37 @@ void space()
         EXPECT(pinned() == 0);
     }
     EXPECT(bytes[0] != bytes[1] && own[0] == own[1]);
+}
+
+// What has been registered once is not registered again for a put out of it, nor for one into it; and what is deregistered, as
+// windows are whose heaps are not in motion any more, is pinned no longer. registrations.c counts.
+void registered_once()
+{
+    auto *registrations =
+        reinterpret_cast<uint64_t (*)()>(dlsym(RTLD_DEFAULT, "test_registrations"));
+    EXPECT(registrations != nullptr);
+    constexpr size_t size = 300000;
+    constexpr int warm_up = 3, rounds = 10;
+    Job job;
+    iso_heap_t *heap = self == 0 ? marked(job, size, 5) : nullptr;
+    uint64_t warm = 0;
+    for (int i = 0; i < warm_up + rounds; i++) {
+        if (i == warm_up)
+            warm = registrations();
+        if (self == 0)
+            job.send(heap, 1);
+        heap = job.receive().heap;
+        expect_marked(heap, size, 5);
+        if (self == 1)
+            job.send(heap, 0);
+    }
+    std::printf("rank %u: %llu registrations to warm up, %llu in %d migrations\n", self,
+                static_cast<unsigned long long>(warm),
+                static_cast<unsigned long long>(registrations() - warm), 2 * rounds);
+    EXPECT(warm > 0 && registrations() == warm);
+    job.barrier();
+    job.finish();
+    EXPECT(pinned() == 0);
 }
 
 // ---- blocks come and go while heaps do ----
@@ -234,6 +252,9 @@ void forked()
 
 int main(int argc, char **argv)
 {
-    const Test tests[] = {{"space", space}, {"churn", churn}, {"forked", forked}};
+    const Test tests[] = {{"space", space},
+                          {"registered_once", registered_once},
+                          {"churn", churn},
+                          {"forked", forked}};
     return run_test(tests, argc, argv);
 }

@@ -54,6 +54,13 @@ endforeach()
 
 # What is registered: it is pinned, and stays what the device writes to.
 iso_rdma_test(pinned space 2 ISO_REGISTER=space)
+add_library(registrations MODULE registrations.c)
+set_target_properties(registrations PROPERTIES C_VISIBILITY_PRESET default)
+target_link_libraries(registrations PRIVATE ${CMAKE_DL_LIBS})
+foreach(register space window)
+    iso_rdma_command_test("pinned registered_once, ${register}" 200 ENV ISO_REGISTER=${register}
+        COMMAND iso_run -n 2 env LD_PRELOAD=$<TARGET_FILE:registrations> $<TARGET_FILE:pinned> registered_once)
+endforeach()
 foreach(backing private anon)
     iso_rdma_test(pinned churn 3 ISO_BACKING=${backing} ISO_RETAIN=1M ISO_SPACE_SIZE=96M)
     iso_rdma_test(pinned forked 2 ISO_BACKING=${backing} ISO_SPACE_SIZE=64M)
@@ -68,7 +75,7 @@ foreach(test straight_back large)
     iso_rdma_test(windows ${test} 2 ISO_REGISTER=window ISO_PIN_LIMIT=4M ISO_SPACE_SIZE=1G)
 endforeach()
 iso_rdma_command_test("lane and limit" 200
-    COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/rdma.sh $<TARGET_FILE:iso_run> $<TARGET_FILE:protocol>)
+    COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/rdma.sh $<TARGET_FILE:iso_run> $<TARGET_FILE:protocol> $<TARGET_FILE:windows>)
 
 # Deaths: of the target, of the source, and of each at every stage.
 foreach(test target_dies target_dies_in_put source_dies)

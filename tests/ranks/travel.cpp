@@ -345,6 +345,7 @@ void refused()
             EXPECT(first.migrations_failed == 1);
             EXPECT_STATUS(status, iso_thread_migrate(dest));
             EXPECT(job->stats().bytes_put == first.bytes_put &&
+                   job->stats().bytes_inline == first.bytes_inline &&
                    job->stats().reservations == first.reservations &&
                    job->stats().migrations_failed == 1);
             return reinterpret_cast<void *>(static_cast<intptr_t>(status));

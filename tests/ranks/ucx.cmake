@@ -1,5 +1,9 @@
-# The tests of several ranks over UCX.
-foreach(tls tcp,self posix,cma,self)
+# The tests of several ranks over UCX. "all": what UCX chooses where nothing is forced.
+set(iso_ucx_tls tcp,self posix,cma,self)
+if(ISO_SOAK_TESTS)
+    list(APPEND iso_ucx_tls sysv,cma,self all)
+endif()
+foreach(tls IN LISTS iso_ucx_tls)
     iso_network_tests(ucx ", ucx ${tls}" ISO_TRANSPORT=ucx UCX_TLS=${tls})
 endforeach()
 

@@ -44,9 +44,10 @@ foreach(limit 64 256)
     iso_window_test(fits RANKS 2 LIMIT ${limit} PIN 1)
 endforeach()
 foreach(limit 4 16 64) # windows of one slot, two and eight of them; of four slots
-    foreach(test large straight_back prepared_in_part ten_times)
+    foreach(test large straight_back ten_times)
         iso_window_test(${test} RANKS 2 LIMIT ${limit} PIN 1 TIMEOUT 300)
     endforeach()
+    iso_window_test(prepared_in_part PROGRAM prepared RANKS 2 LIMIT ${limit} PIN 1 TIMEOUT 300)
     iso_window_test(crowd RANKS 6 LIMIT ${limit} PIN 1 TIMEOUT 300)
     iso_window_test(released RANKS 3 LIMIT ${limit} PIN 1 TIMEOUT 300 ENV ISO_RETAIN=4M ISO_GUARD=all)
 endforeach()
@@ -54,7 +55,7 @@ iso_window_test(released NAME "released, anon" RANKS 3 LIMIT 8 PIN 1 TIMEOUT 300
     ENV ISO_RETAIN=4M ISO_BACKING=anon)
 iso_window_test(straight_back NAME "straight back, nothing retained" RANKS 2 LIMIT 8 PIN 1
     TIMEOUT 300 ENV ISO_RETAIN=0)
-iso_window_test(prepared RANKS 3 LIMIT 64 PIN 1)
+iso_window_test(prepared PROGRAM prepared RANKS 3 LIMIT 64 PIN 1)
 iso_window_test(forked RANKS 2 LIMIT 16 PIN 1)
 iso_window_test(forked NAME "forked, anon" RANKS 2 LIMIT 16 PIN 1 ENV ISO_BACKING=anon)
 foreach(test straight_back large) # the system turns out to allow half of the limit
@@ -118,8 +119,12 @@ foreach(pair IN LISTS iso_window_transports)
     foreach(row fits/2/64M prepared/3/64M large/2/16M straight_back/2/16M ten_times/2/16M crowd/4/16M
             released/3/16M forked/2/16M)
         string(REGEX MATCH "(.*)/(.*)/(.*)" row ${row})
+        set(program windows)
+        if(CMAKE_MATCH_1 STREQUAL prepared)
+            set(program prepared)
+        endif()
         iso_ranks_test(NAME "windows: ${CMAKE_MATCH_1}, ${transport} ${name}" RANKS ${CMAKE_MATCH_2}
-            PROGRAM windows ARGS ${CMAKE_MATCH_1} TIMEOUT 300 LABELS "windows;${transport}"
+            PROGRAM ${program} ARGS ${CMAKE_MATCH_1} TIMEOUT 300 LABELS "windows;${transport}"
             ENV ${network} ISO_PIN_LIMIT=${CMAKE_MATCH_3})
     endforeach()
 endforeach()

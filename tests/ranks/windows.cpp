@@ -1,66 +1,16 @@
 // The iso space registered in windows (ISO_REGISTER=window): never more than ISO_PIN_LIMIT, nothing registered
 // in a steady state, and right whatever the limit is. Sizes follow the limit, so that the tests run with any; what
 // they want of it stands in windows.cmake. Over the transport `checking` a mistake ends the process.
-#include "marked.hpp"
+#include "windows.hpp"
 #include <algorithm>
 #include <random>
 
 namespace {
 
-uint64_t limit()
-{
-    iso_params_t params;
-    EXPECT_STATUS(ISO_OK, iso_params_init(&params));
-    EXPECT(params.pin_limit > 0);
-    return params.pin_limit;
-}
-
 uint64_t from_environment(const char *name, uint64_t otherwise)
 {
     const char *text = std::getenv(name);
     return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
-}
-
-void check_limit(const Job &job)
-{
-    const iso_stats_t stats = job.stats();
-    EXPECT(stats.registered_bytes <= limit());
-    EXPECT(stats.registered_high <= limit());
-}
-
-// A heap of large blocks, each filled with words that say where they are and how often they were on their way.
-struct Load {
-    uint64_t words, hops;
-    uint64_t *word;
-};
-
-iso_heap_t *loaded(const Job &job, size_t bytes)
-{
-    iso_heap_t *heap = job.heap();
-    auto *load = static_cast<Load *>(iso_malloc(heap, sizeof(Load)));
-    EXPECT(load != nullptr);
-    *load = {bytes / sizeof(uint64_t), 0, static_cast<uint64_t *>(iso_malloc(heap, bytes))};
-    EXPECT(load->word != nullptr);
-    for (uint64_t i = 0; i < load->words; i++)
-        load->word[i] = i * 2654435761u;
-    iso_heap_set_root(heap, load);
-    return heap;
-}
-
-// Some of the words change with each hop, so that what is there from an earlier visit is found out.
-void change(iso_heap_t *heap)
-{
-    auto *load = static_cast<Load *>(iso_heap_root(heap));
-    load->hops++;
-    for (uint64_t i = 0; i < load->words; i += 256)
-        load->word[i] = i * 2654435761u + load->hops;
-}
-
-void check(const iso_heap_t *heap)
-{
-    const auto *load = static_cast<Load *>(iso_heap_root(heap));
-    for (uint64_t i = 0; i < load->words; i++)
-        EXPECT(load->word[i] == i * 2654435761u + (i % 256 == 0 ? load->hops : 0));
 }
 
 // Those that have ended leave the list.
@@ -156,19 +106,6 @@ void fits()
         check(heap);
     check_limit(job);
     job.finish();
-}
-
-// Bytes of this process that the kernel counts as pinned.
-uint64_t pinned()
-{
-    std::FILE *status = std::fopen("/proc/self/status", "re");
-    char line[256];
-    unsigned long long kib = 0;
-    while (status != nullptr && std::fgets(line, sizeof line, status) != nullptr)
-        std::sscanf(line, "VmPin: %llu", &kib);
-    if (status != nullptr)
-        std::fclose(status);
-    return kib << 10;
 }
 
 // Heaps of ten times the limit go to and fro: what a device has pinned is what is registered, beside what the transport
@@ -353,91 +290,6 @@ void borrower_stopped()
     borrower(false);
 }
 
-// What is prepared is not waited for.
-void prepared()
-{
-    Job job;
-    constexpr uint32_t far = 1;
-    const size_t bytes = limit() / 4;
-    if (self == 0) {
-        iso_heap_t *heap = loaded(job, bytes), *other = job.heap();
-        iso_request_t *request = nullptr;
-        EXPECT_STATUS(ISO_OK, iso_prepare(heap, far, &request));
-        iso_request_info_t info;
-        iso_request_query(request, &info);
-        EXPECT(std::string(info.step) == "PREPARING");
-        EXPECT_STATUS(ISO_OK, iso_wait(request));
-        EXPECT(iso_heap_state(heap) == ISO_HEAP_OWNED);
-        change(heap);
-        const iso_stats_t before = job.stats();
-        EXPECT(before.registrations > 0);
-        job.send(heap, far);
-        const iso_stats_t after = job.stats();
-        EXPECT(after.window_misses == before.window_misses);
-        EXPECT(after.window_hits > before.window_hits);
-        EXPECT(after.registrations == before.registrations);
-        EXPECT(after.reservations == before.reservations);
-        EXPECT(after.grants_used == before.grants_used + 1);
-        // a heap that has changed since is not what was prepared, and moves all the same
-        iso_heap_t *grown = loaded(job, bytes / 2);
-        EXPECT_STATUS(ISO_OK, iso_prepare(grown, far, &request));
-        EXPECT_STATUS(ISO_OK, iso_wait(request));
-        EXPECT(iso_malloc(grown, 5000000) != nullptr);
-        job.send(grown, far);
-        // what is prepared for one rank may go to another
-        iso_heap_t *elsewhere = loaded(job, bytes / 2);
-        EXPECT_STATUS(ISO_OK, iso_prepare(elsewhere, far, &request));
-        EXPECT_STATUS(ISO_OK, iso_wait(request));
-        job.send(elsewhere, 2);
-        // to itself; of what is not here; of nobody; given up; while the heap ends
-        EXPECT_STATUS(ISO_OK, iso_prepare(other, 0, &request));
-        EXPECT_STATUS(ISO_OK, iso_wait(request));
-        EXPECT_STATUS(ISO_ERR_NOT_OWNER, iso_prepare(heap, far, &request));
-        EXPECT_STATUS(ISO_ERR_RANK, iso_prepare(other, 17, &request));
-        iso_heap_t *fresh = loaded(job, bytes);
-        EXPECT_STATUS(ISO_OK, iso_prepare(fresh, 2, &request));
-        EXPECT_STATUS(ISO_OK, iso_cancel(request));
-        EXPECT_STATUS(ISO_ERR_CANCELED, iso_wait(request));
-        EXPECT_STATUS(ISO_OK, iso_prepare(fresh, 2, &request));
-        EXPECT_STATUS(ISO_OK, iso_heap_destroy(fresh));
-        EXPECT_STATUS(ISO_OK, iso_wait(request));
-    } else if (self == far) {
-        const iso_stats_t before = job.stats();
-        EXPECT(before.registrations == 0);
-        check(job.receive().heap);
-        check(job.receive().heap);
-    } else {
-        iso_heap_t *heap = job.receive().heap;
-        check(heap);
-        change(heap);
-        job.send(heap, far); // where a grant for it stood that was given up since
-    }
-    if (self == far)
-        check(job.receive().heap);
-    job.barrier();
-    check_limit(job);
-    job.finish();
-}
-
-// More than the limit for one heap is prepared as far as it goes; more is migrated, right all the same.
-void prepared_in_part()
-{
-    Job job;
-    if (self == 0) {
-        iso_heap_t *heap = loaded(job, limit() * 3);
-        iso_request_t *request = nullptr;
-        EXPECT_STATUS(ISO_OK, iso_prepare(heap, 1, &request));
-        EXPECT_STATUS(ISO_OK, iso_wait(request));
-        check_limit(job);
-        job.send(heap, 1);
-    } else {
-        check(job.receive().heap);
-    }
-    check_limit(job);
-    job.barrier();
-    job.finish();
-}
-
 // Blocks of all kinds are freed and made again, pages kept, given back and used again, while heaps come and go and
 // the windows around them do.
 void released()
@@ -525,8 +377,6 @@ int main(int argc, char **argv)
                      {"crowd", crowd},
                      {"borrower_killed", borrower_killed},
                      {"borrower_stopped", borrower_stopped},
-                     {"prepared", prepared},
-                     {"prepared_in_part", prepared_in_part},
                      {"released", released},
                      {"forked", forked}},
                     argc, argv);

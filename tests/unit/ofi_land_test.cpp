@@ -100,7 +100,7 @@ struct Two {
 };
 
 struct Header { // see ofi.h
-    uint32_t magic = 0x6d69666f, version = 3, source = 1, len = 0;
+    uint32_t magic = 0x6d69666f, version = 4, source = 1, len = 0;
     uint64_t number = 0;
     unsigned char cookie[16];
 };
@@ -353,4 +353,112 @@ TEST_CASE("ofi: in a stream, what comes before its writes comes without them, an
     REQUIRE(zero.messages.size() == 1);
     CHECK(zero.messages[0].data == "right");
     CHECK(landing.memory.bytes[2999] == 'x');
+}
+
+TEST_CASE("ofi: there is a fence where writes go in a stream, and only there", "[ofi]")
+{
+    const std::string provider = GENERATE("tcp", "sockets", "shm");
+    CAPTURE(provider);
+    use_network("ofi " + provider);
+    NetRank zero(0), one(1);
+    iso_endpoint_t *ep = nullptr;
+    REQUIRE(zero.connect(1, one.address(), &ep) == ISO_OK);
+    CHECK(net().fence(ep) == (provider == "tcp" ? ISO_OK : ISO_ERR_INVALID));
+    net().disconnect(ep);
+}
+
+TEST_CASE("ofi: in a stream, a piece that comes before its turn says that others are lost", "[ofi]")
+{
+    use_network("ofi tcp");
+    NetRank zero(0);
+    Bare bare(zero, "tcp");
+    bare.add(whole, "first", 5);
+    bare.send();
+    CHECK(zero.until([&] { return zero.messages.size() == 1; }));
+    bare.number++;
+    bare.add(whole, "third", 5);
+    bare.send();
+    CHECK(zero.until([&] { return zero.said("what rank 1 has said has not all come"); }));
+    bare.number = 1;
+    bare.add(whole, "second", 6); // too late
+    bare.send();
+    CHECK_FALSE(zero.until([&] { return zero.messages.size() > 1; }, 0.1));
+}
+
+TEST_CASE("ofi: a connection that ends takes no message with it unnoticed", "[ofi]")
+{
+    use_network("ofi tcp");
+    Two two;
+    Operation put;
+    iso_rkey_t *stale = nullptr;
+    uint64_t there;
+    size_t said = 0;
+    two.connect_back();
+    {
+        Landing gone(two.one);
+        there = reinterpret_cast<uintptr_t>(gone.memory.bytes);
+        REQUIRE(net().rkey_unpack(two.ep, gone.blob.data(), gone.blob.size(), &stale) == ISO_OK);
+    }
+    CHECK(say_soon(two.zero, two.ep, "before"));
+    CHECK(two.until([&] { return two.one.messages.size() == 1; }));
+    REQUIRE(put.began(net().put(two.ep, two.source.bytes, 4096, two.region, there, stale,
+                                &put.completion)) >= 0);
+    CHECK(two.until([&] {
+        said += say(two.ep, std::to_string(said)) == ISO_OK;
+        return !two.zero.failures.empty();
+    }));
+    for (size_t i = 1; i < two.one.messages.size(); i++)
+        CHECK(two.one.messages[i].data == std::to_string(i - 1));
+    CHECK(two.one.messages.size() - 1 < said);
+    net().rkey_destroy(stale);
+}
+
+TEST_CASE("ofi: what was not sent when a way ended leaves no gap for the next way", "[ofi]")
+{
+    use_network("ofi tcp");
+    Two two;
+    CHECK(say(two.ep, "never leaves: there is no connection yet") == ISO_OK);
+    net().rkey_destroy(two.rkey);
+    net().disconnect(two.ep);
+    REQUIRE(two.zero.connect(1, two.one.address(), &two.ep) == ISO_OK);
+    REQUIRE(net().rkey_unpack(two.ep, two.target.blob.data(), two.target.blob.size(), &two.rkey) ==
+            ISO_OK);
+    CHECK(say_soon(two.zero, two.ep, "heard"));
+    CHECK(two.until(
+        [&] { return !two.one.messages.empty() && two.one.messages.back().data == "heard"; }));
+}
+
+TEST_CASE("ofi: what is kept of a peer until its turn comes is bounded", "[ofi]")
+{
+    use_network("ofi sockets"); // not taken for a stream
+    NetRank zero(0);
+    Landing landing(zero);
+    Bare bare(zero, "sockets");
+    SECTION("pieces")
+    {
+        bare.number = 1; // 0 never comes
+        for (unsigned i = 0; i < 1024; i++) {
+            bare.add(whole, "kept", 4);
+            bare.send();
+        }
+        CHECK_FALSE(zero.until([&] { return zero.said("not heard any more"); }, 0.1));
+        bare.add(whole, "too many", 8);
+        bare.send();
+        CHECK(zero.until([&] { return zero.said("what rank 1 says waits too long"); }));
+        bare.number = 0;
+        bare.add(whole, "too late", 8);
+        bare.send();
+    }
+    SECTION("rounds of writes")
+    {
+        for (uint32_t round = 1; round <= 1024; round++)
+            bare.write(landing, "x", round);
+        CHECK_FALSE(zero.until([&] { return zero.said("not heard any more"); }, 0.1));
+        bare.write(landing, "x", 1025);
+        CHECK(
+            zero.until([&] { return zero.said("what rank 1 has put is more than it tells of"); }));
+        bare.add(whole, "too late", 8);
+        bare.send();
+    }
+    CHECK_FALSE(zero.until([&] { return !zero.messages.empty(); }, 0.1));
 }

@@ -69,6 +69,7 @@ TEST_CASE("without an environment the defaults hold", "[params]")
     CHECK_FALSE(params.map_images);
     CHECK_FALSE(params.mixed_images);
     CHECK_FALSE(params.track_writes);
+    CHECK(params.inline_max == 4096);
     CHECK(params.image_rank == nullptr);
     CHECK(params.caller_bootstrap == nullptr);
     CHECK(params.arrival == nullptr);
@@ -81,7 +82,7 @@ TEST_CASE("the list of settings has a row for every field, with help", "[params]
 {
     size_t count;
     const iso_setting_t *rows = iso_settings(&count);
-    CHECK(count == 27);
+    CHECK(count == 28);
     for (size_t i = 0; i < count; i++) {
         INFO(rows[i].name);
         CHECK(strlen(rows[i].help) > 10);
@@ -101,7 +102,7 @@ TEST_CASE("the environment sets every setting", "[params]")
         e13("ISO_PROGRESS_THREAD", "y"), e14("ISO_DUMP_SIGNAL", "12"),
         e15("ISO_HUGE_PAGES", "auto"), e16("ISO_REGISTER", "window"), e17("ISO_PIN_LIMIT", "64M"),
         e18("ISO_IMAGES", "a:b"), e19("ISO_MAP_IMAGES", "y"), e20("ISO_MIXED_IMAGES", "y"),
-        e21("ISO_TRACK_WRITES", "y");
+        e21("ISO_TRACK_WRITES", "y"), e22("ISO_INLINE", "1K");
     const iso_params_t params = defaults();
     CHECK(params.space_size == uint64_t(2) << 40);
     CHECK(params.space_base == 0x200000000000);
@@ -124,6 +125,7 @@ TEST_CASE("the environment sets every setting", "[params]")
     CHECK(params.map_images);
     CHECK(params.mixed_images);
     CHECK(params.track_writes);
+    CHECK(params.inline_max == 1024);
 }
 
 TEST_CASE("sizes take binary suffixes and hexadecimal", "[params]")
@@ -247,14 +249,15 @@ TEST_CASE("an unknown ISO_ name is warned of once, with the nearest known one", 
 {
     CleanSettings clean;
     ScopedEnv typo("ISO_TIMEOUTS", "3"), odd("ISO_QQQQQQQQ", "x"), tests("ISO_TEST_SEED", "1"),
-        launcher("ISO_LOCAL_RANK", "0"), job("ISO_JOB_ID", "7");
+        hook("ISO_TEST_ATT", "1"), launcher("ISO_LOCAL_RANK", "0"), job("ISO_JOB_ID", "7");
     const ChildResult child = in_child([] { // a new process image: this one may have warned before
         execl("/proc/self/exe", "unit_tests", "[.init-thrice]", "-o", "/dev/null", nullptr);
         return 99;
     });
     INFO(child.stderr_text);
     CHECK(child.exited_with(0));
-    CHECK(line_count(child.stderr_text) == 2);
+    CHECK(line_count(child.stderr_text) == 3);
+    CHECK(contains(child.stderr_text, "ISO_TEST_ATT is no setting: did you mean ISO_TEST_AT?"));
     CHECK(contains(child.stderr_text, "ISO_TIMEOUTS is no setting: did you mean ISO_TIMEOUT?"));
     CHECK(contains(child.stderr_text, "ISO_QQQQQQQQ is no setting: `iso_info -c` lists them"));
 }

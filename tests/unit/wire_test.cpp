@@ -11,6 +11,7 @@ namespace {
 
 const uint8_t cookie[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
 const char data[] = "a user's header";
+const char lump[] = "bytes of a heap, in their place";
 
 struct Message : iso_msg_t {
     iso_msg_lists_t lists;
@@ -44,6 +45,10 @@ std::unique_ptr<Message> message(iso_msg_type_t type, uint32_t extents)
     msg->dense_count = extents < ISO_WIRE_DENSE_MAX ? extents : ISO_WIRE_DENSE_MAX;
     for (uint32_t i = 0; i < msg->dense_count; i++)
         msg->lists.dense[i] = {i * 5, i + 2};
+    msg->pieces = msg->lists.pieces;
+    msg->piece_count = extents < 5 ? extents : 5;
+    for (uint32_t i = 0; i < msg->piece_count; i++)
+        msg->lists.pieces[i] = {reinterpret_cast<uintptr_t>(lump) + i * 3, i + 2};
     return msg;
 }
 
@@ -66,6 +71,15 @@ iso_status_t decode(const std::vector<uint8_t> &bytes, Message *msg)
         const auto *at = static_cast<const uint8_t *>(msg->data);
         kept.assign(at, at + msg->data_len);
         msg->data = kept.data();
+    }
+    if (status == ISO_OK && msg->piece_bytes != nullptr) {
+        static std::vector<uint8_t> kept;
+        size_t length = 0;
+        for (uint32_t i = 0; i < msg->piece_count; i++)
+            length += msg->pieces[i].length;
+        const auto *at = static_cast<const uint8_t *>(msg->piece_bytes);
+        kept.assign(at, at + length);
+        msg->piece_bytes = kept.data();
     }
     return status;
 }
@@ -110,6 +124,12 @@ TEST_CASE("every message type survives the wire", "[wire]")
     REQUIRE(decode(encode(*message(ISO_MSG_COMMIT, 0)), got.get()) == ISO_OK);
     CHECK(got->data_len == sizeof data);
     CHECK(std::memcmp(got->data, data, sizeof data) == 0);
+    REQUIRE(decode(encode(*message(ISO_MSG_COMMIT, 3)), got.get()) == ISO_OK);
+    REQUIRE(got->piece_count == 3);
+    CHECK(got->pieces[2].address == reinterpret_cast<uintptr_t>(lump) + 6);
+    CHECK(got->pieces[2].length == 4);
+    CHECK(std::memcmp(got->piece_bytes, "bytes of", 2) == 0);
+    CHECK(std::memcmp(static_cast<const char *>(got->piece_bytes) + 5, lump + 6, 4) == 0);
     REQUIRE(decode(encode(*message(ISO_MSG_LEND, 0)), got.get()) == ISO_OK);
     CHECK(got->slots == 9);
     CHECK(got->token == 5);
@@ -128,7 +148,15 @@ TEST_CASE("the longest messages fit what every transport can send", "[wire]")
     auto commit = message(ISO_MSG_COMMIT, 0);
     commit->data = header.data();
     commit->data_len = ISO_HEADER_MAX;
-    CHECK(encode(*commit).size() <= ISO_TRANSPORT_MIN_SEND);
+    const size_t room = ISO_WIRE_MAX - ISO_WIRE_COMMIT - ISO_HEADER_MAX;
+    const std::vector<char> memory(room);
+    const size_t each = room / ISO_WIRE_PIECES_MAX;
+    for (uint32_t i = 0; i < ISO_WIRE_PIECES_MAX; i++)
+        commit->lists.pieces[i] = {reinterpret_cast<uintptr_t>(memory.data()),
+                                   each - ISO_WIRE_PIECE};
+    commit->lists.pieces[0].length += room % ISO_WIRE_PIECES_MAX;
+    commit->piece_count = ISO_WIRE_PIECES_MAX;
+    CHECK(encode(*commit).size() == ISO_TRANSPORT_MIN_SEND);
 }
 
 TEST_CASE("a message that is cut or has something behind it is refused", "[wire]")
@@ -184,6 +212,13 @@ TEST_CASE("counts beyond the limits are refused", "[wire]")
     dense[4] = static_cast<uint8_t>(dense.size());
     dense[5] = static_cast<uint8_t>(dense.size() >> 8);
     CHECK(decode(dense, got.get()) == ISO_ERR_INVALID);
+    std::vector<uint8_t> pieces = encode(*message(ISO_MSG_COMMIT, 0));
+    REQUIRE(pieces[pieces.size() - 1] == 0); // their count
+    pieces[pieces.size() - 2] = ISO_WIRE_PIECES_MAX + 1;
+    pieces.resize(pieces.size() + static_cast<size_t>(ISO_WIRE_PIECES_MAX + 1) * ISO_WIRE_PIECE);
+    pieces[4] = static_cast<uint8_t>(pieces.size());
+    pieces[5] = static_cast<uint8_t>(pieces.size() >> 8);
+    CHECK(decode(pieces, got.get()) == ISO_ERR_INVALID);
     auto reserve = message(ISO_MSG_RESERVE, 1);
     reserve->part = 2;
     reserve->parts = 2;

@@ -1,22 +1,13 @@
 /*
- * lo_address.c - the address blob, which says who and where a process is, and reaching a peer's
- * descriptors.
+ * lo_address.c - the address blob, which says who and where a process is.
  *
- * What a peer's descriptor
- * refers to is opened through /proc/<pid>/fd/<n>, which the kernel allows between processes of one
- * user (Yama's ptrace_scope does not restrict it). Pids, start times and abstract sockets mean
+ * Pids, start times and abstract sockets mean
  * something only inside one PID, time and network namespace of one running kernel: an address says
  * which, and one from elsewhere is refused before anything of it is used.
  */
 #include "loopback.h"
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #define ADDRESS_MAGIC 0x6f6c2d6fu
 
@@ -92,52 +83,4 @@ iso_status_t lo_address_read(iso_transport_t *tp, uint32_t rank, const void *add
     *process_p = blob.process;
     *inbox_fd_p = blob.inbox_fd;
     return ISO_OK;
-}
-
-static const char *reason_of(int error)
-{
-    switch (error) {
-    case EACCES:
-    case EPERM:
-        return "it belongs to another user, or is not dumpable (prctl PR_SET_DUMPABLE, "
-               "set-user-ID)";
-    case ENOENT:
-    case ESRCH:
-        return "it has ended, or has closed the transport";
-    case EMFILE:
-    case ENFILE:
-        return "too many open files: raise ulimit -n";
-    default:
-        return strerror(error);
-    }
-}
-
-iso_status_t lo_process_open(const iso_transport_t *tp, uint32_t rank, const process_id_t *process,
-                             int fd, const char *what, int *fd_p)
-{
-    char path[64];
-
-    snprintf(path, sizeof path, "/proc/%" PRId32 "/fd/%d", process->pid, fd);
-    const int opened = open(path, O_RDWR | O_CLOEXEC);
-    if (opened < 0) {
-        lo_log(tp, ISO_LOG_ERROR, "cannot open the %s of rank %u (process %" PRId32 "): %s", what,
-               rank, process->pid, reason_of(errno));
-        return ISO_ERR_UNREACHABLE;
-    }
-    *fd_p = opened;
-    return ISO_OK;
-}
-
-iso_status_t lo_file_limit(const iso_transport_t *tp, uint64_t length)
-{
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
-        limit.rlim_cur >= length)
-        return ISO_OK;
-    lo_log(tp, ISO_LOG_ERROR,
-           "files may grow to %" PRIu64 " bytes here and %" PRIu64 " are needed: set ulimit -f "
-           "unlimited",
-           (uint64_t)limit.rlim_cur, length);
-    return ISO_ERR_LIMIT;
 }

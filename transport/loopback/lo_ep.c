@@ -213,7 +213,7 @@ iso_status_t lo_connect(iso_transport_t *tp, uint32_t rank, const void *address,
     }
     ep->tp = tp;
     ep->peer = peer;
-    status = lo_process_open(tp, rank, &process, remote_fd, "inbox", &fd);
+    status = object_reach(tp->host, rank, &process, remote_fd, "inbox", &fd);
     if (status != ISO_OK)
         goto free_ep;
     status = check_inbox(tp, rank, &process, fd);

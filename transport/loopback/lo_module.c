@@ -56,7 +56,6 @@ static iso_status_t lo_open(const iso_transport_host_t *host, iso_transport_t **
     if (tp == NULL)
         return ISO_ERR_NO_MEMORY;
     tp->host = host;
-    tp->page_size = (size_t)sysconf(_SC_PAGESIZE);
     tp->no_vm_writev = getenv("ISO_TEST_NO_VM_WRITEV") != NULL;
     status = check_host(tp);
     if (status != ISO_OK)
@@ -69,12 +68,14 @@ static iso_status_t lo_open(const iso_transport_host_t *host, iso_transport_t **
     status = lo_peers_create(tp);
     if (status != ISO_OK)
         goto free_tp;
-    status = lo_windows_create(tp);
-    if (status != ISO_OK)
+    if (!windows_open(&tp->windows, host)) {
+        lo_log(tp, ISO_LOG_ERROR, "no memory for the table of windows");
+        status = ISO_ERR_NO_MEMORY;
         goto free_peers;
+    }
     status = lo_doorbell_create(tp);
     if (status != ISO_OK)
-        goto free_windows;
+        goto close_windows;
     status = lo_inbox_create(tp);
     if (status != ISO_OK)
         goto close_doorbell;
@@ -83,8 +84,8 @@ static iso_status_t lo_open(const iso_transport_host_t *host, iso_transport_t **
 
 close_doorbell:
     lo_doorbell_close(tp);
-free_windows:
-    lo_windows_free(tp);
+close_windows:
+    windows_close(&tp->windows);
 free_peers:
     lo_peers_free(tp);
 free_tp:
@@ -98,7 +99,7 @@ static void lo_close(iso_transport_t *tp)
     lo_inbox_close(tp);
     lo_peers_free(tp);
     lo_doorbell_close(tp);
-    lo_windows_free(tp);
+    windows_close(&tp->windows);
     free(tp);
 }
 

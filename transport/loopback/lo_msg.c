@@ -49,7 +49,7 @@ iso_status_t lo_inbox_create(iso_transport_t *tp)
 {
     static const char name[] = "isomalloc-inbox";
     const uint64_t length = lo_ring_offset(tp->host->size);
-    iso_status_t status = lo_file_limit(tp, length);
+    iso_status_t status = object_limit(tp->host, length);
 
     if (status != ISO_OK)
         return status;

@@ -12,6 +12,7 @@
 #include "transport/common/by_rank.h"
 #include "transport/common/caller.h"
 #include "transport/common/process.h"
+#include "transport/common/windows.h"
 #include <assert.h>
 #include <isomalloc/transport.h>
 #include <stdalign.h>
@@ -134,47 +135,18 @@ struct iso_region {
     uint32_t id;
 };
 
-/* A peer's memory object, opened here; one for all rkeys that name it. */
-typedef struct lo_file {
-    struct lo_file *next; /* in tp->files */
-    uint32_t rank;
-    int remote_fd;
-    uint64_t inode;
-    int fd;
-    uint32_t rkeys; /* that refer to it: closed with the last */
-} lo_file_t;
-
 struct iso_rkey {
     iso_transport_t *tp;
     uint32_t rank;
-    lo_file_t *file;          /* NULL: memory without an object, put to by process_vm_writev */
+    object_t *object;         /* NULL: memory without an object, put to by process_vm_writev */
     uint64_t address, length; /* at the peer */
     uint64_t offset;          /* of address in the file, which holds all of it */
 };
-
-/* Figures are explained in lo_put.c. */
-#define LO_WINDOW_BYTES ((uint64_t)64 << 20)
-#define LO_WINDOWS 256
-#define LO_WINDOW_BUCKETS 512
-#define LO_MIN_PAGE 4096
-
-/* One aligned piece of a peer's memory object. */
-typedef struct lo_window {
-    lo_file_t *file; /* NULL: not in use */
-    uint64_t index;  /* offset / LO_WINDOW_BYTES */
-    struct lo_window *next_in_bucket;
-    struct lo_window *newer, *older; /* tp->window_newest ... tp->window_oldest, all windows */
-    unsigned char *map;              /* the alias mapping; NULL: nothing is warm yet */
-    unsigned doubt;                  /* puts that still look for holes the owner may have punched */
-    /* Of each OS page: puts so far, or LO_PAGE_MAPPED: in our page table, at least once. */
-    uint8_t heat[LO_WINDOW_BYTES / LO_MIN_PAGE];
-} lo_window_t;
 
 /* ---- private: the instance ------------------------------------------------------------------- */
 
 struct iso_transport {
     const iso_transport_host_t *host;
-    size_t page_size;
     process_place_t place;
     process_id_t process;
 
@@ -199,27 +171,19 @@ struct iso_transport {
 
     uint32_t endpoints, regions, rkeys; /* open */
     uint32_t next_region_id;
-    lo_file_t *files;
-    bool no_populate, no_windows; /* cannot be had here; said once */
-    bool no_vm_writev;            /* ISO_TEST_NO_VM_WRITEV: as if the kernel forbade it */
-    lo_window_t *windows;         /* LO_WINDOWS */
-    lo_window_t *buckets[LO_WINDOW_BUCKETS];
-    lo_window_t *window_newest, *window_oldest;
+    object_t *objects;
+    windows_t windows;
+    bool no_vm_writev; /* ISO_TEST_NO_VM_WRITEV: as if the kernel forbade it */
 };
 
 /* lo_module.c */
 #define lo_log(tp, ...) caller_log((tp)->host, __VA_ARGS__)
 
-/* lo_address.c: the address blob, and peers' descriptors. */
+/* lo_address.c: the address blob. */
 iso_status_t lo_address(iso_transport_t *tp, void *buf, size_t *len_p);
 /* The process and the descriptor of the inbox in an address; ISO_ERR_UNREACHABLE: another host. */
 iso_status_t lo_address_read(iso_transport_t *tp, uint32_t rank, const void *address, size_t len,
                              process_id_t *process_p, int *inbox_fd_p);
-/* Opens again what descriptor fd of the process refers to; logs why not. */
-iso_status_t lo_process_open(const iso_transport_t *tp, uint32_t rank, const process_id_t *process,
-                             int fd, const char *what, int *fd_p);
-/* May this process write at `length` of a file? Beyond RLIMIT_FSIZE a signal would end it. */
-iso_status_t lo_file_limit(const iso_transport_t *tp, uint64_t length);
 
 /* lo_ep.c */
 iso_status_t lo_peers_create(iso_transport_t *tp);
@@ -253,9 +217,6 @@ iso_status_t lo_rkey_unpack(iso_endpoint_t *ep, const void *buf, size_t len, iso
 void lo_rkey_destroy(iso_rkey_t *rkey);
 
 /* lo_put.c */
-iso_status_t lo_windows_create(iso_transport_t *tp);
-void lo_windows_free(iso_transport_t *tp);
-void lo_windows_drop(iso_transport_t *tp, const lo_file_t *file);
 iso_status_t lo_put(iso_endpoint_t *ep, const void *src, size_t len, iso_region_t *region,
                     uint64_t remote, iso_rkey_t *rkey, iso_completion_t *completion);
 iso_status_t lo_fence(iso_endpoint_t *ep);
@@ -266,9 +227,6 @@ iso_status_t lo_flush(iso_endpoint_t *ep, iso_completion_t *completion);
 void lo_vm_permit(const iso_transport_t *tp);
 iso_status_t lo_vm_put(const iso_endpoint_t *ep, const unsigned char *src, size_t len,
                        uint64_t remote);
-
-/* lo_copy.c: memcpy for what another core has used last. */
-void lo_copy(void *to, const void *from, size_t len);
 
 /* lo_progress.c: also the doorbell and who is alive. */
 iso_status_t lo_doorbell_create(iso_transport_t *tp);

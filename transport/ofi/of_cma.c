@@ -1,5 +1,5 @@
 /*
- * of_cma.c - puts of our own between processes of this host, in place of shm's.
+ * of_cma.c - puts of our own between processes of this host, in place of shm's, to memory that no object backs.
  *
  * shm of libfabric 1.17 has two ways to write to a peer's memory, and neither comes through the end of a process:
  *   - without FI_DELIVERY_COMPLETE it calls process_vm_writev itself (smr_rma_fast), and holds the spin lock
@@ -8,7 +8,8 @@
  *   - with it the target copies and answers. Answers are taken in the order of the questions: one that a dead
  *     peer owes keeps back those of all others, for ever. (A kill of one rank of three showed it.)
  * So the same call of the kernel is made here, without shm's lock and queue: it needs nothing of the target's
- * CPU, is complete when it returns, and says ESRCH when the target has ended. What is left to shm is
+ * CPU, is complete when it returns, and says ESRCH when the target has ended. The kernel pins page by page for it, at
+ * 0.65 of memcpy's speed; memory of an object is mapped, and stored to (of_put.c). What is left to shm is
  * messages, in parts that it copies at once (of_msg.c): they ask for no answer, and hold the lock for a copy of 4 KiB.
  */
 #include "ofi.h"
@@ -60,8 +61,13 @@ static iso_status_t complain(iso_endpoint_t *ep, uint64_t remote, int error)
 
 iso_status_t of_cma_put(iso_endpoint_t *ep, const void *src, size_t len, uint64_t remote)
 {
-    const pid_t pid = ep->peer->life.process.pid;
+    const life_t *life = &ep->peer->life;
+    const pid_t pid = life->process.pid;
 
+    if (life->pidfd >= 0 && process_ended(life->pidfd)) { /* its pid may be another's by now */
+        of_ep_fail(ep, FI_ENOTCONN);
+        return ISO_ERR_AGAIN;
+    }
     for (size_t done = 0; done < len;) {
         const ssize_t copied = copy(pid, (const char *)src + done, len - done, remote + done);
         if (copied <= 0)

@@ -7,15 +7,18 @@
  * come. (Writes after the fence may be among them: the note goes with the message, since one alone costs a system
  * call.) A flush is a note and a question behind it, and ends with the answer.
  *
- * Nothing is asked of any order: writes may come before or after the note, and later ones before earlier ones,
- * as each round has its own count, and notes come in order. Rounds go on when a peer is connected to again, as writes of the
- * time before may still come. Of a process that has ended, what waits for writes that have not come is never delivered.
+ * Of messages nothing is asked of any order: writes may come before or after the note, and later ones before earlier ones,
+ * as each round has its own count, and notes come in order. But a fence is for the puts after it as well, so there is
+ * one only where writes go in a stream (tcp, net); over sockets and udp there are flushes. Rounds go on when a peer is
+ * connected to again, as writes of the time before may still come. Of a process that has ended, what waits for writes
+ * that have not come is never delivered.
  *
- * Writes that get lost. One that libfabric gives back with an error fails the way to the peer (of_op.c). But tcp of 1.17
- * closes the connection on a stale key, and the next message opens another; what was in the first is lost, and nobody is
- * told. So the last write before a flush is answered by libfabric too, and over tcp and net, whose writes and messages go
- * in one stream, a note that comes with writes missing says that they are lost: then the rank that put is told, and fails the
- * way. If the note is lost as well, nobody hears of it before ISO_TIMEOUT; in no case are they believed to be there.
+ * What gets lost. A write or message that libfabric gives back with an error fails the way to the peer (of_op.c). But tcp of
+ * 1.17 closes the connection on a stale key, and the next message opens another; what was in the first is lost, and
+ * nobody is told. So the last write before a flush is answered by libfabric too; over tcp and net, whose writes and
+ * messages go in one stream, a note that comes with writes missing says that they are lost; and over those and ofi_rxm
+ * a piece of messages that comes before its turn says that those before it are. Then the rank whose they were is told, and
+ * fails the way. What is lost with nothing after it nobody hears of before ISO_TIMEOUT; in no case is it believed to be there.
  */
 #include "ofi.h"
 #include <stdlib.h>
@@ -53,37 +56,57 @@ static of_round_t *add_round(of_peer_t *peer, uint32_t number)
     return round;
 }
 
-void of_landed(iso_transport_t *tp, uint64_t data)
+/* Its messages are to be looked at. */
+static void enter_landed(iso_transport_t *tp, of_peer_t *peer)
 {
-    const uint32_t source = (uint32_t)(data >> 32), number = (uint32_t)data;
-    of_peer_t *peer = source < tp->host->size ? of_peer_get(tp, source) : NULL;
-
-    if (peer == NULL)
-        return;
-    of_round_t *round = find_round(peer, number);
-    if (round == NULL && (round = add_round(peer, number)) == NULL) {
-        of_log(tp, ISO_LOG_ERROR, "no memory to count what rank %u puts", source);
-        of_peer_fail(tp, peer, FI_ENOMEM); /* what comes after it would wait for ever */
-        return;
-    }
-    round->writes++;
-    if (!peer->waits || peer->in_landed)
+    if (peer->in_landed)
         return;
     peer->in_landed = true;
     peer->next_landed = tp->landed;
     tp->landed = peer;
 }
 
-/* Once: from here on this rank is deaf to the peer. */
-static void lost(const iso_transport_t *tp, of_peer_t *peer)
+void of_lost(iso_transport_t *tp, of_peer_t *peer, const char *what)
 {
-    of_log(tp, ISO_LOG_ERROR,
-           "what rank %u has put has not come, or was not for registered memory: it is not heard "
-           "any more",
-           peer->rank);
+    if (peer->deaf)
+        return;
+    of_log(tp, ISO_LOG_ERROR, "what rank %u %s: it is not heard any more", peer->rank, what);
     peer->lost = peer->deaf = true;
+    enter_landed(tp, peer); /* what was kept of it goes */
     if (peer->ep != NULL)
         of_ep_busy(peer->ep);
+}
+
+void of_landed(iso_transport_t *tp, uint64_t data)
+{
+    const uint32_t source = (uint32_t)(data >> 32), number = (uint32_t)data;
+    of_peer_t *peer = source < tp->host->size ? of_peer_get(tp, source) : NULL;
+
+    if (peer == NULL || peer->deaf)
+        return;
+    of_round_t *round = find_round(peer, number);
+    if (round == NULL && peer->round_count == OF_ROUNDS) {
+        of_lost(tp, peer, "has put is more than it tells of");
+        return;
+    }
+    if (round == NULL && (round = add_round(peer, number)) == NULL) {
+        of_log(tp, ISO_LOG_ERROR, "no memory to count what rank %u puts", source);
+        of_peer_fail(tp, peer, FI_ENOMEM); /* what comes after it would wait for ever */
+        return;
+    }
+    round->writes++;
+    if (peer->waits)
+        enter_landed(tp, peer);
+}
+
+/* Notes come in the order of the rounds, so no other will tell of those up to this one. */
+static void forget_rounds(of_peer_t *peer, uint32_t last)
+{
+    for (unsigned i = 0; i < peer->round_count;)
+        if ((int32_t)(peer->rounds[i].number - last) <= 0) /* numbers go round */
+            peer->rounds[i] = peer->rounds[--peer->round_count];
+        else
+            i++;
 }
 
 bool of_landed_before(iso_transport_t *tp, of_peer_t *peer, const of_note_t *note)
@@ -92,10 +115,10 @@ bool of_landed_before(iso_transport_t *tp, of_peer_t *peer, const of_note_t *not
 
     if (round == NULL || round->writes != note->writes) {
         if (tp->in_stream)
-            lost(tp, peer);
+            of_lost(tp, peer, "has put has not come, or was not for registered memory");
         return false;
     }
-    *round = peer->rounds[--peer->round_count];
+    forget_rounds(peer, note->number);
     return true;
 }
 
@@ -118,8 +141,8 @@ static bool end_round(iso_endpoint_t *ep)
 
 iso_status_t of_fence(iso_endpoint_t *ep)
 {
-    if (!ep->tp->counted)
-        return ISO_ERR_INVALID;
+    if (!ep->tp->counted || !ep->tp->in_stream)
+        return ISO_ERR_INVALID; /* puts after it could be there before those that it is for */
     const iso_status_t status = of_ep_usable(ep);
     if (status != ISO_OK)
         return status;

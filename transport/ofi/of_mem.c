@@ -11,6 +11,8 @@
  *   FI_MR_ALLOCATED  pages must be there: the instance says that it pins
  * tcp (of 1.17) has none of them, shm FI_MR_VIRT_ADDR; verbs;ofi_rxm has LOCAL, VIRT_ADDR, PROV_KEY and ALLOCATED.
  * RAW and ENDPOINT have not met a provider yet.
+ *
+ * Over shm, where puts are our own, the rkey names the memory object as well (transport/common/object.c), if there is one.
  */
 #include "ofi.h"
 #include <inttypes.h>
@@ -28,6 +30,9 @@ typedef struct rkey_blob {
     uint32_t raw_len; /* of a raw key, which follows; 0: `key` is it */
     uint64_t hash;    /* of it, and of what is below */
     uint64_t address, length, base, key;
+    uint64_t offset, inode; /* of the memory object, over shm; 0 without one */
+    int32_t fd;             /* its owner's; -1: none */
+    uint32_t zero;
 } rkey_blob_t;
 
 static uint64_t hash_of(const rkey_blob_t *blob, const void *raw)
@@ -89,8 +94,16 @@ iso_status_t of_mem_register(iso_transport_t *tp, const iso_memory_t *memory,
         return ISO_ERR_INVALID;
     }
     iso_status_t status = check_pinned(tp, memory->length);
+    uint64_t inode = 0;
     if (status != ISO_OK)
         return status;
+    if (tp->is_shm && memory->fd >= 0 &&
+        !object_holds(memory->fd, memory->offset, memory->length, &inode)) {
+        of_log(tp, ISO_LOG_ERROR,
+               "cannot register %" PRIu64 " bytes at %p: descriptor %d is no memfd that has them",
+               memory->length, memory->address, memory->fd);
+        return ISO_ERR_INVALID;
+    }
     iso_region_t *region = calloc(1, sizeof *region);
     if (region == NULL) {
         of_log(tp, ISO_LOG_ERROR, "no memory for a region");
@@ -98,6 +111,7 @@ iso_status_t of_mem_register(iso_transport_t *tp, const iso_memory_t *memory,
     }
     region->tp = tp;
     region->memory = *memory;
+    region->inode = inode;
     status = of_mem_open(tp, memory->address, (size_t)memory->length, FI_WRITE | FI_REMOTE_WRITE,
                          &region->mr);
     if (status != ISO_OK) {
@@ -196,6 +210,9 @@ static iso_status_t fill(iso_region_t *region, rkey_blob_t *blob, unsigned char 
     blob->address = (uintptr_t)region->memory.address;
     blob->length = region->memory.length;
     blob->base = has_mode(tp, FI_MR_VIRT_ADDR) ? 0 : blob->address;
+    blob->fd = region->inode != 0 ? region->memory.fd : -1;
+    blob->inode = region->inode;
+    blob->offset = region->inode != 0 ? region->memory.offset : 0;
     if (has_mode(tp, FI_MR_RAW)) {
         const int error = fi_mr_raw_attr(region->mr, &base, raw, &len, 0);
         if (error != 0) {
@@ -236,9 +253,10 @@ static bool is_good(const iso_endpoint_t *ep, const rkey_blob_t *blob, const uns
 {
     return len >= sizeof *blob && blob->magic == RKEY_MAGIC && blob->version == OF_VERSION &&
            blob->rank == ep->peer->rank && blob->length > 0 &&
-           blob->length <= UINT64_MAX - blob->address && blob->raw_len == len - sizeof *blob &&
-           blob->raw_len <= OF_RAW_KEY && (blob->raw_len > 0) == has_mode(ep->tp, FI_MR_RAW) &&
-           blob->hash == hash_of(blob, raw);
+           blob->length <= UINT64_MAX - blob->address &&
+           blob->length <= UINT64_MAX - blob->offset && (blob->fd < 0 || ep->tp->is_shm) &&
+           blob->raw_len == len - sizeof *blob && blob->raw_len <= OF_RAW_KEY &&
+           (blob->raw_len > 0) == has_mode(ep->tp, FI_MR_RAW) && blob->hash == hash_of(blob, raw);
 }
 
 iso_status_t of_rkey_unpack(iso_endpoint_t *ep, const void *buf, size_t len, iso_rkey_t **rkey_p)
@@ -280,6 +298,16 @@ iso_status_t of_rkey_unpack(iso_endpoint_t *ep, const void *buf, size_t len, iso
             return of_status(-error);
         }
     }
+    if (blob.fd >= 0) {
+        const object_part_t part = {blob.fd, blob.inode, blob.offset, blob.length};
+        const iso_status_t status = object_open(tp->host, &tp->objects, blob.rank,
+                                                &ep->peer->life.process, &part, &rkey->object);
+        if (status != ISO_OK) {
+            free(rkey);
+            return status;
+        }
+        rkey->offset = blob.offset;
+    }
     tp->rkeys++;
     *rkey_p = rkey;
     return ISO_OK;
@@ -287,8 +315,14 @@ iso_status_t of_rkey_unpack(iso_endpoint_t *ep, const void *buf, size_t len, iso
 
 void of_rkey_destroy(iso_rkey_t *rkey)
 {
-    rkey->tp->rkeys--;
+    iso_transport_t *tp = rkey->tp;
+
+    tp->rkeys--;
     if (rkey->mapped)
-        fi_mr_unmap_key(rkey->tp->domain, rkey->key);
+        fi_mr_unmap_key(tp->domain, rkey->key);
+    if (rkey->object != NULL && object_leave(rkey->object)) {
+        windows_drop(&tp->windows, rkey->object);
+        object_close(&tp->objects, rkey->object);
+    }
     free(rkey);
 }

@@ -62,9 +62,14 @@ static iso_status_t of_open(const iso_transport_host_t *host, iso_transport_t **
     status = of_provider_choose(tp);
     if (status != ISO_OK)
         goto close_peers;
+    if (tp->is_shm && !windows_open(&tp->windows, host)) {
+        of_log(tp, ISO_LOG_ERROR, "no memory for the table of windows");
+        status = ISO_ERR_NO_MEMORY;
+        goto free_info;
+    }
     status = of_fabric_open(tp);
     if (status != ISO_OK)
-        goto free_info;
+        goto close_windows;
     status = of_events_open(tp);
     if (status != ISO_OK)
         goto close_fabric;
@@ -78,6 +83,9 @@ close_events:
     events_close(&tp->events, &tp->lives);
 close_fabric:
     of_fabric_close(tp);
+close_windows:
+    if (tp->is_shm)
+        windows_close(&tp->windows);
 free_info:
     fi_freeinfo(tp->info);
 close_peers:
@@ -104,6 +112,8 @@ static void of_close(iso_transport_t *tp)
     of_fabric_close(tp); /* libfabric writes nowhere from here on */
     of_ops_free(tp);
     of_regions_free(tp);
+    if (tp->is_shm)
+        windows_close(&tp->windows);
     fi_freeinfo(tp->info);
     of_peers_close(tp);
     free(tp);

@@ -8,12 +8,14 @@
  * said elsewhere the first message after a call of progress goes at once, and others together with the next call
  * of progress, or arm.
  *
- * Over shm a piece is at most what shm copies at once (inject_size), and longer messages are cut. Longer pieces it would
- * leave where they are, for the receiver to fetch and answer; see of_cma.c for what becomes of answers when a peer dies.
+ * A piece is at most what shm, or ofi_rxm, copies at once, and longer messages are cut. Longer pieces they would leave where
+ * they are, for the receiver to fetch and answer; see of_cma.c for what becomes of answers when a peer dies of shm.
  *
- * Messages are asked to stay in order (FI_ORDER_SAS), but completions of receives may not (FI_ORDER_NONE of
- * tcp;ofi_rxm). So each piece has a number, and one that comes before its turn waits for it. What does not
- * prove that it is of this job is dropped and counted.
+ * Messages are asked to stay in order (FI_ORDER_SAS), but completions of receives may not (FI_ORDER_NONE). So each piece
+ * has a number, and one that comes before its turn waits for it, at most OF_EARLY of a peer's. ofi_rxm promises no order
+ * either, but what it copies at once it completes as it comes; where a piece of it comes before its turn those before it
+ * were in a connection that is no more, and the peer is not heard any more (of_land.c). What does not prove that it is of
+ * this job is dropped and counted.
  */
 #include "ofi.h"
 #include <string.h>
@@ -71,13 +73,14 @@ static bool have_buffers(iso_transport_t *tp, size_t count)
     return count == 0;
 }
 
-static void add_buffer(iso_endpoint_t *ep)
+static void add_buffer(iso_endpoint_t *ep, bool goes_on)
 {
     iso_transport_t *tp = ep->tp;
     of_buffer_t *buffer = of_buffer_get(tp);
 
     buffer->context.kind = OF_SEND;
     buffer->ep = ep;
+    buffer->goes_on = goes_on;
     buffer->len = sizeof buffer->header;
     buffer->header = (of_header_t){.magic = OF_MAGIC,
                                    .version = OF_VERSION,
@@ -147,7 +150,7 @@ iso_status_t of_send(iso_endpoint_t *ep, const void *data, size_t len)
         add_record(ep->last_waiting, OF_WHOLE, data, len);
     for (size_t i = 0, at = 0; i < parts; i++, at += part) {
         const bool more = i + 1 < parts;
-        add_buffer(ep);
+        add_buffer(ep, i > 0);
         add_record(ep->last_waiting, more ? OF_BEGUN : OF_WHOLE, (const char *)data + at,
                    more ? part : len - at);
     }
@@ -172,7 +175,7 @@ bool of_note(iso_endpoint_t *ep, of_record_kind_t kind, of_note_t note)
     if (!fits(ep, sizeof note)) {
         if (ep->sends >= OF_SENDS || !have_buffers(ep->tp, 1))
             return false;
-        add_buffer(ep);
+        add_buffer(ep, false);
     }
     add_record(ep->last_waiting, kind, &note, sizeof note);
     of_ep_busy(ep);
@@ -200,6 +203,9 @@ void of_sends_forget(iso_endpoint_t *ep, bool may_arrive)
 {
     iso_transport_t *tp = ep->tp;
 
+    /* The next way goes on with their numbers; but not in the middle of a message, which is lost, and shall be missed. */
+    if (ep->waiting != NULL && !ep->waiting->goes_on)
+        ep->peer->sent = ep->waiting->header.number;
     for (of_buffer_t *buffer; (buffer = ep->waiting) != NULL;) {
         ep->waiting = buffer->next;
         of_buffer_put(tp, buffer);
@@ -366,14 +372,22 @@ static void keep(of_peer_t *peer, of_buffer_t *buffer)
         at = &(*at)->next;
     buffer->next = *at;
     *at = buffer;
+    peer->early_count++;
+}
+
+static void leave_early(iso_transport_t *tp, of_peer_t *peer)
+{
+    of_buffer_t *buffer = peer->early;
+
+    peer->early = buffer->next;
+    peer->early_count--;
+    of_buffer_put(tp, buffer);
 }
 
 void of_msgs_forget(iso_transport_t *tp, of_peer_t *peer)
 {
-    for (of_buffer_t *buffer; (buffer = peer->early) != NULL;) {
-        peer->early = buffer->next;
-        of_buffer_put(tp, buffer);
-    }
+    while (peer->early != NULL)
+        leave_early(tp, peer);
     if (peer->begun != NULL)
         of_buffer_put(tp, peer->begun);
     peer->begun = NULL;
@@ -385,17 +399,20 @@ static unsigned go_on(iso_transport_t *tp, of_peer_t *peer)
     unsigned events = 0;
 
     peer->waits = false;
-    for (of_buffer_t *buffer; (buffer = peer->early) != NULL && peer->life.state != LIFE_DEAD;) {
+    for (of_buffer_t *buffer;
+         (buffer = peer->early) != NULL && peer->life.state != LIFE_DEAD && !peer->deaf;) {
         const bool is_next = buffer->header.number == peer->heard; /* else it is one once more */
-        if (buffer->header.number > peer->heard)
+        if (buffer->header.number > peer->heard) {
+            if (tp->in_order)
+                of_lost(tp, peer, "has said has not all come");
             break;
+        }
         if (is_next && !hand_over(tp, peer, buffer, &events)) {
             peer->waits = true;
             break;
         }
         peer->heard += is_next;
-        peer->early = buffer->next;
-        of_buffer_put(tp, buffer);
+        leave_early(tp, peer);
     }
     if (peer->deaf)
         of_msgs_forget(tp, peer);
@@ -412,7 +429,9 @@ static unsigned deliver(iso_transport_t *tp, of_buffer_t *buffer)
         return 0;
     }
     keep(peer, buffer);
-    return peer->waits ? 0 : go_on(tp, peer);
+    if (peer->early_count > OF_EARLY)
+        of_lost(tp, peer, "says waits too long for what it has said, or put, before");
+    return peer->waits && !peer->deaf ? 0 : go_on(tp, peer);
 }
 
 unsigned of_msgs_deliver(iso_transport_t *tp)

@@ -141,12 +141,62 @@ static void describe(iso_transport_t *tp)
 
     snprintf(tp->description, sizeof tp->description, "libfabric's provider %s on %s: %s", name,
              domain != NULL ? domain : "?",
-             tp->is_shm                ? "messages by it, puts by process_vm_writev"
+             tp->is_shm                ? "messages by it, puts by stores or process_vm_writev"
              : software_rank(name) > 0 ? "software, puts are copied by the target's CPU"
                                        : "taken for a device");
     of_log(tp, ISO_LOG_INFO, "%s; keys are %s, remote addresses %s", tp->description,
            tp->info->domain_attr->mr_mode & FI_MR_PROV_KEY ? "the provider's" : "ours",
            tp->info->domain_attr->mr_mode & FI_MR_VIRT_ADDR ? "addresses" : "offsets");
+}
+
+static bool is_rxm(const struct fi_info *info)
+{
+    return of_provider_is(name_of(info), "ofi_rxm");
+}
+
+/* Most bytes of a message that the provider copies at once: it fetches longer ones when it likes (of_msg.c). */
+static size_t copied_at_once(const struct fi_info *info)
+{
+    const char *size = is_rxm(info) ? getenv("FI_OFI_RXM_BUFFER_SIZE") : NULL;
+
+    if (of_provider_is(name_of(info), "shm"))
+        return info->tx_attr->inject_size;
+    return size != NULL ? strtoull(size, NULL, 0) : SIZE_MAX; /* rxm's default is 16 KiB */
+}
+
+/* What messages of ours, and pieces of them, need. */
+static iso_status_t check_sizes(const iso_transport_t *tp)
+{
+    const size_t longest = tp->info->ep_attr->max_msg_size, at_once = copied_at_once(tp->info);
+    const size_t whole = sizeof(of_header_t) + OF_ROOM;
+
+    if (longest >= whole && at_once >= OF_LEAST_PIECE)
+        return ISO_OK;
+    if (longest < whole)
+        of_log(tp, ISO_LOG_ERROR,
+               "libfabric's provider %s has messages of %zu bytes at most, %zu are needed: name "
+               "another in ISO_OFI_PROVIDER",
+               name_of(tp->info), longest, whole);
+    else
+        of_log(tp, ISO_LOG_ERROR,
+               "libfabric's provider %s copies messages of %zu bytes at most, %u are needed: %s",
+               name_of(tp->info), at_once, OF_LEAST_PIECE,
+               is_rxm(tp->info) ? "set FI_OFI_RXM_BUFFER_SIZE to more, or not at all"
+                                : "name another in ISO_OFI_PROVIDER");
+    return ISO_ERR_INVALID;
+}
+
+static void set_sizes(iso_transport_t *tp)
+{
+    const size_t longest = tp->info->ep_attr->max_msg_size, at_once = copied_at_once(tp->info);
+    const size_t whole = sizeof(of_header_t) + OF_ROOM;
+    const size_t from = tp->info->tx_attr->iov_limit, to = tp->info->tx_attr->rma_iov_limit;
+
+    tp->piece = longest < OF_PIECE ? longest : OF_PIECE;
+    tp->parts = from < to ? from : to;
+    tp->parts = tp->parts < 1 ? 1 : tp->parts < OF_PARTS ? tp->parts : OF_PARTS;
+    tp->message_room = (at_once < whole ? at_once : whole) - sizeof(of_header_t);
+    tp->message_room -= tp->message_room % sizeof(of_record_t);
 }
 
 iso_status_t of_provider_choose(iso_transport_t *tp)
@@ -175,21 +225,13 @@ iso_status_t of_provider_choose(iso_transport_t *tp)
                   tp->info->domain_attr->cq_data_size >= OF_LAND_DATA;
     tp->in_stream =
         of_provider_is(name_of(tp->info), "tcp") || of_provider_is(name_of(tp->info), "net");
-    tp->piece =
-        tp->info->ep_attr->max_msg_size < OF_PIECE ? tp->info->ep_attr->max_msg_size : OF_PIECE;
-    if (tp->info->ep_attr->max_msg_size < sizeof(of_header_t) + OF_ROOM) {
-        of_log(tp, ISO_LOG_ERROR,
-               "libfabric's provider %s has messages of %zu bytes at most, %zu are needed: name "
-               "another in ISO_OFI_PROVIDER",
-               name_of(tp->info), tp->info->ep_attr->max_msg_size, sizeof(of_header_t) + OF_ROOM);
+    tp->in_order = tp->in_stream || is_rxm(tp->info);
+    const iso_status_t status = check_sizes(tp);
+    if (status != ISO_OK) {
         fi_freeinfo(tp->info);
-        return ISO_ERR_INVALID;
+        return status;
     }
-    const size_t from = tp->info->tx_attr->iov_limit, to = tp->info->tx_attr->rma_iov_limit;
-    tp->parts = from < to ? from : to;
-    tp->parts = tp->parts < 1 ? 1 : tp->parts < OF_PARTS ? tp->parts : OF_PARTS;
-    tp->message_room = tp->is_shm ? tp->info->tx_attr->inject_size - sizeof(of_header_t) : OF_ROOM;
-    tp->message_room -= tp->message_room % sizeof(of_record_t);
+    set_sizes(tp);
     describe(tp);
     return ISO_OK;
 }

@@ -13,7 +13,8 @@
  * Small puts that follow each other go in one write, where the provider has room for several addresses in one: the last
  * of them stays until the next call of progress, or a flush, which most likely follows.
  *
- * Over shm puts are our own, and complete when they return: of_cma.c says why.
+ * Over shm puts are our own, and complete when they return: of_cma.c says why. Where a memory object backs the memory, they are
+ * stores into a mapping of it (transport/common/windows.c).
  */
 #include "ofi.h"
 #include <inttypes.h>
@@ -140,6 +141,9 @@ iso_status_t of_put(iso_endpoint_t *ep, const void *src, size_t len, iso_region_
         status = of_ep_usable(ep);
     if (status != ISO_OK || len == 0)
         return status;
+    if (rkey->object != NULL)
+        return windows_put(&ep->tp->windows, rkey->object, rkey->offset + (remote - rkey->address),
+                           src, len);
     if (ep->tp->is_shm)
         return of_cma_put(ep, src, len, remote);
     if (ep->puts >= OF_PUTS)

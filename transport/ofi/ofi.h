@@ -16,6 +16,7 @@
 #include "transport/common/hash.h"
 #include "transport/common/life.h"
 #include "transport/common/process.h"
+#include "transport/common/windows.h"
 #include <assert.h>
 #include <isomalloc/transport.h>
 #include <rdma/fi_cm.h>
@@ -26,7 +27,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
-#define OF_VERSION 3u
+#define OF_VERSION 4u
 #define OF_API FI_VERSION(1, 17) /* what this was written for, and tried with */
 #define OF_MAX_SEND ISO_TRANSPORT_MIN_SEND
 #define OF_MAX_PUT ((size_t)1 << 30)
@@ -37,6 +38,9 @@
 #define OF_SENDS 32u               /* messages that libfabric has not let go of yet, to one peer */
 #define OF_RECVS 64u               /* buffers that wait for messages, of all peers */
 #define OF_QUEUE 128u              /* operations that libfabric has to have room for, each way */
+#define OF_LEAST_PIECE 1024u       /* of messages: one of OF_MAX_SEND has to go in OF_SENDS */
+#define OF_EARLY 1024u       /* pieces of a peer that are kept until their turn comes, at most */
+#define OF_ROUNDS 1024u      /* of a peer's writes that no note has told of yet, at most */
 #define OF_DRAIN_TURNS 256u  /* of completions asked for, to hear what a dead process had sent */
 #define OF_PROVIDER_NAME 64u /* room for a provider's name, as "tcp;ofi_rxm" */
 
@@ -59,7 +63,7 @@ typedef enum of_record_kind {
     OF_AFTER,  /* a note: what follows comes after `writes` writes of round `number` */
     OF_ASK,    /* a note: answer with this number */
     OF_ANSWER, /* a note */
-    OF_LOST,   /* a note: writes have got lost */
+    OF_LOST,   /* a note: writes or messages have got lost */
     OF_RECORD_KINDS
 } of_record_kind_t;
 
@@ -102,6 +106,7 @@ typedef struct of_buffer {
     void *desc;              /* of the memory */
     size_t len;              /* header included */
     size_t at;               /* of one that came: the records before have been taken */
+    bool goes_on;            /* OF_SEND: it begins in the middle of a message */
     of_header_t header;
     unsigned char data[OF_ROOM];
 } of_buffer_t;
@@ -160,6 +165,7 @@ typedef struct of_peer {
     uint64_t sent;      /* number of the next message to it */
     uint64_t heard;     /* and of the next one from it */
     of_buffer_t *early; /* came before their turn, or wait for writes, by number */
+    unsigned early_count;
     of_buffer_t
         *begun;        /* a message whose last part has not come: header.len bytes, of no records */
     uint32_t round;    /* of writes to it, from 1 */
@@ -169,9 +175,9 @@ typedef struct of_peer {
     uint32_t owed;     /* number of its own that is to be answered; 0: none */
     of_round_t *rounds; /* of its writes here */
     unsigned round_count, round_room;
-    bool lost;                   /* writes of its have got lost, and it has not been told */
-    bool deaf;                   /* nothing of it is heard any more, for that */
-    bool waits;                  /* the first of `early` does, for writes */
+    bool lost;  /* writes or messages of its have got lost, and it has not been told */
+    bool deaf;  /* nothing of it is heard any more, for that */
+    bool waits; /* the first of `early` does, for writes */
     struct of_peer *next_landed; /* in tp->landed */
     bool in_landed;
     iso_endpoint_t *ep; /* NULL: not connected */
@@ -211,6 +217,7 @@ struct iso_region {
     iso_memory_t memory;
     struct fid_mr *mr;
     void *desc;
+    uint64_t inode;     /* of the memory object, over shm; 0: none, or not over shm */
     unsigned pieces;    /* of puts from it, in libfabric's hands */
     bool gone;          /* deregistered with pieces out: in tp->gone, until they are back */
     iso_region_t *next; /* in tp->gone */
@@ -222,7 +229,9 @@ struct iso_rkey {
     uint64_t address, length; /* at the peer */
     uint64_t base; /* what is taken from an address there: 0, or `address` with offsets */
     uint64_t key;
-    bool mapped; /* from a raw key, and to be given back */
+    bool mapped;      /* from a raw key, and to be given back */
+    object_t *object; /* over shm: that the memory is of; NULL: none, put by process_vm_writev */
+    uint64_t offset;  /* of `address` in it */
 };
 
 /* Registered buffers come in chunks, and stay until the end. */
@@ -244,7 +253,9 @@ struct iso_transport {
     struct fid_ep *ep;
     bool is_shm;
     bool in_stream; /* what a peer writes and says comes in the order in which it did */
-    bool counted;   /* the target counts writes: of_land.c */
+    bool
+        in_order; /* what it says does: what comes before its turn comes after something that got lost */
+    bool counted; /* the target counts writes: of_land.c */
     char description[256];
     process_place_t place;
     process_id_t process; /* pid 0: not known, and then no peer's is asked for */
@@ -260,7 +271,9 @@ struct iso_transport {
     of_op_t *spare_ops;
     struct of_block *blocks; /* of ops and pieces, see of_op.c */
     iso_region_t *gone;
-    unsigned posted; /* receives in libfabric's hands */
+    object_t *objects; /* of peers, over shm */
+    windows_t windows; /* on them */
+    unsigned posted;   /* receives in libfabric's hands */
 
     of_buffer_t *arrived, **arrived_last; /* messages, as they came */
     of_peer_t *landed;                    /* that wait for writes, of which some have come */
@@ -393,13 +406,15 @@ uint64_t of_land_data(const iso_endpoint_t *ep);
 void of_landed(iso_transport_t *tp, uint64_t data);
 /* Have those that the peer tells of come? Asked again after of_landed. */
 bool of_landed_before(iso_transport_t *tp, of_peer_t *peer, const of_note_t *note);
+/* Something of the peer has not come, and will not: from here on nothing of it is heard, and it is told. what: "has ..." */
+void of_lost(iso_transport_t *tp, of_peer_t *peer, const char *what);
 iso_status_t of_fence(iso_endpoint_t *ep);
 /* Before a message: what the fence was for. false: no room now. */
 bool of_fence_tell(iso_endpoint_t *ep);
 /* Asks for flushes whose puts are in libfabric's hands, and answers what the peer has asked. */
 void of_land_advance(iso_endpoint_t *ep);
 
-/* of_cma.c: puts of our own between processes of this host, in place of shm's. */
+/* of_cma.c: puts of our own between processes of this host, in place of shm's, to memory that no object backs. */
 /* May this process write to others' memory? Logged if not. */
 iso_status_t of_cma_check(const iso_transport_t *tp);
 iso_status_t of_cma_put(iso_endpoint_t *ep, const void *src, size_t len, uint64_t remote);

@@ -25,6 +25,8 @@ iso_ucx_check(UX_HAVE_DISABLE_SIGNAL "ucs_debug_disable_signal(1);" ucs/debug/de
 iso_ucx_check(UX_HAVE_MEMH_PACK "ucp_memh_pack_params_t p = {.field_mask = 0}; void *b; size_t n;
     ucp_memh_buffer_release_params_t r = {.field_mask = 0};
     if (ucp_memh_pack(0, &p, &b, &n) == UCS_OK) ucp_memh_buffer_release(b, &r);")
+iso_ucx_check(UX_HAVE_UNMAP_EVENT "ucm_vm_munmap(0, 0); return ucs_status_string(UCS_OK) == 0;" # which libucm needs, and does not say
+    ucm/api/ucm.h)
 iso_ucx_check(UX_HAVE_SYMMETRIC_RKEY "(void)UCP_MEM_MAP_SYMMETRIC_RKEY;")
 iso_ucx_check(UX_HAVE_MAP_LOCK "(void)UCP_MEM_MAP_LOCK;")
 # Since they are known by prefix, settings of UCX's transports have the environment's names.
@@ -38,6 +40,6 @@ message(STATUS "transport ucx: on, UCX ${iso_ucx_VERSION}")
 file(GLOB iso_ucx_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.c)
 iso_add_module(ucx ${iso_ucx_sources} ${iso_common_sources} ${iso_life_sources})
 target_link_libraries(isomalloc-ucx PRIVATE PkgConfig::iso_ucx ${CMAKE_DL_LIBS})
-foreach(feature FULL_NAMES DISABLE_SIGNAL MEMH_PACK MAP_LOCK SYMMETRIC_RKEY)
+foreach(feature FULL_NAMES DISABLE_SIGNAL MEMH_PACK MAP_LOCK SYMMETRIC_RKEY UNMAP_EVENT)
     target_compile_definitions(isomalloc-ucx PRIVATE UX_HAVE_${feature}=$<BOOL:${UX_HAVE_${feature}}>)
 endforeach()

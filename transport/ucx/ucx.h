@@ -141,6 +141,7 @@ struct iso_endpoint {
     uint64_t fenced_pieces; /* of that flush, plus one; 0: a question tells */
     unsigned pieces;        /* in UCX's hands */
     unsigned flushes;       /* begun and not ended */
+    bool undecided, flush_follows; /* a put was the last; what came after the one before, see ux_own.c */
     struct ux_own *queue,
         **queue_last; /* puts and flushes not wholly in UCX's hands yet, in order */
     struct ux_own *asked, **asked_last; /* flushes that wait for their answer, in order */
@@ -223,7 +224,7 @@ typedef struct ux_devices {
     bool pins;        /* registration pins pages */
     bool on_demand;   /* not ours: asked for, and tried */
     bool beyond_host; /* something leads to other hosts */
-    bool posix, sysv, tcp, ib, ud_verbs, ud_mlx5;
+    bool posix, sysv, tcp, ib, dc, ud_verbs, ud_mlx5;
     char names[256]; /* of the transports, blanks between, for people */
 } ux_devices_t;
 

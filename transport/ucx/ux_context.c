@@ -44,8 +44,10 @@ static const struct {
     /* An idle connection is not given up because a cable is out for a while: how long to wait is the
      * library's to say, and a connection that was given up does not come back. */
     {"TCP_KEEPIDLE", NAME("TCP_KEEPIDLE", "KEEPIDLE"), "inf", OF_TCP},
-    /* What is deregistered is unpinned: a cache would keep it, and a limit could not be kept. */
-    {"IB_REG_METHODS", NAME("IB_REG_METHODS", "REG_METHODS"), "direct", OF_IB},
+    /* A cache of registrations, which a put of our memory finds in it: see ux_mem.c. "direct": where what is deregistered
+     * could not be taken out of it. */
+    {"IB_REG_METHODS", NAME("IB_REG_METHODS", "REG_METHODS"),
+     UX_HAVE_UNMAP_EVENT ? "rcache,direct" : "direct", OF_IB},
     /* Where only the wire-up goes over ud, UCX does not get over its failure (see ux_ep.c). */
     {"UD_VERBS_TIMEOUT", NAME("UD_VERBS_TIMEOUT", "UD_TIMEOUT"), "60m", OF_UD_VERBS},
     {"UD_MLX5_TIMEOUT", NAME("UD_MLX5_TIMEOUT", "UD_TIMEOUT"), "60m", OF_UD_MLX5},
@@ -66,6 +68,16 @@ static unsigned parts_of(const ux_devices_t *devices)
     return OF_UCP | (devices->posix ? OF_POSIX : 0) | (devices->sysv ? OF_SYSV : 0) |
            (devices->tcp ? OF_TCP : 0) | (devices->ib ? OF_IB : 0) |
            (devices->ud_verbs ? OF_UD_VERBS : 0) | (devices->ud_mlx5 ? OF_UD_MLX5 : 0);
+}
+
+/* How many peers UCX should reckon with. It leaves out what it takes to be for few (rc: 256) where they are more, even if that leaves no
+ * device that writes to the peer's memory: dc is for any number. Endpoints are made on first use, and most ranks
+ * speak with few. (UCX_NUM_EPS is stronger.) */
+static size_t peers_to_expect(const iso_transport_t *tp)
+{
+    const size_t few = 128;
+
+    return tp->devices.dc || tp->host->size < few ? tp->host->size : few;
 }
 
 /* UCX's settings, with ours of these parts. */
@@ -137,7 +149,7 @@ static iso_status_t open_context(iso_transport_t *tp, unsigned parts)
         .field_mask =
             UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_ESTIMATED_NUM_EPS | UCP_PARAM_FIELD_NAME,
         .features = UCP_FEATURE_RMA | UCP_FEATURE_AM | UCP_FEATURE_WAKEUP,
-        .estimated_num_eps = tp->host->size,
+        .estimated_num_eps = peers_to_expect(tp),
         .name = "isomalloc",
     };
     ucp_config_t *config;

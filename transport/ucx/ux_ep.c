@@ -169,12 +169,13 @@ unwatch:
 
 /* UCX 1.13, built with its assertions as Debian's is, ends the process that closes an endpoint by force
  * while a message of its wire-up still waits to be sent over ud, as it does to a peer that is gone. So it is given
- * time; false: the endpoint must stay. */
+ * time, but not once there is one that must stay, and the worker with it: many peers that do not answer are not waited for one
+ * after the other. false: the endpoint must stay. */
 static bool may_close(iso_endpoint_t *ep)
 {
     iso_transport_t *tp = ep->tp;
     iso_completion_t nobody = {NULL};
-    const uint64_t until = clock_coarse_ms() + WIRE_UP_MS;
+    const uint64_t until = clock_coarse_ms() + (tp->unclosed == 0 ? WIRE_UP_MS : 0);
 
     if (!tp->devices.ib || ep->wired || ep->why != UCS_OK)
         return true;
@@ -210,6 +211,9 @@ static void close_ucp(iso_endpoint_t *ep)
     const ucs_status_ptr_t request = ucp_ep_close_nbx(ep->ucp, &param);
     if (UCS_PTR_IS_PTR(request))
         ucp_request_free(request); /* it goes on without us */
+    else if (UCS_PTR_IS_ERR(request))
+        ux_log(ep->tp, ISO_LOG_WARN, "UCX does not close its endpoint to rank %u: %s",
+               ep->peer->rank, ucs_status_string(UCS_PTR_STATUS(request)));
     ep->ucp = NULL;
 }
 

@@ -60,6 +60,7 @@ static void read_line(ux_devices_t *devices, const char *line, bool pins[MDS_MAX
         devices->tcp = devices->tcp || strcmp(name, "tcp") == 0;
         devices->ud_verbs = devices->ud_verbs || strcmp(name, "ud_verbs") == 0;
         devices->ud_mlx5 = devices->ud_mlx5 || strcmp(name, "ud_mlx5") == 0;
+        devices->dc = devices->dc || strcmp(name, "dc_mlx5") == 0;
         devices->ib = devices->ib || among(name, ib_transports);
         add_name(devices, name, of);
     }
@@ -80,8 +81,14 @@ iso_status_t ux_devices_find(iso_transport_t *tp)
     for (char *line = strtok_r(text, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest))
         read_line(&tp->devices, line, pins, components);
     free(text);
-    ux_log(tp, ISO_LOG_INFO, "UCX has %s%s",
-           tp->devices.names[0] != '\0' ? tp->devices.names : "nothing that it tells of",
+    if (tp->devices.names[0] == '\0') { /* whether something pins has to be known */
+        ux_log(tp, ISO_LOG_ERROR,
+               "this version of UCX says in words that are unknown here what devices it has: "
+               "report that, "
+               "and use another transport (ISO_TRANSPORT)");
+        return ISO_ERR_SYSTEM;
+    }
+    ux_log(tp, ISO_LOG_INFO, "UCX has %s%s", tp->devices.names,
            tp->devices.pins ? "; what is registered is pinned" : "");
     return ISO_OK;
 }

@@ -5,6 +5,12 @@
  * nothing is registered by that and it costs nothing, however large; a device that pins takes pages, and
  * the limit on those is looked at first, because all that UCX says of it is "Input/output error".
  *
+ * The cache. UCX 1.13 takes no notice of a put's memory handle (ucp_put_nbx: src/ucp/rma/rma_send.c, ucp_rma_nonblocking), but has
+ * the device register the source, for each put of 16 KiB and more. Its cache of registrations (rcache) finds that inside of
+ * what is mapped, which costs nothing that can be measured; without a cache each put would pin its pages and unpin
+ * them again. But what is unmapped stays in the cache, and pinned, until somebody unmaps the memory; so the cache is told that somebody
+ * does (ucm_vm_munmap). Where UCX can have no cache, it uses none (UCX_MEM_EVENTS=n, Valgrind).
+ *
  * On demand. UCP_MEM_MAP_NONBLOCK asks UCX for memory that the device fetches when it needs it, and where no
  * device does UCX (1.13: uct_ib_memh_access_flags, for lengths up to what it found the device to do) pins it without a
  * word. Nothing in UCX's interface tells the two apart, and ucx_info does not print it. So it is tried: untouched
@@ -14,6 +20,9 @@
 #include "ucx.h"
 #include <inttypes.h>
 #include <linux/capability.h>
+#if UX_HAVE_UNMAP_EVENT
+#include <ucm/api/ucm.h>
+#endif
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -152,6 +161,17 @@ static ucs_status_t map_region(const iso_transport_t *tp, iso_region_t *region)
     return ucp_mem_map(tp->context, &params, &region->memh);
 }
 
+/* The cache is told first that the memory goes, and forgets it: then the handle is the last to use the registration, which ends
+ * with it. */
+static ucs_status_t unmap_region(const iso_transport_t *tp, const iso_region_t *region)
+{
+#if UX_HAVE_UNMAP_EVENT
+    if (tp->devices.ib)
+        ucm_vm_munmap(region->memory.address, (size_t)region->memory.length);
+#endif
+    return ucp_mem_unmap(tp->context, region->memh);
+}
+
 void ux_mem_try_on_demand(iso_transport_t *tp)
 {
     iso_region_t trial = {.tp = tp, .memory = {.length = TRIAL_BYTES, .fd = -1}};
@@ -167,7 +187,7 @@ void ux_mem_try_on_demand(iso_transport_t *tp)
     const ucs_status_t mapped = map_region(tp, &trial);
     const long more = pinned_kib() - before;
     if (mapped == UCS_OK)
-        ucp_mem_unmap(tp->context, trial.memh);
+        unmap_region(tp, &trial);
     tp->devices.on_demand = mapped == UCS_OK && before >= 0 && more < TRIAL_BYTES / 2048;
     ux_log(tp, ISO_LOG_INFO, "on demand: %s (%ld KiB of %d were pinned)",
            tp->devices.on_demand ? "the device fetches pages" : "no device fetches pages", more,
@@ -216,7 +236,7 @@ void ux_mem_deregister(iso_region_t *region)
 
     ux_landing_remove(tp, region);
     ux_ops_quiesce(tp); /* a device may still read for an endpoint that is gone */
-    const ucs_status_t status = ucp_mem_unmap(tp->context, region->memh);
+    const ucs_status_t status = unmap_region(tp, region);
     if (status != UCS_OK)
         ux_log(tp, ISO_LOG_WARN, "UCX cannot deregister %" PRIu64 " MiB at %p: %s",
                region->memory.length >> 20, region->memory.address, ucs_status_string(status));

@@ -11,6 +11,9 @@
  * that cannot be called off.) Puts and flushes of an endpoint are a queue: a flush asks when the pieces before it
  * are given to UCX, with the last of them if it can, and ends when the peer answers that they are where they belong. UCX has UX_PIECES messages
  * at most; it copies small ones, and large ones stay where they are until they are sent.
+ *
+ * Whether the last piece should wait for a flush that may follow is foretold by what followed the put before. Where that was a
+ * fence, a put that UCX takes at once is complete at once: the message after it need not wait for the next progress.
  */
 #include "ucx.h"
 #include <inttypes.h>
@@ -22,6 +25,15 @@ void ux_own_open(iso_endpoint_t *ep)
     ep->flush = 1;
     ep->queue_last = &ep->queue;
     ep->asked_last = &ep->asked;
+    ep->flush_follows = true;
+}
+
+/* A flush, or a fence, may be the first thing after a put. */
+static void decide(iso_endpoint_t *ep, bool is_flush)
+{
+    if (ep->undecided)
+        ep->flush_follows = is_flush;
+    ep->undecided = false;
 }
 
 /* ---- messages ---------------------------------------------------------------------------------- */
@@ -195,6 +207,15 @@ static iso_status_t begin(iso_endpoint_t *ep, ux_own_t *own)
     return ISO_INPROGRESS;
 }
 
+/* All of the put is in UCX's hands; false: some of it has to wait for room. */
+static bool issue_at_once(iso_endpoint_t *ep, ux_own_t *own)
+{
+    while (ep->pieces < UX_PIECES && send_piece(ep, own) == UCS_OK)
+        if (own->left == 0)
+            return true;
+    return false; /* what failed fails again, and is told then */
+}
+
 iso_status_t ux_own_put(iso_endpoint_t *ep, const void *src, size_t len, uint64_t remote,
                         const iso_rkey_t *rkey, iso_completion_t *completion)
 {
@@ -208,11 +229,19 @@ iso_status_t ux_own_put(iso_endpoint_t *ep, const void *src, size_t len, uint64_
     own->region = rkey->region;
     own->pieces = 0;
     own->flush = 0;
-    return begin(ep, own);
+    own->next = NULL;
+    ep->undecided = true;
+    if (ep->flush_follows || ep->queue != NULL || !issue_at_once(ep, own))
+        return begin(ep, own);
+    if (own->pieces == 0)
+        return ux_op_started(&own->op, NULL);
+    ux_op_enter(&own->op);
+    return ISO_INPROGRESS;
 }
 
 iso_status_t ux_own_fence(iso_endpoint_t *ep)
 {
+    decide(ep, false);
     advance(ep, false);
     if (ep->queue != NULL || ep->flush - ep->answered >= UX_FENCES)
         return ISO_ERR_AGAIN;
@@ -248,6 +277,7 @@ void ux_own_fence_told(iso_endpoint_t *ep, const ux_header_t *header)
 
 iso_status_t ux_own_flush(iso_endpoint_t *ep, iso_completion_t *completion)
 {
+    decide(ep, true);
     /* The peer tells UX_FLUSHES numbers apart: of these, those of fences, and of the one that pieces after them
      * belong to. */
     if (ep->flushes >= UX_FLUSHES - UX_FENCES - 2)

@@ -1,5 +1,5 @@
 /*
- * lo_copy.c - copying to memory that another core has used last and will read next.
+ * copy.c - copying to memory that another core has used last and will read next.
  *
  * The target's lines of a page that is put to again and again are in its core's cache, as are those of
  * the source that this core is about to read. A plain store first brings the line over, and the peer
@@ -12,7 +12,8 @@
  *   memcpy                                      2.3      2.2      2.4     2.6     4.3      2.9
  *   non-temporal stores                         6.1      15.8     21.4    19.7    17.6     15.5
  */
-#include "loopback.h"
+#include "transport/common/copy.h"
+#include <stdint.h>
 #include <string.h>
 
 #if defined(__x86_64__)
@@ -37,7 +38,7 @@ static void stream(unsigned char *to, const unsigned char *from, size_t lines)
     _mm_sfence(); /* the stores are ordered with nothing else: messages must not pass them */
 }
 
-void lo_copy(void *to, const void *from, size_t len)
+void copy_to_peer(void *to, const void *from, size_t len)
 {
     unsigned char *dst = to;
     const unsigned char *src = from;
@@ -55,7 +56,7 @@ void lo_copy(void *to, const void *from, size_t len)
 
 #else
 
-void lo_copy(void *to, const void *from, size_t len)
+void copy_to_peer(void *to, const void *from, size_t len)
 {
     memcpy(to, from, len);
 }
