@@ -21,8 +21,16 @@ static pthread_mutex_t job_lock = PTHREAD_MUTEX_INITIALIZER;
 static iso_job_t *the_job;
 static bool tried; /* to start one; not again */
 
+/* Not by a thread that calls exit: what it runs on would go. */
 static void end_job(void)
 {
+    if (iso_in_range(__builtin_frame_address(0))) {
+        fputs("exit: called by a thread, on whose stack the job cannot end: it is left as it is; "
+              "call "
+              "exit from outside of any\n",
+              stderr);
+        return;
+    }
     if (iso_converse_end_threads)
         iso_converse_end_threads(the_job);
     iso_finalize(the_job);

@@ -89,7 +89,8 @@ ISO_API void *CmiIsomallocContextPermanentAllocAlign(CmiIsomallocContext ctx, si
 /* Threads of thread.h, whose rules about what moves and what does not hold; they are in the library where
  * libisomalloc-thread is (x86_64, aarch64). One thread of the operating system makes and runs all of them. A rank opens the job's
  * threads (iso_threads_open), which takes its arrival callback, when it makes the first one, unpacks one, or calls CthSuspend or CthYield from outside of any: threads
- * that have come by themselves (iso_thread_migrate) wait for that. A program that has opened them itself gets none. Of a job of the program's own (CmiIsomallocUseJob) it closes them (iso_threads_close) before iso_finalize. */
+ * that have come by themselves (iso_thread_migrate) wait for that. A program that has opened them itself gets none. Call exit from outside
+ * of any: a thread that does leaves the job as it is, in a line. Of a job of the program's own (CmiIsomallocUseJob) it closes them (iso_threads_close) before iso_finalize. */
 typedef struct CthThreadStruct *CthThread;
 typedef void (*CthVoidFn)(void *);
 

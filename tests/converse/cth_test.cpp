@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 #include <chrono>
 #include <converse.h>
+#include <cstdlib>
 #include <cstring>
 #include <isomalloc/thread.h>
 #include <pup_c.h>
@@ -344,4 +345,9 @@ TEST_CASE("Cth: a thread of the library's tells of threads while others are run"
     done = true;
     other.join();
     REQUIRE(ended == crowd);
+}
+
+TEST_CASE("Cth: a thread calls exit", "[.]") // ends the process
+{
+    CthResume(CthCreateMigratable([](void *) { std::exit(0); }, nullptr, 0, {nullptr}));
 }
