@@ -7,7 +7,6 @@
 #include "core/huge.h"
 #include "core/log.h"
 #include "core/movable.h"
-#include "core/os.h"
 #include "core/poison.h"
 #include "core/shared.h"
 #include "core/stack.h"

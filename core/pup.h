@@ -20,6 +20,15 @@ typedef struct iso_pup {
  * was no memory for it. */
 pup_er iso_pup_new_own(const iso_pup_kind_t *kind, void *context);
 
+/* What kinds in memory go on from. */
+typedef struct iso_pup_memory {
+    unsigned char *at; /* unpacking only reads it */
+    size_t left;       /* SIZE_MAX: the caller answers for it */
+} iso_pup_memory_t;
+
+/* iso_pup_new of a kind whose context is an iso_pup_memory_t, which its destroy, free, gives back. */
+pup_er iso_pup_new_in_memory(const iso_pup_kind_t *kind, const void *buffer, size_t size);
+
 /* Any items: those of one type, of this size. */
 void iso_pup_items(pup_er p, void *data, size_t count, size_t size, iso_pup_type_t type);
 

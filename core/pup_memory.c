@@ -27,12 +27,7 @@ pup_er pup_new_sizer(void)
 
 /* ---- memory ---- */
 
-typedef struct memory {
-    unsigned char *at; /* unpacking only reads it */
-    size_t left;
-} memory_t;
-
-static iso_status_t refuse(const memory_t *memory, size_t bytes, const char *what)
+static iso_status_t refuse(const iso_pup_memory_t *memory, size_t bytes, const char *what)
 {
     iso_logger_t logger = iso_logger_default();
     iso_log(&logger, ISO_LOG_ERROR, "pup: %zu bytes are to be %s, and %zu are left", bytes, what,
@@ -43,7 +38,7 @@ static iso_status_t refuse(const memory_t *memory, size_t bytes, const char *wha
 static iso_status_t to_memory(void *context, void *data, size_t items, size_t size,
                               iso_pup_type_t type)
 {
-    memory_t *memory = context;
+    iso_pup_memory_t *memory = context;
     size_t bytes = items * size;
     (void)type;
     if (bytes > memory->left) {
@@ -59,7 +54,7 @@ static iso_status_t to_memory(void *context, void *data, size_t items, size_t si
 static iso_status_t from_memory(void *context, void *data, size_t items, size_t size,
                                 iso_pup_type_t type)
 {
-    memory_t *memory = context;
+    iso_pup_memory_t *memory = context;
     size_t bytes = items * size;
     (void)type;
     if (bytes > memory->left)
@@ -81,30 +76,30 @@ static const iso_pup_kind_t unpacker = {.struct_size = sizeof unpacker,
                                         .items = from_memory,
                                         .destroy = free};
 
-static pup_er open_memory(const iso_pup_kind_t *kind, const void *buffer, size_t size)
+pup_er iso_pup_new_in_memory(const iso_pup_kind_t *kind, const void *buffer, size_t size)
 {
-    memory_t *memory = malloc(sizeof *memory);
+    iso_pup_memory_t *memory = malloc(sizeof *memory);
     if (memory)
-        *memory = (memory_t){(unsigned char *)(uintptr_t)buffer, size};
+        *memory = (iso_pup_memory_t){(unsigned char *)(uintptr_t)buffer, size};
     return iso_pup_new_own(kind, memory);
 }
 
 pup_er iso_pup_new_to_memory(void *buffer, size_t size)
 {
-    return open_memory(&packer, buffer, size);
+    return iso_pup_new_in_memory(&packer, buffer, size);
 }
 
 pup_er iso_pup_new_from_memory(const void *buffer, size_t size)
 {
-    return open_memory(&unpacker, buffer, size);
+    return iso_pup_new_in_memory(&unpacker, buffer, size);
 }
 
 pup_er pup_new_toMem(void *buffer)
 {
-    return open_memory(&packer, buffer, SIZE_MAX);
+    return iso_pup_new_in_memory(&packer, buffer, SIZE_MAX);
 }
 
 pup_er pup_new_fromMem(const void *buffer)
 {
-    return open_memory(&unpacker, buffer, SIZE_MAX);
+    return iso_pup_new_in_memory(&unpacker, buffer, SIZE_MAX);
 }

@@ -3,7 +3,6 @@
  * first, and what has no fixed size in C has that of 64-bit Linux. So it takes as many bytes as an item has here. Heaps are
  * bytes, and of machines of one kind.
  */
-#include "core/log.h"
 #include "core/pup.h"
 #include <limits.h>
 #include <stdlib.h>
@@ -24,11 +23,6 @@ static void pass(unsigned char *to, const unsigned char *from, size_t items, siz
             to[i] = from[size - 1 - i];
 }
 
-typedef struct memory {
-    unsigned char *to;
-    const unsigned char *from;
-} memory_t;
-
 static iso_status_t count(void *context, void *data, size_t items, size_t size, iso_pup_type_t type)
 {
     (void)context, (void)data, (void)items, (void)size, (void)type; /* pup.c does */
@@ -37,20 +31,20 @@ static iso_status_t count(void *context, void *data, size_t items, size_t size, 
 
 static iso_status_t pack(void *context, void *data, size_t items, size_t size, iso_pup_type_t type)
 {
-    memory_t *memory = context;
+    iso_pup_memory_t *memory = context;
     (void)type;
-    pass(memory->to, data, items, size);
-    memory->to += items * size;
+    pass(memory->at, data, items, size);
+    memory->at += items * size;
     return ISO_OK;
 }
 
 static iso_status_t unpack(void *context, void *data, size_t items, size_t size,
                            iso_pup_type_t type)
 {
-    memory_t *memory = context;
+    iso_pup_memory_t *memory = context;
     (void)type;
-    pass(data, memory->from, items, size);
-    memory->from += items * size;
+    pass(data, memory->at, items, size);
+    memory->at += items * size;
     return ISO_OK;
 }
 
@@ -69,14 +63,6 @@ static const iso_pup_kind_t unpacker = {.struct_size = sizeof unpacker,
                                         .items = unpack,
                                         .destroy = free};
 
-static pup_er open_memory(const iso_pup_kind_t *kind, void *to, const void *from)
-{
-    memory_t *memory = malloc(sizeof *memory);
-    if (memory)
-        *memory = (memory_t){to, from};
-    return iso_pup_new_own(kind, memory);
-}
-
 pup_er pup_new_network_sizer(void)
 {
     return iso_pup_new(&sizer, NULL);
@@ -84,12 +70,12 @@ pup_er pup_new_network_sizer(void)
 
 pup_er pup_new_network_pack(void *buffer)
 {
-    return open_memory(&packer, buffer, NULL);
+    return iso_pup_new_in_memory(&packer, buffer, SIZE_MAX);
 }
 
 pup_er pup_new_network_unpack(const void *buffer)
 {
-    return open_memory(&unpacker, NULL, buffer);
+    return iso_pup_new_in_memory(&unpacker, buffer, SIZE_MAX);
 }
 
 /* ---- sizes in two bytes ------------------------------------------------------------------------ */

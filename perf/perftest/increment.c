@@ -4,7 +4,6 @@
  * What the program pays between two checkpoints for ISO_TRACK_WRITES, and what an increment saves by it, are both rows. Files are where
  * those of image.c are.
  */
-#include "load.h"
 #include "options.h"
 #include "pair.h"
 #include "table.h"

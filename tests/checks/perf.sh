@@ -1,7 +1,7 @@
 #!/bin/bash
-# perf.sh BIN: what the programs say of themselves, and iso_mallocbench. No figure is judged (iso_perftest: tests/tools).
+# perf.sh BIN SOURCE: what the programs say of themselves, and iso_mallocbench. No figure is judged (iso_perftest: tests/tools).
 set -uo pipefail
-bin=$1
+bin=$1 source=$2
 failed=0
 
 # prints PATTERN COMMAND...: ends with 0 and has a line that matches
@@ -24,6 +24,12 @@ refused() {
 }
 
 refused "$bin/iso_bounds" -x
+# perf/bounds of the sources, with a build tree's or an install's programs
+refused "$source/perf/bounds" -x
+programs=$(mktemp -d)
+trap 'rm -rf "$programs"' EXIT
+printf '#!/bin/sh\nexit 1\n' >"$programs/iso_run" && chmod +x "$programs/iso_run" && ln -s iso_run "$programs/iso_perftest"
+prints "programs of $programs\$" env PATH="$programs:$PATH" timeout 5 sh -c "'$source/perf/bounds' -q | head -n 1"
 for program in iso_run iso_info iso_demo iso_perftest iso_mallocbench iso_bounds compare-ucx compare-ofi iso_plot iso_stencil; do
     prints "^[Uu]sage: .*$program" "$bin/$program" --help
     prints "^[Uu]sage: .*$program" "$bin/$program" -h

@@ -5,7 +5,7 @@
 //
 // object: the heap is part of an object, which has a block of its own, too; alone: it is all that the object has.
 //
-// The survivors print "survivor <rank>", and who has the heap in the end prints "owner <rank>".
+// The survivors print "survivor <rank>".
 #include "marked.hpp"
 #include <cerrno>
 #include <csignal>
@@ -261,7 +261,6 @@ void run(const Path &path, bool stop, uint32_t victim, const std::string &stage,
         EXPECT(job.arrivals.size() == 1); // and nobody else had one
         heap = job.receive().heap;
         expect_marked(heap, size, mark);
-        std::printf("owner 2\n");
     }
     EXPECT(job.stats().migrations_in_doubt == 0);
     job.finish();

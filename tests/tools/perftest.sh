@@ -308,35 +308,24 @@ ucx() { # UCX alone, and both together
     prints '^bandwidth +ucp_put_bw' iso_plot -o "$work/picture" "$work/pairs"
 }
 
-hosts() { # server and client on two hosts: network namespaces that a veth joins, so that addresses are all they share
-    local skip='' a=isoa$$ b=isob$$ module=$bin/../lib/isomalloc/libisomalloc-ucx.so
-    [ -e "$module" ] || skip='no module ucx'
-    [ $EUID = 0 ] || skip='not root'
-    [ -n "$skip" ] || ip netns add $a 2>"$work/error" || skip="no network namespaces: $(cat "$work/error")"
-    if [ -n "$skip" ]; then
-        echo "SKIPPED: $skip"
-        exit 77
-    fi
-    # shellcheck disable=SC2064 # these two, now
-    trap "ip netns del $a; ip netns del $b; rm -rf '$work'" EXIT
-    ip netns add $b && ip -n $a link add veth0 type veth peer name veth0 netns $b &&
-        ip -n $a addr add 10.99.0.1/24 dev veth0 && ip -n $b addr add 10.99.0.2/24 dev veth0 &&
-        ip -n $a link set veth0 up && ip -n $b link set veth0 up || { echo 'FAILED: no veth'; exit 1; }
-    for host in $a $b; do # the kernel takes its time, and UCX goes by the state
-        for _ in $(seq 100); do
-            ip netns exec "$host" grep -q up /sys/class/net/veth0/operstate && break
-            sleep 0.1
-        done
-    done
+hosts() { # server and client on two hosts
+    local name=isotest$$ module=$bin/../lib/isomalloc/libisomalloc-ucx.so
+    [ -e "$module" ] || { echo 'SKIPPED: no module ucx'; exit 77; }
+    # shellcheck source=tests/two_hosts.sh
+    . "$(dirname -- "${BASH_SOURCE[0]}")/../two_hosts.sh"
+    # shellcheck disable=SC2064 # these, now
+    trap "hosts_gone $name; rm -rf '$work'" EXIT
+    hosts_made $name || exit
+    local a=${name}0 b=${name}1
     for options in '-t migrate_lat -n 10' '-t migrate_bw -s 1M -n 10' '-x ucx -t put_bw -s 64K -n 10' '-t attach -s 8000 -D nodes:8 -n 2'; do
         UCX_TLS=tcp,self ip netns exec $b iso_perftest >"$work/server" 2>&1 &
         local pid=$!
         # shellcheck disable=SC2086 # a word each
-        UCX_TLS=tcp,self prints "^(Final|1000):$row" ip netns exec $a iso_perftest 10.99.0.2 $options
+        UCX_TLS=tcp,self prints "^(Final|1000):$row" ip netns exec $a iso_perftest 10.93.0.2 $options
         wait $pid || { echo "FAILED: the server of $options"; cat "$work/server"; failed=1; }
     done
     ip netns exec $b iso_perftest >"$work/server" 2>&1 &
-    fails 'on several hosts, and transport loopback reaches only its own' ip netns exec $a iso_perftest 10.99.0.2 -x loopback
+    fails 'on several hosts, and transport loopback reaches only its own' ip netns exec $a iso_perftest 10.93.0.2 -x loopback
     wait
 }
 

@@ -1,52 +1,12 @@
-// What the tests of images share: a folder for them, and images saved, opened and restored in one call.
+// What the tests of images share: images saved, opened and restored in one call.
 #ifndef ISO_TESTS_UNIT_IMAGE_HPP
 #define ISO_TESTS_UNIT_IMAGE_HPP
 
 #include "tests/unit/allocator.hpp"
+#include "tests/unit/folder.hpp"
 #include "tests/unit/support.hpp"
-#include <dirent.h>
 #include <fstream>
 #include <isomalloc/checkpoint.h>
-
-// A folder of the test's own, removed with the files in it.
-class Folder {
-  public:
-    Folder()
-    {
-        char name[] = "/tmp/iso-image-test-XXXXXX";
-        REQUIRE(mkdtemp(name) != nullptr);
-        path_ = name;
-    }
-    ~Folder()
-    {
-        for (const std::string &file : files())
-            unlink((path_ + "/" + file).c_str());
-        rmdir(path_.c_str());
-    }
-    Folder(const Folder &) = delete;
-    Folder &operator=(const Folder &) = delete;
-    [[nodiscard]] std::string operator/(const std::string &name) const
-    {
-        return path_ + "/" + name;
-    }
-    [[nodiscard]] const std::string &path() const
-    {
-        return path_;
-    }
-    [[nodiscard]] std::set<std::string> files() const
-    {
-        std::set<std::string> names;
-        DIR *folder = opendir(path_.c_str());
-        for (const dirent *entry = nullptr; (entry = readdir(folder)) != nullptr;)
-            if (entry->d_name[0] != '.')
-                names.insert(entry->d_name);
-        closedir(folder);
-        return names;
-    }
-
-  private:
-    std::string path_;
-};
 
 inline std::string contents_of(const std::string &path)
 {

@@ -1,45 +1,14 @@
 // Finding, opening and listing modules: what is refused, and with which words.
 #include "core/module.h"
 #include "core/params.h"
+#include "tests/unit/folder.hpp"
 #include "tests/unit/support.hpp"
 #include <cstring>
-#include <fstream>
 #include <map>
 #include <memory>
 #include <sys/stat.h>
 
 static const iso_logger_t logger = {ISO_LOG_WARN, 0};
-
-// A folder that is gone with everything in it at the end of the scope.
-class TempFolder {
-  public:
-    TempFolder()
-    {
-        char name[] = "/tmp/iso-test-XXXXXX";
-        REQUIRE(mkdtemp(name) != nullptr);
-        path = name;
-    }
-    ~TempFolder()
-    {
-        for (const std::string &file : files_)
-            unlink(file.c_str());
-        rmdir(path.c_str());
-    }
-    void add(const std::string &name, const std::string &contents)
-    {
-        files_.push_back(path + "/" + name);
-        std::ofstream(files_.back()) << contents;
-    }
-    void link(const std::string &name, const std::string &target)
-    {
-        files_.push_back(path + "/" + name);
-        REQUIRE(symlink(target.c_str(), files_.back().c_str()) == 0);
-    }
-    std::string path;
-
-  private:
-    std::vector<std::string> files_;
-};
 
 static iso_params_t params_with(const char *module_path)
 {
@@ -156,25 +125,25 @@ TEST_CASE("a shared object that is no module is refused", "[module]")
 
 TEST_CASE("a file that is no shared object is refused", "[module]")
 {
-    TempFolder folder;
+    const Folder folder;
     folder.add("libisomalloc-text.so", "this is text\n");
     folder.add("libisomalloc-empty.so", "");
-    const iso_params_t params = params_with(folder.path.c_str());
+    const iso_params_t params = params_with(folder.path().c_str());
     for (const char *name : {"text", "empty"}) {
         const ChildResult child = open_in_child(params, name);
         INFO(child.stderr_text);
         CHECK(child.exited_with(-ISO_ERR_NO_MODULE));
         CHECK(line_count(child.stderr_text) == 1);
-        CHECK(contains(child.stderr_text, folder.path + "/libisomalloc-" + name + ".so"));
+        CHECK(contains(child.stderr_text, folder.path() + "/libisomalloc-" + name + ".so"));
     }
 }
 
 TEST_CASE("the first folder that has a module decides, even if the module is broken", "[module]")
 {
-    TempFolder first;
+    const Folder first;
     first.add("libisomalloc-good.so", "not this one\n");
-    const std::string path = first.path + ":" ISO_TEST_MODULES;
-    const std::string reversed = ISO_TEST_MODULES ":" + first.path;
+    const std::string path = first.path() + ":" ISO_TEST_MODULES;
+    const std::string reversed = ISO_TEST_MODULES ":" + first.path();
     const iso_params_t params = params_with(path.c_str()), other = params_with(reversed.c_str());
     CHECK(open_in_child(params, "good").exited_with(-ISO_ERR_NO_MODULE));
     CHECK(open_in_child(other, "good").exited_with(0));
@@ -216,13 +185,14 @@ static Listing list(const iso_params_t *params)
 
 TEST_CASE("modules are listed once each, with what they can do or why they cannot", "[module]")
 {
-    TempFolder second;
+    const Folder second;
     second.link("libisomalloc-good.so", ISO_TEST_MODULES "/libisomalloc-good.so"); // hidden
     second.link("libisomalloc-other.so", ISO_TEST_MODULES "/libisomalloc-good.so");
     second.link("libisomalloc-.so", ISO_TEST_MODULES "/libisomalloc-good.so"); // no name
     second.add("libisomalloc-text.so", "this is text\n");
     second.add("README", "iso_transport_module\n");
-    const std::string path = ISO_TEST_MODULES ":/nonexistent:" + second.path + ":" ISO_TEST_MODULES;
+    const std::string path =
+        ISO_TEST_MODULES ":/nonexistent:" + second.path() + ":" ISO_TEST_MODULES;
     const iso_params_t params = params_with(path.c_str());
     const Listing listing = list(&params);
     const auto the = [&](const char *key) {
@@ -235,7 +205,7 @@ TEST_CASE("modules are listed once each, with what they can do or why they canno
     CHECK(the("transport good").path == ISO_TEST_MODULES "/libisomalloc-good.so");
     CHECK(the("transport good").why.empty());
     CHECK(the("transport good").description == "for tests only");
-    CHECK(the("transport other").path == second.path + "/libisomalloc-other.so");
+    CHECK(the("transport other").path == second.path() + "/libisomalloc-other.so");
     CHECK_FALSE(the("bootstrap good").usable);
     CHECK(contains(the("bootstrap good").why, "launcher"));
     CHECK_FALSE(the("transport newer").usable);

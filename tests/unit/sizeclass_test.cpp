@@ -9,6 +9,7 @@ TEST_CASE("the tables of size classes follow from the sizes", "[allocator]")
         if (iso_classes[klass].size < size || (klass > 0 && iso_classes[klass - 1].size >= size))
             FAIL("size " << size << " is in class " << klass);
     }
+    CHECK(iso_classes[ISO_TINY_CLASSES - 1].size == ISO_TINY_MAX);
     for (unsigned klass = 0; klass < ISO_CLASS_COUNT; klass++) {
         const iso_class_t &c = iso_classes[klass];
         const bool tiny = klass < ISO_TINY_CLASSES;

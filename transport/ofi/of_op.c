@@ -125,7 +125,8 @@ void of_flushes_end(iso_endpoint_t *ep, uint32_t answered)
             append_ended(op, 0);
 }
 
-void of_op_end(of_op_t *op, int error)
+/* The op that has no pieces any more, and will have none, ends. */
+static void end_op(of_op_t *op, int error)
 {
     iso_endpoint_t *ep = op->ep;
 
@@ -217,7 +218,7 @@ static void part_ended(of_op_t *op, int error)
         op->left = 0;
     }
     if (op->pieces == 0 && op->left == 0)
-        of_op_end(op, op->error);
+        end_op(op, op->error);
 }
 
 void of_piece_put(of_piece_t *piece, int error)

@@ -367,8 +367,6 @@ void of_piece_add(of_piece_t *piece, of_op_t *op, size_t len);
 void of_piece_drop(of_piece_t *piece);
 /* libfabric has given it back, or refuses it for good. */
 void of_piece_put(of_piece_t *piece, int error);
-/* The op that has no pieces any more, and will have none, ends. */
-void of_op_end(of_op_t *op, int error);
 /* The peer has answered the question, and those before. */
 void of_flushes_end(iso_endpoint_t *ep, uint32_t answered);
 /* Ends what has not ended, whatever libfabric still has of it. */
