@@ -28,8 +28,8 @@ uint64_t iso_heap_layout_digest(void);
 
 /* Before a migration: nothing of the heap is handed out any more (iso_malloc and iso_free on it
  * abort with a message), pages that hold nothing are known as such, slots that hold no block are
- * given up (but for the first). Of a shared heap the caller has the lock (iso_shared_lock, before the
- * job's). thaw takes it back. Both O(slots). */
+ * given up (but for the first), and its protections are lifted. Of a shared heap the caller has the lock (iso_shared_lock, before the
+ * job's). thaw takes it back. Both O(slots + protections). */
 void iso_heap_freeze(iso_hold_t *hold);
 void iso_heap_thaw(iso_hold_t *hold);
 
