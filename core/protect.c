@@ -60,7 +60,8 @@ static void replace(iso_protections_t *protections, uint64_t first, uint64_t las
 {
     iso_protection_t *list = protections->list;
     memmove(&list[first + count], &list[last], (size_t)(protections->count - last) * sizeof *list);
-    memcpy(&list[first], pieces, (size_t)count * sizeof *list);
+    for (uint64_t i = 0; i < count; i++)
+        list[first + i] = pieces[i];
     protections->count = protections->count - (last - first) + count;
 }
 

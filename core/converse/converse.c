@@ -104,7 +104,9 @@ CmiIsomallocContext CmiIsomallocContextCreate(int myunit, int numunits)
     iso_job_t *where = iso_converse_job();
     iso_heap_t *heap;
     (void)myunit, (void)numunits;
-    return where && iso_heap_create(where, &heap) == ISO_OK ? (CmiIsomallocContext){heap} : nothing;
+    if (!where || iso_heap_create(where, &heap) != ISO_OK)
+        return nothing;
+    return (CmiIsomallocContext){heap};
 }
 
 void CmiIsomallocContextJustMigrated(CmiIsomallocContext ctx)
