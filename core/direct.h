@@ -1,11 +1,11 @@
 /*
  * direct.h - slots whose blocks iso_free may free without a look at the slot table: ordinary ones of
- * heaps that are here, open, and of one thread at a time.
+ * heaps that are here, open, and of one thread at a time, without protected pages (protect.h).
  *
  * A cache beside the job table, of all jobs of the process, direct-mapped by the slot's address: iso_free
  * compares one word, and so does iso_heap_state. A slot comes in when a block of it is freed the long way, a heap's first one
  * also when its state is asked for, and pushes out the one that was in its place; so nothing has to be done when a heap
- * arrives. Before a heap freezes, and before a slot of it goes, its slots are taken out, with the job's lock. Only the heap's
+ * arrives. Before a heap freezes, before a slot of it goes, and when a page of one is protected, its slots are taken out, with the job's lock. Only the heap's
  * user brings its slots in, or who has the job's lock and finds the heap owned, so that nobody does while somebody takes
  * them out.
  */

@@ -2,6 +2,7 @@
 #include "core/fault.h"
 #include "core/heap.h"
 #include "core/job.h"
+#include "core/protect.h"
 #include "core/signals.h"
 #include "core/stack.h"
 #include "core/stack_guard.h"
@@ -89,9 +90,9 @@ static void add_cause(line_t *line, const iso_job_row_t *row, uintptr_t address,
     uintptr_t slot = (address - row->base) >> ISO_SLOT_SHIFT;
     uintptr_t word = atomic_load_explicit(&row->table[slot], memory_order_relaxed);
     uintptr_t former = atomic_load_explicit(&row->job->guards.heap_of[slot], memory_order_relaxed);
-    if (word)
-        add_heap(line, ", in a slot of heap ",
-                 (uintptr_t)iso_heap_at_slot(iso_slots_word_heap_slot(word)), ": ");
+    const iso_heap_t *heap = word ? iso_heap_at_slot(iso_slots_word_heap_slot(word)) : NULL;
+    if (heap)
+        add_heap(line, ", in a slot of heap ", (uintptr_t)heap, ": ");
     else if (former)
         add_heap(line, ", in a slot that heap ", former, " had: ");
     else
@@ -104,6 +105,8 @@ static void add_cause(line_t *line, const iso_job_row_t *row, uintptr_t address,
             "memory object was cut)");
     else if (former && !word)
         add(line, "a large block that was freed is used (use after free)");
+    else if (word && iso_protect_has(row->job, heap, address))
+        add(line, "the page is protected (iso_protect)");
     else if (word)
         add(line, "its memory is here; something outside the library has protected or unmapped it");
     else

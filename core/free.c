@@ -7,6 +7,7 @@
 #include "core/job.h"
 #include "core/movable.h"
 #include "core/poison.h"
+#include "core/protect.h"
 #include "core/shared.h"
 #include "core/stack.h"
 
@@ -40,6 +41,7 @@ static __attribute__((noinline)) void free_checked(void *ptr)
     iso_block_t block = iso_block_find(ptr, "iso_free");
     iso_stack_check_freed(&block, ptr);
     iso_stack_gone(&block, ptr);
+    iso_protect_end(&block, ptr);
     iso_poison_block_freed(block.heap, ptr, block.size);
     if (!block.span && iso_movable_is(block.heap, ptr)) {
         iso_heap_destroy(block.heap); /* takes it along, and its addresses */
@@ -47,7 +49,7 @@ static __attribute__((noinline)) void free_checked(void *ptr)
         block.slot->check = 0; /* a stale pointer to it finds no slot */
         iso_hold_shrink(iso_hold_find(NULL, block.heap), (char *)block.slot, block.slot->run_slots);
     } else if (block.word) {
-        if (!shared && !iso_poison_active &&
+        if (!shared && !iso_poison_active && !iso_protect_is_in(block.heap, block.slot) &&
             iso_hold_find(NULL, block.heap)->state ==
                 ISO_HEAP_OWNED) /* not in an object that is packed */
             iso_direct_set(block.slot);

@@ -3,6 +3,7 @@
 #include "core/heap_layout.h"
 #include "core/job.h"
 #include "core/os.h"
+#include "core/protect.h"
 #include "core/stack_guard.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -244,12 +245,14 @@ void iso_guard_pause(iso_job_t *job, uint32_t first, uint32_t count)
 {
     set_all_usable(job, first, count, true);
     iso_stack_guard_pause(job, first, count);
+    iso_protect_pause(job, first, count);
 }
 
 void iso_guard_resume(iso_job_t *job, uint32_t first, uint32_t count)
 {
     set_all_usable(job, first, count, false);
     iso_stack_guard_resume(job, first, count);
+    iso_protect_resume(job, first, count);
 }
 
 /* ---- single pages, below stacks ---- */

@@ -68,7 +68,7 @@ void iso_guard_page_lift(iso_job_t *job, char *page);
 void iso_guard_page_pause(iso_job_t *job, char *page);
 void iso_guard_page_resume(iso_job_t *job, char *page);
 
-/* A device cannot pin pages that fault: guards in these slots are taken away until `resume`. That a device
+/* A device cannot pin pages that fault: guards in these slots, and protections, are taken away until `resume`. That a device
  * has pages pinned does not mind guards: not by protection, and of a memory object the pages stay. */
 void iso_guard_pause(iso_job_t *job, uint32_t first, uint32_t count);
 void iso_guard_resume(iso_job_t *job, uint32_t first, uint32_t count);

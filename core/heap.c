@@ -5,6 +5,7 @@
 #include "core/code.h"
 #include "core/job.h"
 #include "core/poison.h"
+#include "core/protect.h"
 #include "core/shared.h"
 #include "core/span.h"
 #include "core/stack.h"
@@ -47,6 +48,8 @@ static uint64_t compute_digest(void)
         offsetof(iso_slot_t, run_stack),
         offsetof(struct iso_heap, code_digest),
         offsetof(struct iso_heap, canary),
+        offsetof(struct iso_heap, protections),
+        sizeof(iso_protection_t),
         sizeof(iso_stack_t),
         offsetof(iso_stack_t, sp),
         sizeof(iso_code_object_t),
@@ -223,12 +226,14 @@ void iso_heap_freeze(iso_hold_t *hold)
     iso_span_retire(heap, shared ? shared->current : heap->current);
     set_magic(heap, ISO_HEAP_MAGIC_FROZEN);
     iso_stack_freeze(hold);
+    iso_protect_lift(hold); /* all of it is about to be read, and to be somebody else's */
     iso_poison_heap_open(hold);
 }
 
 void iso_heap_thaw(iso_hold_t *hold)
 {
     iso_stack_thaw(hold);
+    iso_protect_make(hold);
     iso_poison_heap_thaw(hold); /* threads may come as soon as the heap is open */
     open_heap(hold);
 }
@@ -239,11 +244,13 @@ iso_status_t iso_heap_check_arrived(const iso_heap_t *heap, uint64_t epoch,
     const iso_slot_t *slot = iso_slot_of(heap);
     if (heap->layout != iso_heap_layout_digest())
         return ISO_ERR_VERSION;
-    return iso_heap_magic(heap) == ISO_HEAP_MAGIC_FROZEN && heap->epoch == epoch &&
-                   !(heap->flags & ~HEAP_FLAGS) && iso_check_holds(slot) &&
-                   slot->heap == (uintptr_t)heap
-               ? iso_stack_check_arrived(heap, extents, count)
-               : ISO_ERR_INVALID;
+    if (iso_heap_magic(heap) != ISO_HEAP_MAGIC_FROZEN || heap->epoch != epoch ||
+        heap->flags & ~HEAP_FLAGS || !iso_check_holds(slot) || slot->heap != (uintptr_t)heap)
+        return ISO_ERR_INVALID;
+    iso_status_t status = iso_stack_check_arrived(heap, extents, count);
+    return status == ISO_OK && !iso_protect_is_sound(iso_job_row_of(heap)->job, heap)
+               ? ISO_ERR_INVALID
+               : status;
 }
 
 void iso_heap_set_epoch(iso_heap_t *heap, uint64_t epoch)
@@ -318,8 +325,13 @@ iso_status_t iso_heap_populate(iso_heap_t *heap)
     iso_hold_t *hold;
     iso_shared_t *shared = iso_shared_lock(heap);
     iso_status_t status = hold_of(heap, "iso_heap_populate", &hold);
-    if (status == ISO_OK)
+    if (status == ISO_OK) {
+        iso_job_lock(hold->job);
+        iso_protect_lift(hold); /* pages that may not be written to would not be mapped */
         iso_heap_live_runs(hold, populate_run, NULL);
+        iso_protect_make(hold);
+        iso_job_unlock(hold->job);
+    }
     iso_shared_leave(shared);
     return status;
 }

@@ -28,8 +28,8 @@ uint64_t iso_heap_layout_digest(void);
 
 /* Before a migration: nothing of the heap is handed out any more (iso_malloc and iso_free on it
  * abort with a message), pages that hold nothing are known as such, slots that hold no block are
- * given up (but for the first). Of a shared heap the caller has the lock (iso_shared_lock, before the
- * job's). thaw takes it back. Both O(slots). */
+ * given up (but for the first), and its protections are lifted. Of a shared heap the caller has the lock (iso_shared_lock, before the
+ * job's). thaw takes it back. Both O(slots + protections). */
 void iso_heap_freeze(iso_hold_t *hold);
 void iso_heap_thaw(iso_hold_t *hold);
 
@@ -48,8 +48,8 @@ bool iso_heap_list_runs(iso_hold_t *hold, iso_runs_t *runs);
 uint32_t iso_heap_slot_free_units(const void *slot);
 
 /* At the target, when the pages of these slots of its are here: is this a heap of our layout with this epoch, and if it
- * has stacks, are they sound, and is their code ours (ISO_ERR_CODE, logged)? Touches the first slot's header and the
- * heap's own page only, if it has none. The heap is frozen still: iso_heap_thaw makes it usable.
+ * has stacks or protections, are they sound, and is the stacks' code ours (ISO_ERR_CODE, logged)? Touches the first slot's
+ * header and the heap's own page only, if it has neither. The heap is frozen still: iso_heap_thaw makes it usable.
  * ISO_ERR_VERSION, ISO_ERR_INVALID. */
 iso_status_t iso_heap_check_arrived(const iso_heap_t *heap, uint64_t epoch,
                                     const iso_extent_t *extents, uint32_t count);

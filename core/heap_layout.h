@@ -162,6 +162,8 @@ struct iso_heap {
     struct iso_code *code; /* what they run on, a block of the heap; NULL: it did not come along */
     uint64_t code_digest;  /* of that; 0: there are none */
     uint64_t canary;       /* on its stacks, see canary.h */
+    struct iso_protections
+        *protections; /* of pages, a block of the heap, see protect.h; NULL: there are none */
     iso_current_t current[ISO_CLASS_COUNT];    /* all at `none` in a shared heap: see shared.h */
     iso_span_t *spans[ISO_CLASS_COUNT];        /* with room: a ring, in turn */
     iso_slot_t *slots[ISO_UNITS_PER_SLOT + 1]; /* by longest run of free units */

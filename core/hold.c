@@ -6,6 +6,7 @@
 #include "core/heap.h"
 #include "core/job.h"
 #include "core/poison.h"
+#include "core/protect.h"
 #include "core/shared.h"
 #include "core/stack_guard.h"
 #include <assert.h>
@@ -268,6 +269,7 @@ void iso_hold_undirect(const iso_hold_t *hold)
 void iso_hold_drop(iso_hold_t *hold, bool free_slots)
 {
     iso_job_t *job = hold->job;
+    iso_protect_lift(hold);
     iso_grant_drop(hold);
     if (free_slots)
         note_epoch(hold);

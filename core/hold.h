@@ -40,8 +40,9 @@ typedef struct iso_hold {
     uint32_t slot_count;
     uint64_t extents_version; /* counts the changes of `extents`, and the stacks that went */
 
-    bool counted;    /* in the statistics' number of heaps: it was owned here */
-    bool stays_open; /* this CPU may write here for a peer when it is gone, see poison.h */
+    bool counted;      /* in the statistics' number of heaps: it was owned here */
+    bool is_protected; /* protections of the heap hold in this process, see protect.h */
+    bool stays_open;   /* this CPU may write here for a peer when it is gone, see poison.h */
     struct iso_request *request;  /* the migration under way from here, or NULL */
     void *arrival;                /* the arrival under way to here, or NULL */
     iso_grant_t grant;            /* the last rank that the heap came from may give one */

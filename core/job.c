@@ -11,6 +11,7 @@
 #include "core/object.h"
 #include "core/os.h"
 #include "core/poison.h"
+#include "core/protect.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,7 +75,8 @@ iso_heap_state_t iso_heap_state(const iso_heap_t *heap)
     const iso_hold_t *hold = iso_hold_find(row->job, heap);
     iso_heap_state_t state = hold ? hold->state : ISO_HEAP_ELSEWHERE;
     /* not one of several threads', or that is still being made: that has another magic number, or none */
-    if (state == ISO_HEAP_OWNED && iso_heap_magic(heap) == ISO_HEAP_MAGIC && !iso_poison_active)
+    if (state == ISO_HEAP_OWNED && iso_heap_magic(heap) == ISO_HEAP_MAGIC && !iso_poison_active &&
+        !iso_protect_is_in(heap, iso_slot_of(heap)))
         iso_direct_set(iso_slot_of(heap));
     iso_job_unlock(row->job);
     return state;

@@ -247,14 +247,29 @@ void iso_live_blocks(iso_hold_t *hold, iso_block_fn fn, void *arg)
     }
 }
 
+typedef struct own_blocks {
+    const void *code, *protections;
+    walk_t walk;
+} own_blocks_t;
+
+/* Of those that the caller allocated; a heap has blocks of its own as well. */
+static bool call(void *block, size_t size, void *arg)
+{
+    const own_blocks_t *own = arg;
+    return block == own->code || block == own->protections ||
+           own->walk.fn(block, size, own->walk.arg);
+}
+
 iso_status_t iso_heap_walk(iso_heap_t *heap, iso_block_fn fn, void *arg)
 {
     iso_shared_t *shared = iso_shared_lock(heap);
     iso_hold_t *hold = iso_hold_find(NULL, heap);
     bool here = hold && hold->state == ISO_HEAP_OWNED;
     iso_depth_enter();
-    if (here)
-        iso_live_blocks(hold, fn, arg);
+    if (here) {
+        own_blocks_t own = {heap->code, heap->protections, {fn, arg}};
+        iso_live_blocks(hold, call, &own);
+    }
     iso_depth_leave();
     iso_shared_leave(shared);
     return here ? ISO_OK : ISO_ERR_NOT_OWNER;

@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "core/movable.h"
 #include "core/poison.h"
+#include "core/protect.h"
 #include "core/shared.h"
 #include "core/stack.h"
 #include "core/verify.h"
@@ -301,6 +302,8 @@ void *iso_realloc(iso_heap_t *heap, void *ptr, size_t size)
     if (iso_stack_at(&block))
         iso_fatal("iso_realloc(%p): heap %p: the block is a stack", ptr, (void *)block.heap);
     bool done = size <= PTRDIFF_MAX && resize(&block, size);
+    if (done)
+        iso_protect_end(&block, ptr);
     iso_shared_leave(shared);
     const bool movable = iso_movable_is(block.heap, ptr);
     if (done && movable)
@@ -319,6 +322,9 @@ void *iso_realloc(iso_heap_t *heap, void *ptr, size_t size)
         moved = iso_malloc(block.heap, size);
     if (!moved)
         return NULL;
+    shared = iso_shared_enter_at(ptr, "iso_realloc");
+    iso_protect_end(&block, ptr); /* it is read, and freed */
+    iso_shared_leave(shared);
     iso_poison_block_open(ptr, keep);
     memcpy(moved, ptr, keep);
     if (movable)

@@ -3,6 +3,7 @@
 #include "core/heap.h"
 #include "core/job.h"
 #include "core/log.h"
+#include "core/protect.h"
 #include "core/shared.h"
 #include "core/stack.h"
 
@@ -341,4 +342,6 @@ void iso_heap_verify(const iso_hold_t *hold)
     }
     iso_heap_verify_header(hold);
     verify_lists(hold->heap, &sums);
+    if (!iso_protect_is_sound(hold->job, hold->heap))
+        iso_heap_damaged(hold->heap, hold->heap->protections, iso_protect_list);
 }

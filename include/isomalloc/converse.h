@@ -9,9 +9,10 @@
  * without a launcher), and the process's exit ends it; or the program hands in its own. Where it cannot be started
  * CmiIsomallocEnabled is 0, and allocations are NULL.
  *
- * Differences, all to the better: the number of contexts need not be known (`numunits` is accepted), blocks of
- * CmiIsomalloc move on their own as the manual first had it, and nothing is aborted for want of memory: NULL. Threads: as
- * in isomalloc.h.
+ * Differences to Charm++ 8. The number of contexts need not be known (`numunits` is accepted), blocks of
+ * CmiIsomalloc move on their own as the manual first had it, and nothing is aborted for want of memory: NULL. An alignment is
+ * 2 MiB at most. Blocks lie where there is room, not one behind the other: see CmiIsomallocContextGetUsedExtent.
+ * CmiIsomallocInRange(NULL) is 0, as the manual has it; there it is 1. Threads: as in isomalloc.h.
  */
 #ifndef ISOMALLOC_CONVERSE_H
 #define ISOMALLOC_CONVERSE_H
@@ -55,31 +56,35 @@ typedef struct CmiIsomallocRegion {
 /* myunit and numunits are not needed. opaque NULL: no room, or no job. */
 ISO_API CmiIsomallocContext CmiIsomallocContextCreate(int myunit, int numunits);
 ISO_API void CmiIsomallocContextDelete(CmiIsomallocContext ctx);
-/* iso_pup_heap; after deleting, opaque is NULL. Protections are lifted while it is packed, and are there again when it
- * is unpacked, or stays. If a migration of it fails (iso_migrate_pup), CmiIsomallocContextJustMigrated makes them again. */
+/* iso_pup_heap; after deleting, opaque is NULL. Protections come along. */
 ISO_API void CmiIsomallocContextPup(pup_er p, CmiIsomallocContext *ctxptr);
 /* Blocks may always be freed in any order: nothing is done. */
 ISO_API void CmiIsomallocContextEnableRandomAccess(CmiIsomallocContext ctx);
-/* Makes the context's protections in this process. */
+/* The context is here, or has stayed here: its threads, if there are any, are this rank's again (see CthPup). Else nothing is
+ * to be done. */
 ISO_API void CmiIsomallocContextJustMigrated(CmiIsomallocContext ctx);
 /* Accepted: a context goes by one-sided puts where the pup_er moves it to a rank, whatever is said here. */
 ISO_API void CmiIsomallocEnableRDMA(CmiIsomallocContext ctx, int enable);
-/* From the lowest to behind the highest live block; both NULL: there is none. O(blocks). */
+/* From the lowest to behind the highest live block; both NULL: there is none. O(blocks). There `start` is where the context's
+ * memory begins, and so its first block; here a block that was allocated later may lie lower (one that is small, or in the place
+ * of one that was freed, or that CthCreateMigratable made in the context): who wants the first block keeps its address. */
 ISO_API CmiIsomallocRegion CmiIsomallocContextGetUsedExtent(CmiIsomallocContext ctx);
 
 /* As iso_malloc and its like. */
 ISO_API void *CmiIsomallocContextMalloc(CmiIsomallocContext ctx, size_t size);
+/* An alignment that is no power of two is rounded up to one. */
 ISO_API void *CmiIsomallocContextMallocAlign(CmiIsomallocContext ctx, size_t align, size_t size);
 ISO_API void *CmiIsomallocContextCalloc(CmiIsomallocContext ctx, size_t nelem, size_t size);
 ISO_API void *CmiIsomallocContextRealloc(CmiIsomallocContext ctx, void *ptr, size_t size);
 ISO_API void CmiIsomallocContextFree(CmiIsomallocContext ctx, void *ptr);
 ISO_API size_t CmiIsomallocContextGetLength(CmiIsomallocContext ctx, void *ptr);
 
-/* mprotect of pages inside of a block of the context's, for as long as the block is there; it survives migrations and
- * checkpoints. PROT_READ | PROT_WRITE ends it, which has to be before the block is freed. What is not whole pages of one block is refused with a line. */
+/* iso_protect: mprotect of pages of one block of the context's (a length is rounded up to whole pages), for as long as the block
+ * is there: at whatever rank, in checkpoints too. PROT_READ | PROT_WRITE ends it. What is refused is so with a line, and nothing is
+ * changed. */
 ISO_API void CmiIsomallocContextProtect(CmiIsomallocContext ctx, void *addr, size_t len, int prot);
 
-/* Blocks that stay as long as the context. */
+/* Blocks that stay as long as the context. An alignment as above. */
 ISO_API void *CmiIsomallocContextPermanentAlloc(CmiIsomallocContext ctx, size_t size);
 ISO_API void *CmiIsomallocContextPermanentAllocAlign(CmiIsomallocContext ctx, size_t align,
                                                      size_t size);

@@ -307,7 +307,7 @@ typedef struct {
  * where it finds any it aborts with a message, as a migration by puts does before it. ISO_ERR_NOT_OWNER. */
 ISO_API iso_status_t iso_heap_stats(iso_heap_t *heap, iso_heap_stats_t *stats_p);
 
-/* Calls fn for every live block in address order within a slot run; stops when fn returns false.
+/* Calls fn for every live block that was allocated from the heap, in address order within a slot run; stops when fn returns false.
  * fn must not allocate from or free to this heap. Other threads that use a shared heap wait meanwhile.
  * ISO_ERR_NOT_OWNER. */
 typedef bool (*iso_block_fn)(void *block, size_t usable_size, void *arg);
@@ -336,6 +336,25 @@ ISO_API void *iso_aligned_alloc(iso_heap_t *heap, size_t alignment, size_t size)
 ISO_API void iso_free(void *ptr);
 /* Bytes that may be used at ptr, at least what was asked for. */
 ISO_API size_t iso_usable_size(const void *ptr);
+
+/* Protects pages of a block of the heap as mprotect does: `protection` is PROT_NONE, or of PROT_READ, PROT_WRITE and PROT_EXEC
+ * (<sys/mman.h>); PROT_READ | PROT_WRITE ends it. address begins a page; length is rounded up to whole pages, in which
+ * nothing but that one block may lie: align what is to be protected, and let small blocks be whole pages long.
+ *
+ * The protection is the heap's: it holds at whatever rank the heap is, also restored from an image or unpacked. While the
+ * heap is frozen (it migrates, or is packed or saved) it is lifted, and what is saved is what the pages hold. It ends with the block:
+ * iso_free and iso_realloc of a block with protected pages may be called, and end its protections (not an iso_realloc that
+ * fails). A later call takes the place of an earlier one where they overlap. Frees of blocks of up to 32 KiB are somewhat
+ * slower where their 2 MiB slot has protected pages.
+ *
+ * Where the heap arrives, a protection that the system does not let be made (each may take two mappings: vm.max_map_count)
+ * is logged, left out there, and tried again with the heap's next move. After mprotect by other means the library knows of
+ * nothing, and what it is not told of faults in its next user.
+ *
+ * ISO_ERR_INVALID: it is not of one block's pages alone, or is of a stack (stack.h), or `protection` means nothing;
+ * ISO_ERR_NOT_OWNER; ISO_ERR_BUSY: the heap is migrating; ISO_ERR_NO_MEMORY: the heap has no room to note it;
+ * ISO_ERR_LIMIT: the process has too many mappings; ISO_ERR_SYSTEM: the system refuses. Nothing is changed then. */
+ISO_API iso_status_t iso_protect(iso_heap_t *heap, void *address, size_t length, int protection);
 
 /* A block that moves on its own: the only one of a heap that is made for it, which iso_heap_of tells, to be migrated
  * or packed (iso_pup_block). It begins a 2 MiB slot; beside its own pages it takes three, and 6 MiB of addresses, or

@@ -4,6 +4,7 @@
 #include <converse.h>
 #include <csignal>
 #include <cstring>
+#include <isomalloc/checkpoint.h>
 #include <pup_c.h>
 #include <set>
 #include <sys/mman.h>
@@ -273,6 +274,85 @@ TEST_CASE("what cannot be protected is refused with a line")
         return 0;
     });
     REQUIRE(result.exited_with(0));
-    REQUIRE(contains(result.stderr_text, "it must be whole pages"));
-    REQUIRE(contains(result.stderr_text, "it is not inside of a block of this context"));
+    REQUIRE(line_count(result.stderr_text) == 2);
+    REQUIRE(contains(result.stderr_text, "it has to begin with a page"));
+    REQUIRE(contains(result.stderr_text, "it is not inside of one block of the heap"));
+}
+
+TEST_CASE("a length that is to be protected is rounded up to whole pages, as mprotect does")
+{
+    REQUIRE(status_of([] {
+                CmiIsomallocContext ctx = CmiIsomallocContextCreate(0, 1);
+                const size_t sizes[] = {5000, 100000, 3000000};
+                for (const size_t size : sizes) {
+                    auto *block = static_cast<char *>(
+                        CmiIsomallocContextPermanentAllocAlign(ctx, 4096, size));
+                    const size_t last = (size - 1) & ~size_t{4095};
+                    CmiIsomallocContextProtect(ctx, block, size, PROT_NONE);
+                    if (!faults(block) || !faults(block + last) || !faults(block + last + 4095))
+                        return 1;
+                    CmiIsomallocContextProtect(ctx, block, size, PROT_READ | PROT_WRITE);
+                    std::memset(block, 1, size);
+                }
+                return 0;
+            }) == 0);
+}
+
+TEST_CASE("a context with protections is saved and restored as any heap")
+{
+    REQUIRE(status_of([] {
+                const char *const path = "converse-protected.image";
+                iso_job_t *job = nullptr;
+                iso_init(nullptr, &job);
+                CmiIsomallocUseJob(job);
+                CmiIsomallocContext ctx = CmiIsomallocContextCreate(0, 1);
+                auto *block = static_cast<char *>(CmiIsomallocContextMallocAlign(ctx, 4096, 65536));
+                std::memset(block, 3, 65536);
+                CmiIsomallocContextProtect(ctx, block, 4096, PROT_NONE);
+                auto *heap = static_cast<iso_heap_t *>(ctx.opaque);
+                if (iso_checkpoint(job, path, &heap, 1, nullptr) != ISO_OK || !faults(block))
+                    return 1;
+                CmiIsomallocContextDelete(ctx);
+                iso_image_t *image = nullptr;
+                if (iso_image_open(path, &image) != ISO_OK ||
+                    iso_image_restore(job, image, 0, &heap) != ISO_OK || heap != ctx.opaque)
+                    return 2;
+                iso_image_close(image);
+                unlink(path);
+                if (!faults(block) || !holds(block + 4096, 61440, 3))
+                    return 3;
+                CmiIsomallocContextProtect(ctx, block, 4096, PROT_READ | PROT_WRITE);
+                return holds(block, 65536, 3) ? 0 : 4;
+            }) == 0);
+}
+
+TEST_CASE("an alignment that is no power of two is rounded up to one")
+{
+    REQUIRE(status_of([] {
+                CmiIsomallocContext ctx = CmiIsomallocContextCreate(0, 1);
+                const struct {
+                    size_t asked, got;
+                } cases[] = {{0, 16},      {1, 16},      {24, 32},
+                             {3000, 4096}, {4097, 8192}, {2097151, 2097152}};
+                for (const auto &a : cases) {
+                    void *one = CmiIsomallocContextMallocAlign(ctx, a.asked, 100);
+                    void *two = CmiIsomallocContextPermanentAllocAlign(ctx, a.asked, 100);
+                    if (one == nullptr || reinterpret_cast<uintptr_t>(one) % a.got != 0 ||
+                        two == nullptr || reinterpret_cast<uintptr_t>(two) % a.got != 0)
+                        return 1;
+                }
+                return CmiIsomallocContextMallocAlign(ctx, 2097153, 100) == nullptr ? 0 : 2;
+            }) == 0);
+}
+
+TEST_CASE("the used extent is of the context's blocks: not of what the library keeps beside them")
+{
+    REQUIRE(status_of([] {
+                CmiIsomallocContext ctx = CmiIsomallocContextCreate(0, 1);
+                auto *block =
+                    static_cast<char *>(CmiIsomallocContextMallocAlign(ctx, 65536, 65536));
+                CmiIsomallocContextProtect(ctx, block, 4096, PROT_READ); // its list is a block
+                const CmiIsomallocRegion region = CmiIsomallocContextGetUsedExtent(ctx);
+                return region.start == block && region.end == block + 65536 ? 0 : 1;
+            }) == 0);
 }

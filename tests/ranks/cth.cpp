@@ -1,8 +1,10 @@
 // Converse's threads, as a runtime of its kind moves them: a routine of the object's that has CthPup in it.
+#include "access.hpp"
 #include "ranks.hpp"
 #include <converse.h>
 #include <isomalloc/thread.h>
 #include <mutex>
+#include <sys/mman.h>
 
 namespace {
 
@@ -257,10 +259,84 @@ void late()
     finish(job);
 }
 
+// A thread whose context has protected pages goes by itself, and in an object.
+__attribute__((noinline)) void look(const char *block)
+{
+    EXPECT(access_to(block) == "---" && access_to(block + 4096) == "r--");
+    EXPECT(access_to(block + 8192) == "rw-");
+}
+
+void guards_memory(void *arg)
+{
+    auto *block = static_cast<char *>(arg);
+    look(block);
+    EXPECT_STATUS(ISO_OK, iso_thread_migrate(1));
+    look(block);
+    EXPECT_STATUS(ISO_OK, iso_thread_migrate(0));
+    look(block);
+    block[12288] = 6;
+    CthSuspend(); // to be packed
+    block[12288] = 5;
+    look(block);
+    const CmiIsomallocContext context = CmiIsomallocGetThreadContext(CthSelf());
+    CmiIsomallocContextProtect(context, block, 8192, PROT_READ | PROT_WRITE);
+    EXPECT(*block == 5 && std::memcmp(block, block + 1, 16383) == 0);
+}
+
+void protects()
+{
+    Job job;
+    use(job);
+    const size_t page = 4096, size = 16384;
+    if (static_cast<size_t>(sysconf(_SC_PAGESIZE)) != page) {
+        finish(job);
+        return;
+    }
+    if (self == 1) // so that it takes in those that come by themselves
+        CthAwaken(CthCreateMigratable([](void *) {}, nullptr, 0, {nullptr}));
+    char *block = nullptr;
+    Chare chare = {};
+    if (self == 0) {
+        const CmiIsomallocContext context = CmiIsomallocContextCreate(0, 0);
+        block = static_cast<char *>(CmiIsomallocContextMallocAlign(context, page, size));
+        std::memset(block, 5, size);
+        CmiIsomallocContextProtect(context, block, page, PROT_NONE);
+        CmiIsomallocContextProtect(context, block + page, page, PROT_READ);
+        chare.thread = CthCreateMigratable(guards_memory, block, 0, context);
+    }
+    job.barrier();
+    if (self == 0) {
+        CthAwaken(chare.thread);
+        for (const double until = now() + 60;
+             iso_heap_of(block) == nullptr ||
+             iso_heap_state(iso_heap_of(block)) != ISO_HEAP_OWNED || block[12288] != 6;
+             CthYield())
+            EXPECT(now() < until);
+        look(block);
+        EXPECT_STATUS(ISO_OK, iso_wait(start(job, &chare, 1)));
+        EXPECT(access_to(block) == "rw-" && access_to(block + page) == "rw-");
+    } else {
+        Chare *here = nullptr;
+        for (const double until = now() + 60; here == nullptr; CthYield()) {
+            EXPECT(now() < until);
+            const std::lock_guard<std::mutex> locked(lock);
+            if (!arrived.empty())
+                here = arrived.front();
+        }
+        const CmiIsomallocContext context = CmiIsomallocGetThreadContext(here->thread);
+        CthResume(here->thread);
+        CmiIsomallocContextDelete(context);
+        free(here);
+    }
+    job.barrier();
+    finish(job);
+}
+
 } // namespace
 
 int main(int argc, char **argv)
 {
-    const Test tests[] = {{"hops", hops}, {"back", back}, {"crowd", crowd}, {"late", late}};
+    const Test tests[] = {
+        {"hops", hops}, {"back", back}, {"crowd", crowd}, {"late", late}, {"protects", protects}};
     return run_test(tests, argc, argv);
 }

@@ -63,6 +63,9 @@ function(iso_network_tests label over)
         iso_ranks_test(NAME "guards: ${test}${over}" RANKS 2 PROGRAM guards ARGS ${test} LABELS ${label}
             ENV ${private} ISO_GUARD=all ISO_SPACE_SIZE=128M)
     endforeach()
+    foreach(test round_trip ends_elsewhere stays saved)
+        iso_ranks_test(NAME "protect: ${test}${over}" RANKS 2 PROGRAM protect ARGS ${test} LABELS ${label} ENV ${private})
+    endforeach()
 
     iso_ranks_test(NAME "object: round_trip${over}" RANKS 3 PROGRAM object ARGS round_trip LABELS ${label} ENV ${private})
     foreach(test stays late alone)

@@ -51,6 +51,12 @@ endforeach()
 foreach(test change_hands to_and_fro)
     iso_rdma_test(guards ${test} 2 ISO_GUARD=all ISO_SPACE_SIZE=64M)
 endforeach()
+foreach(test round_trip ends_elsewhere)
+    iso_rdma_test(protect ${test} 2 ISO_SPACE_SIZE=96M)
+endforeach()
+foreach(test round_trip neighbour)
+    iso_rdma_test(protect ${test} 2 ISO_SPACE_SIZE=96M ISO_REGISTER=window ISO_PIN_LIMIT=8M)
+endforeach()
 
 # What is registered: it is pinned, and stays what the device writes to.
 iso_rdma_test(pinned space 2 ISO_REGISTER=space)

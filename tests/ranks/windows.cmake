@@ -89,6 +89,9 @@ foreach(guard first all)
     iso_window_test(change_hands NAME "guards, ${guard}" PROGRAM guards RANKS 2 LIMIT 8 PIN 1
         ENV ISO_GUARD=${guard} ISO_SPACE_SIZE=128M ISO_LOG_LEVEL=warn)
 endforeach()
+foreach(test round_trip ends_elsewhere neighbour) # a device pins what others have protected
+    iso_window_test(${test} NAME "protect: ${test}" PROGRAM protect RANKS 2 LIMIT 8 PIN 1)
+endforeach()
 foreach(end end stop)
     iso_stage_test(${end} private 1 1 ", windows" ISO_REGISTER=window ISO_PIN_LIMIT=4M ${iso_checking}
         ISO_TEST_PIN_LIMIT=4194304)
