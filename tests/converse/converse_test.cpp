@@ -1,5 +1,5 @@
 // The statements of Converse's manual about isomalloc, and the context calls of Charm++ 8, in a program that calls nothing
-// else of the library: the first call starts the job.
+// else of the library: the first call starts the job. That blocks can be moved across processors, tests/ranks/converse.cpp shows.
 #include "tests/unit/support.hpp"
 #include <converse.h>
 #include <csignal>
@@ -166,6 +166,64 @@ TEST_CASE("after unpacking the pointer has the same value that it had before pac
                 }
                 return 0;
             }) == 0);
+}
+
+TEST_CASE(
+    "this routine can be used to save blocks to disk, or checkpoint blocks; internal pointers "
+    "still point to the correct locations")
+{
+    struct Item {
+        Item *next;
+        int value;
+        char rest[20000];
+    };
+    constexpr int count = 20;
+    for (const bool moves : {false, true}) { // saved to go on with, or away
+        INFO(moves);
+        FILE *file = std::tmpfile();
+        REQUIRE(file != nullptr);
+        REQUIRE(status_of([&] {
+                    Item *first = nullptr;
+                    for (int i = 0; i < count; i++) {
+                        auto *item = static_cast<Item *>(CmiIsomalloc(sizeof(Item)));
+                        *item = {first, i, {}};
+                        first = item;
+                    }
+                    pup_er p = iso_pup_new_to_file(file);
+                    if (moves)
+                        iso_pup_set_use(p, ISO_PUP_DELETING);
+                    pup_pointer(p, reinterpret_cast<void **>(&first));
+                    for (void *next = nullptr, *at = first; at != nullptr; at = next) {
+                        next = static_cast<Item *>(at)->next;
+                        void *const item = at;
+                        CmiIsomallocPup(p, &at);
+                        if (at != (moves ? nullptr : item) ||
+                            (!moves && static_cast<Item *>(at)->next != next))
+                            return 1;
+                    }
+                    const bool saved = iso_pup_flush(p) == ISO_OK;
+                    pup_destroy(p);
+                    return saved ? 0 : 2;
+                }) == 0);
+        std::rewind(file);
+        REQUIRE(status_of([&] { // another process, in which the job starts anew
+                    Item *first = nullptr;
+                    int value = count;
+                    pup_er p = iso_pup_new_from_file(file);
+                    pup_pointer(p, reinterpret_cast<void **>(&first));
+                    for (int i = 0; i < count; i++) {
+                        void *item = nullptr;
+                        CmiIsomallocPup(p, &item);
+                    }
+                    const bool restored = iso_pup_status(p) == ISO_OK;
+                    pup_destroy(p);
+                    for (const Item *item = first; item != nullptr; item = item->next)
+                        if (item->value != --value || item->rest[19999] != 0)
+                            return 1;
+                    return restored && value == 0 ? 0 : 2;
+                }) == 0);
+        std::fclose(file);
+    }
 }
 
 TEST_CASE("a size that cannot be is no block")

@@ -158,6 +158,7 @@ class Life {
             return waitpid(child, &status, 0) == child && status == 0;
         }
         case 7: // the program gives pages back
+        case 10:
             return give_back(block, size);
         case 8:
             return move_stack(held);
