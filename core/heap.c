@@ -5,6 +5,7 @@
 #include "core/code.h"
 #include "core/job.h"
 #include "core/poison.h"
+#include "core/protect.h"
 #include "core/shared.h"
 #include "core/span.h"
 #include "core/stack.h"
@@ -47,6 +48,8 @@ static uint64_t compute_digest(void)
         offsetof(iso_slot_t, run_stack),
         offsetof(struct iso_heap, code_digest),
         offsetof(struct iso_heap, canary),
+        offsetof(struct iso_heap, protections),
+        sizeof(iso_protection_t),
         sizeof(iso_stack_t),
         offsetof(iso_stack_t, sp),
         sizeof(iso_code_object_t),
@@ -191,6 +194,7 @@ iso_status_t iso_heap_destroy(iso_heap_t *heap)
     if (status == ISO_OK) {
         iso_job_t *job = hold->job;
         iso_job_lock(job);
+        iso_protect_lift(hold);
         set_magic(heap, 0); /* a call on it from now on finds no heap */
         if (shared)
             iso_shared_close(shared);
@@ -216,6 +220,7 @@ void iso_heap_freeze(iso_hold_t *hold)
     iso_heap_t *heap = hold->heap;
     iso_shared_t *shared = iso_shared_of(heap);
     iso_heap_verify_header(hold);
+    iso_protect_lift(hold);
     if (shared)
         iso_shared_close(shared);
     iso_hold_undirect(hold);
@@ -228,6 +233,7 @@ void iso_heap_freeze(iso_hold_t *hold)
 void iso_heap_thaw(iso_hold_t *hold)
 {
     iso_stack_thaw(hold);
+    iso_protect_make(hold);
     iso_poison_heap_thaw(hold); /* threads may come as soon as the heap is open */
     open_heap(hold);
 }

@@ -163,6 +163,7 @@ struct iso_heap {
         *code; /* what they run on, a block of the heap; NULL: there are none. And its digest */
     uint64_t code_digest;
     uint64_t canary;                           /* on its stacks, see canary.h */
+    const iso_protection_t *protections;       /* in blocks of the heap, see protect.h */
     iso_current_t current[ISO_CLASS_COUNT];    /* all at `none` in a shared heap: see shared.h */
     iso_span_t *spans[ISO_CLASS_COUNT];        /* with room: a ring, in turn */
     iso_slot_t *slots[ISO_UNITS_PER_SLOT + 1]; /* by longest run of free units */

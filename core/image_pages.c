@@ -176,7 +176,10 @@ iso_status_t iso_image_map_heap(const iso_image_t *image, const iso_logger_t *lo
                                 uint32_t number)
 {
     const iso_image_entry_t *entry = &image->tables.heaps[number];
-    for (uint64_t i = 0; i < entry->run_count; i++) {
+    iso_status_t status = ISO_OK;
+    for (uint64_t file = 0; file <= image->header.parent_count && status == ISO_OK; file++)
+        status = iso_image_check_length(image, logger, file);
+    for (uint64_t i = 0; i < entry->run_count && status == ISO_OK; i++) {
         const iso_image_run_t *run = &image->tables.runs[entry->runs + i];
         const int error = iso_os_file_map((void *)(uintptr_t)run->address, (size_t)run->length,
                                           image->fds[run->file], run->offset);
@@ -184,9 +187,9 @@ iso_status_t iso_image_map_heap(const iso_image_t *image, const iso_logger_t *lo
             continue;
         iso_log(logger, ISO_LOG_ERROR, "image %s cannot be mapped: %s%s", image->path,
                 strerror(error), error == ENOMEM ? " (vm.max_map_count?)" : "");
-        return ISO_ERR_SYSTEM;
+        status = ISO_ERR_SYSTEM;
     }
-    return ISO_OK;
+    return status;
 }
 
 void iso_image_unmap_heap(const iso_image_t *image, uint32_t number)

@@ -233,12 +233,17 @@ int iso_os_guard_remove(void *address, size_t size)
     return advise(address, size, MADV_GUARD_REMOVE);
 }
 
-int iso_os_protect(void *address, size_t size, bool usable)
+int iso_os_protect_as(void *address, size_t size, int prot)
 {
     int saved = errno;
-    int error = mprotect(address, size, usable ? PROT_READ | PROT_WRITE : PROT_NONE) ? errno : 0;
+    int error = mprotect(address, size, prot) ? errno : 0;
     errno = saved;
     return error;
+}
+
+int iso_os_protect(void *address, size_t size, bool usable)
+{
+    return iso_os_protect_as(address, size, usable ? PROT_READ | PROT_WRITE : PROT_NONE);
 }
 
 size_t iso_os_resident(void *address, size_t size)

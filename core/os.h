@@ -71,6 +71,7 @@ int iso_os_guard_install(void *address, size_t size);
 int iso_os_guard_remove(void *address, size_t size);
 /* The same by protection, which splits a mapping. 0 or errno. */
 int iso_os_protect(void *address, size_t size, bool usable);
+int iso_os_protect_as(void *address, size_t size, int prot); /* as mprotect has it */
 
 /* Bytes of a range that are in memory; 0 where that cannot be told. At most 2 MiB of it is looked at. */
 size_t iso_os_resident(void *address, size_t size);

@@ -2,8 +2,7 @@
  * converse.c - isomalloc by the names of Converse, see <isomalloc/converse.h>. A user of the library like any other: of
  * its public headers only.
  *
- * What a context has beside its blocks, its protections, is in a block of its heap, the root, and so comes along.
- * A protected page cannot be read by who puts it: protections are lifted before a context is packed.
+ * What a context has beside its blocks, its protections, is in blocks of its heap, the first of which is the root, and so comes along.
  */
 #include "core/converse/job.h"
 #include <errno.h>
@@ -100,16 +99,9 @@ int CmiIsomallocInRange(void *address)
 
 /* ---- contexts --------------------------------------------------------------------------------------- */
 
-typedef struct range {
-    struct range *next;
-    char *start;
-    size_t length;
-    int prot;
-} range_t;
-
 /* The heap's root. */
 typedef struct context {
-    range_t *ranges;
+    iso_protection_t *ranges;
 } context_t;
 
 static iso_heap_t *heap_of(CmiIsomallocContext ctx)
@@ -153,51 +145,29 @@ static bool protect(char *start, size_t length, int prot)
     return false;
 }
 
-static void lift(CmiIsomallocContext ctx)
-{
-    for (const range_t *range = context_of(ctx)->ranges; range; range = range->next)
-        protect(range->start, range->length, PROT_READ | PROT_WRITE);
-}
-
-static void restore(CmiIsomallocContext ctx)
-{
-    for (const range_t *range = context_of(ctx)->ranges; range; range = range->next)
-        protect(range->start, range->length, range->prot);
-}
-
 void CmiIsomallocContextJustMigrated(CmiIsomallocContext ctx)
 {
-    restore(ctx);
     if (iso_converse_take_back)
         iso_converse_take_back(heap_of(ctx));
 }
 
 void CmiIsomallocContextDelete(CmiIsomallocContext ctx)
 {
-    if (!ctx.opaque)
-        return;
-    lift(ctx);
-    iso_heap_destroy(heap_of(ctx));
+    if (ctx.opaque)
+        iso_heap_destroy(heap_of(ctx));
 }
 
 void CmiIsomallocContextPup(pup_er p, CmiIsomallocContext *ctxptr)
 {
     iso_job_t *where = iso_converse_job();
     iso_heap_t *heap = ctxptr->opaque;
-    const bool gone = iso_pup_is_gone(p);
-    const bool packs = pup_isPacking(p) && !gone && heap && iso_heap_state(heap) == ISO_HEAP_OWNED;
     if (!where) {
         iso_pup_fail(p, ISO_ERR_NOT_OWNER);
         return;
     }
-    if (packs)
-        lift(*ctxptr);
     iso_pup_heap(p, where, &heap);
     if (iso_pup_status(p) == ISO_OK)
         ctxptr->opaque = heap;
-    /* it is here, and not on its way */
-    if (ctxptr->opaque && !gone && !pup_isSizing(p) && iso_heap_state(heap) == ISO_HEAP_OWNED)
-        restore(*ctxptr);
 }
 
 void CmiIsomallocContextEnableRandomAccess(CmiIsomallocContext ctx)
@@ -217,7 +187,7 @@ typedef struct extent {
 
 static bool is_own(const context_t *context, const void *block)
 {
-    const range_t *range = context->ranges;
+    const iso_protection_t *range = context->ranges;
     while (range && range != block)
         range = range->next;
     return block == context || range;
@@ -248,9 +218,18 @@ void *CmiIsomallocContextMalloc(CmiIsomallocContext ctx, size_t size)
     return iso_malloc(heap_of(ctx), size);
 }
 
+/* Charm++ rounds up to a power of two. */
+static size_t alignment_of(size_t align)
+{
+    size_t power = 1;
+    while (power < align && power <= SIZE_MAX / 4)
+        power *= 2;
+    return power;
+}
+
 void *CmiIsomallocContextMallocAlign(CmiIsomallocContext ctx, size_t align, size_t size)
 {
-    return iso_aligned_alloc(heap_of(ctx), align, size);
+    return iso_aligned_alloc(heap_of(ctx), alignment_of(align), size);
 }
 
 void *CmiIsomallocContextCalloc(CmiIsomallocContext ctx, size_t nelem, size_t size)
@@ -292,22 +271,23 @@ static bool holds(void *block, size_t size, void *arg)
 /* What the new range covers of the old ones is its: parts that stick out stay. false: no memory. */
 static bool cut(iso_heap_t *heap, context_t *context, const char *start, char *end)
 {
-    for (range_t **at = &context->ranges, *range; (range = *at) != NULL;) {
-        char *range_end = range->start + range->length;
-        if (range_end <= start || range->start >= end) {
+    for (iso_protection_t **at = &context->ranges, *range; (range = *at) != NULL;) {
+        const char *range_start = range->start;
+        char *range_end = (char *)range->start + range->length;
+        if (range_end <= start || range_start >= end) {
             at = &range->next;
             continue;
         }
-        if (range->start < start && range_end > end) {
-            range_t *behind = iso_malloc(heap, sizeof *behind);
+        if (range_start < start && range_end > end) {
+            iso_protection_t *behind = iso_malloc(heap, sizeof *behind);
             if (!behind)
                 return false;
-            *behind = (range_t){range->next, end, (size_t)(range_end - end), range->prot};
+            *behind = (iso_protection_t){range->next, end, (size_t)(range_end - end), range->prot};
             range->next = behind;
-            range->length = (size_t)(start - range->start);
+            range->length = (size_t)(start - range_start);
             at = &behind->next;
-        } else if (range->start < start) {
-            range->length = (size_t)(start - range->start);
+        } else if (range_start < start) {
+            range->length = (size_t)(start - range_start);
             at = &range->next;
         } else if (range_end > end) {
             range->start = end;
@@ -327,11 +307,12 @@ void CmiIsomallocContextProtect(CmiIsomallocContext ctx, void *addr, size_t len,
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     iso_heap_t *heap = heap_of(ctx);
     context_t *context = context_of(ctx);
+    len = (len + page - 1) / page * page; /* as mprotect takes it */
     holder_t holder = {addr, (char *)addr + len, false};
     if (len == 0)
         return;
-    if ((uintptr_t)addr % page != 0 || len % page != 0) {
-        say("protection", addr, len, "it must be whole pages");
+    if ((uintptr_t)addr % page != 0) {
+        say("protection", addr, len, "it must begin with a page");
         return;
     }
     iso_heap_walk(heap, holds, &holder);
@@ -339,15 +320,18 @@ void CmiIsomallocContextProtect(CmiIsomallocContext ctx, void *addr, size_t len,
         say("protection", addr, len, "it is not inside of a block of this context");
         return;
     }
-    range_t *range = prot == all ? NULL : iso_malloc(heap, sizeof *range);
-    if ((prot != all && !range) || !cut(heap, context, addr, (char *)addr + len)) {
+    iso_protection_t *range = prot == all ? NULL : iso_malloc(heap, sizeof *range);
+    const bool done = (prot == all || range) && cut(heap, context, addr, (char *)addr + len);
+    iso_heap_set_protections(heap, context->ranges); /* whose first may have gone */
+    if (!done) {
         say("protection", addr, len, "no memory");
         iso_free(range);
         return;
     }
     if (range) {
-        *range = (range_t){context->ranges, addr, len, prot};
+        *range = (iso_protection_t){context->ranges, addr, len, prot};
         context->ranges = range;
+        iso_heap_set_protections(heap, range);
     }
     protect(addr, len, prot);
 }
@@ -359,5 +343,5 @@ void *CmiIsomallocContextPermanentAlloc(CmiIsomallocContext ctx, size_t size)
 
 void *CmiIsomallocContextPermanentAllocAlign(CmiIsomallocContext ctx, size_t align, size_t size)
 {
-    return iso_aligned_alloc(heap_of(ctx), align, size);
+    return iso_aligned_alloc(heap_of(ctx), alignment_of(align), size);
 }

@@ -5,12 +5,15 @@
  * With the folder isomalloc/converse in the include path (pkg-config isomalloc-converse says so) it is <converse.h>, and
  * pup.h is <pup_c.h>.
  *
- * The job. The first call that needs one starts it from the environment (iso_init with the defaults; one rank
- * without a launcher), and the process's exit ends it; or the program hands in its own. Where it cannot be started
+ * The job. The first call that needs one (CmiIsomalloc, CmiIsomallocContextCreate, CmiIsomallocEnabled, and packing and unpacking) starts it from the
+ * environment (iso_init with the defaults; one rank
+ * without a launcher), and the process's exit ends it; or the program hands in its own. Starting it is collective: in a job of several
+ * ranks all of them have to make such a call, or the one that does waits for the others: CmiIsomallocEnabled() at the start of main will do. Where it cannot be started
  * CmiIsomallocEnabled is 0, and allocations are NULL.
  *
- * Differences, all to the better: the number of contexts need not be known (`numunits` is accepted), blocks of
- * CmiIsomalloc move on their own as the manual first had it, and nothing is aborted for want of memory: NULL. Threads: as
+ * Differences to Charm++ 8: the number of contexts need not be known (`numunits` is accepted), blocks of
+ * CmiIsomalloc move on their own as the manual first had it, and nothing is aborted for want of memory: NULL. CmiIsomallocInRange(NULL) is 0,
+ * as the manual says. CmiIsomallocContextGetUsedExtent begins with the lowest block, not with a pool: see there. Threads: as
  * in isomalloc.h.
  */
 #ifndef ISOMALLOC_CONVERSE_H
@@ -55,16 +58,17 @@ typedef struct CmiIsomallocRegion {
 /* myunit and numunits are not needed. opaque NULL: no room, or no job. */
 ISO_API CmiIsomallocContext CmiIsomallocContextCreate(int myunit, int numunits);
 ISO_API void CmiIsomallocContextDelete(CmiIsomallocContext ctx);
-/* iso_pup_heap; after deleting, opaque is NULL. Protections are lifted while it is packed, and are there again when it
- * is unpacked, or stays. If a migration of it fails (iso_migrate_pup), CmiIsomallocContextJustMigrated makes them again. */
+/* iso_pup_heap; after deleting, opaque is NULL. */
 ISO_API void CmiIsomallocContextPup(pup_er p, CmiIsomallocContext *ctxptr);
 /* Blocks may always be freed in any order: nothing is done. */
 ISO_API void CmiIsomallocContextEnableRandomAccess(CmiIsomallocContext ctx);
-/* Makes the context's protections in this process. */
+/* After a migration that failed it takes the context's threads back (CthPup, below). Else it does nothing: protections are there already. */
 ISO_API void CmiIsomallocContextJustMigrated(CmiIsomallocContext ctx);
 /* Accepted: a context goes by one-sided puts where the pup_er moves it to a rank, whatever is said here. */
 ISO_API void CmiIsomallocEnableRDMA(CmiIsomallocContext ctx, int enable);
-/* From the lowest to behind the highest live block; both NULL: there is none. O(blocks). */
+/* From the lowest to behind the highest live block; both NULL: there is none. O(blocks). So it begins with the first block of
+ * CmiIsomallocContextPermanentAllocAlign, as in Charm++, only if no other block of the context lies below that, such as one that was made, or took a
+ * freed one's place, before; nor a thread's stack. */
 ISO_API CmiIsomallocRegion CmiIsomallocContextGetUsedExtent(CmiIsomallocContext ctx);
 
 /* As iso_malloc and its like. */
@@ -75,8 +79,9 @@ ISO_API void *CmiIsomallocContextRealloc(CmiIsomallocContext ctx, void *ptr, siz
 ISO_API void CmiIsomallocContextFree(CmiIsomallocContext ctx, void *ptr);
 ISO_API size_t CmiIsomallocContextGetLength(CmiIsomallocContext ctx, void *ptr);
 
-/* mprotect of pages inside of a block of the context's, for as long as the block is there; it survives migrations and
- * checkpoints. PROT_READ | PROT_WRITE ends it, which has to be before the block is freed. What is not whole pages of one block is refused with a line. */
+/* mprotect of pages inside of a block of the context's (len is rounded up to whole ones), for as long as the block is there; it survives migrations and
+ * checkpoints, whatever call they are by: the library lifts protections while it reads the context, and makes them again where it can be used (iso_heap_set_protections).
+ * PROT_READ | PROT_WRITE ends it, which has to be before the block is freed. What is not pages of one block is refused with a line. */
 ISO_API void CmiIsomallocContextProtect(CmiIsomallocContext ctx, void *addr, size_t len, int prot);
 
 /* Blocks that stay as long as the context. */

@@ -292,6 +292,20 @@ ISO_API iso_status_t iso_heap_destroy(iso_heap_t *heap);
 ISO_API void iso_heap_set_root(iso_heap_t *heap, void *root);
 ISO_API void *iso_heap_root(const iso_heap_t *heap);
 
+/* Pages of blocks that the program has protected by mprotect: a list, whose members are in blocks of the heap, too (not on
+ * pages that it speaks of). The library makes them plain memory wherever the heap is frozen (it migrates, is saved or packed) or ends, and protects them again
+ * where and when it can be used, so that it reads what is protected and leaves nothing protected behind. `start` and `length`
+ * are whole pages of the system's, of one block; one that is freed is not in the list any more, and plain memory. */
+typedef struct iso_protection {
+    struct iso_protection *next; /* NULL: the last */
+    void *start;
+    size_t length;
+    int prot; /* as mprotect has it: PROT_NONE, PROT_READ, ... */
+} iso_protection_t;
+/* NULL: none, as in a new heap. Changes no protection by itself. A list that is damaged when it is followed ends the process with a line. The heap is
+ * here, and one thread uses it. */
+ISO_API void iso_heap_set_protections(iso_heap_t *heap, const iso_protection_t *first);
+
 typedef struct {
     uint64_t slots;       /* slots held */
     uint64_t blocks;      /* live blocks */

@@ -4,6 +4,7 @@
 #include <converse.h>
 #include <csignal>
 #include <cstring>
+#include <isomalloc/checkpoint.h>
 #include <pup_c.h>
 #include <set>
 #include <sys/mman.h>
@@ -178,10 +179,28 @@ TEST_CASE(
         char rest[20000];
     };
     constexpr int count = 20;
-    for (const bool moves : {false, true}) { // saved to go on with, or away
+    for (const bool moves :
+         {false, true}) { // a copy, for a later job; or away and back in this one
         INFO(moves);
         FILE *file = std::tmpfile();
         REQUIRE(file != nullptr);
+        const auto unpack = [&] {
+            std::rewind(file);
+            Item *first = nullptr;
+            int value = count;
+            pup_er p = iso_pup_new_from_file(file);
+            pup_pointer(p, reinterpret_cast<void **>(&first));
+            for (int i = 0; i < count; i++) {
+                void *item = nullptr;
+                CmiIsomallocPup(p, &item);
+            }
+            const bool restored = iso_pup_status(p) == ISO_OK;
+            pup_destroy(p);
+            for (const Item *item = restored ? first : nullptr; item != nullptr; item = item->next)
+                if (item->value != --value || item->rest[19999] != 0)
+                    return 3;
+            return value == 0 ? 0 : 4;
+        };
         REQUIRE(status_of([&] {
                     Item *first = nullptr;
                     for (int i = 0; i < count; i++) {
@@ -203,25 +222,9 @@ TEST_CASE(
                     }
                     const bool saved = iso_pup_flush(p) == ISO_OK;
                     pup_destroy(p);
-                    return saved ? 0 : 2;
+                    return !saved ? 2 : moves ? unpack() : 0;
                 }) == 0);
-        std::rewind(file);
-        REQUIRE(status_of([&] { // another process, in which the job starts anew
-                    Item *first = nullptr;
-                    int value = count;
-                    pup_er p = iso_pup_new_from_file(file);
-                    pup_pointer(p, reinterpret_cast<void **>(&first));
-                    for (int i = 0; i < count; i++) {
-                        void *item = nullptr;
-                        CmiIsomallocPup(p, &item);
-                    }
-                    const bool restored = iso_pup_status(p) == ISO_OK;
-                    pup_destroy(p);
-                    for (const Item *item = first; item != nullptr; item = item->next)
-                        if (item->value != --value || item->rest[19999] != 0)
-                            return 1;
-                    return restored && value == 0 ? 0 : 2;
-                }) == 0);
+        REQUIRE((moves || status_of(unpack) == 0)); // another process, in which the job starts anew
         std::fclose(file);
     }
 }
@@ -320,6 +323,53 @@ TEST_CASE("a context's protections survive when it is packed, and when it is mov
             }) == 0);
 }
 
+TEST_CASE(
+    "a context's protections survive a checkpoint, and are there after a restart, whatever is "
+    "behind the memory")
+{
+    for (const char *backing : {"anon", "private", "shared"}) {
+        INFO(backing);
+        REQUIRE(status_of([&] {
+                    char path[] = "/tmp/iso-converse-test-XXXXXX";
+                    close(mkstemp(path));
+                    setenv("ISO_BACKING", backing, 1);
+                    iso_job_t *job = nullptr;
+                    if (iso_init(nullptr, &job) != ISO_OK || CmiIsomallocUseJob(job) != ISO_OK)
+                        return 1;
+                    CmiIsomallocContext ctx = CmiIsomallocContextCreate(0, 1);
+                    auto *heap = static_cast<iso_heap_t *>(ctx.opaque);
+                    auto *block =
+                        static_cast<char *>(CmiIsomallocContextMallocAlign(ctx, 3000, 65536));
+                    std::memset(block, 5, 65536);
+                    CmiIsomallocContextProtect(ctx, block, 4096, PROT_NONE);
+                    CmiIsomallocContextProtect(ctx, block + 8192, 100, PROT_READ); // a page
+                    const auto right = [&] {
+                        return faults(block) && !faults(block + 4096) && block[8192] == 5 &&
+                               in_child([&] { return block[8192] = 6; }).status == SIGSEGV &&
+                               in_child([&] { return block[12288] = 5; }).exited_with(5);
+                    };
+                    if (!right())
+                        return 2;
+                    iso_image_t *image = nullptr;
+                    if (iso_checkpoint(job, path, &heap, 1, nullptr) != ISO_OK || !right() ||
+                        iso_image_open(path, &image) != ISO_OK)
+                        return 3;
+                    CmiIsomallocContextDelete(ctx);
+                    iso_heap_t *other = nullptr; // gets that memory
+                    if (iso_heap_create(job, &other) != ISO_OK)
+                        return 4;
+                    std::memset(iso_malloc(other, 1 << 20), 7, 1 << 20);
+                    if (iso_heap_destroy(other) != ISO_OK ||
+                        iso_image_restore(job, image, 0, &heap) != ISO_OK || !right())
+                        return 5;
+                    iso_image_close(image);
+                    unlink(path);
+                    CmiIsomallocContextProtect({heap}, block, 65536, PROT_READ | PROT_WRITE);
+                    return holds(block, 65536, 5) && iso_finalize(job) == ISO_OK ? 0 : 6;
+                }) == 0);
+    }
+}
+
 TEST_CASE("what cannot be protected is refused with a line")
 {
     const auto result = in_child([] {
@@ -331,6 +381,6 @@ TEST_CASE("what cannot be protected is refused with a line")
         return 0;
     });
     REQUIRE(result.exited_with(0));
-    REQUIRE(contains(result.stderr_text, "it must be whole pages"));
+    REQUIRE(contains(result.stderr_text, "it must begin with a page"));
     REQUIRE(contains(result.stderr_text, "it is not inside of a block of this context"));
 }

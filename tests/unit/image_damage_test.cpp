@@ -90,7 +90,8 @@ TEST_CASE("image: cut at any byte a file is refused with a line that says where,
             line = said.take();
             if (!cut || status != ISO_ERR_INVALID || !small.is_unchanged(before) ||
                 line_count(line) != 1 ||
-                !contains(line, "ends at byte " + std::to_string(end) + ","))
+                !(contains(line, "ends at byte " + std::to_string(end) + ",") ||
+                  contains(line, "ends at byte " + std::to_string(end) + ":")))
                 wrong = end;
         }
     }
@@ -186,12 +187,44 @@ TEST_CASE(
         }
         REQUIRE(refused > 2 * 4096u); // its header, and a page at least
         REQUIRE(refused < whole.size());
+        const size_t before_cuts = refused;
         for (size_t end = whole.size(); end-- > 0 && wrong == SIZE_MAX;)
             if (ftruncate(fd, static_cast<off_t>(end)) != 0 || !is_right(line))
                 wrong = end;
+        REQUIRE(refused == before_cuts + whole.size());
     }
     close(fd);
     REQUIRE(wrong == SIZE_MAX);
+}
+
+TEST_CASE("image: an increment whose parent is cut is not opened, mapped, or made the parent of "
+          "another",
+          "[image]")
+{
+    ScopedEnv backing("ISO_BACKING", "anon");
+    Small small;
+    const std::string parent = small.folder / "parent", child = small.folder / "child";
+    REQUIRE(save(small.job.job, parent, {small.heap}) == ISO_OK);
+    small.block[0] ^= 1;
+    REQUIRE(save(small.job.job, small.path, {small.heap}, "", parent.c_str()) == ISO_OK);
+    const off_t whole = static_cast<off_t>(contents_of(parent).size());
+    Opened opened(small.path);
+    REQUIRE(opened.status == ISO_OK);
+    for (const off_t end : {off_t{4096}, off_t{5000}, whole - 1}) {
+        INFO(end);
+        REQUIRE(truncate(parent.c_str(), end) == 0);
+        REQUIRE(Opened(small.path).status == ISO_ERR_INVALID);
+        REQUIRE(save(small.job.job, child, {small.heap}, "", small.path.c_str()) ==
+                ISO_ERR_INVALID);
+        REQUIRE(small.folder.files().count("child") == 0);
+    }
+    small.destroy();
+    const uint64_t before = small.job.slots_free();
+    REQUIRE(iso_image_map(small.job.job, opened.image, 0, &small.heap) == ISO_ERR_INVALID);
+    REQUIRE(small.is_unchanged(before));
+    REQUIRE(iso_image_restore(small.job.job, opened.image, 0, &small.heap) == ISO_ERR_INVALID);
+    REQUIRE(small.is_unchanged(before));
+    small.job.soil();
 }
 
 TEST_CASE("image: a file that ends anywhere, or goes on, is refused with a line that says where",
@@ -323,6 +356,11 @@ TEST_CASE("image: what cannot be is refused, also where its checksums are right"
     REQUIRE(changed([](iso_image_t &image) {
                 image.tables.extents[0].count = 1 | ISO_EXTENT_RUN; // a run is of two at least
             }) == ISO_ERR_INVALID);
+    REQUIRE(changed([](iso_image_t &image) {
+                image.tables.runs[0].offset += image.header.stored_count * ISO_IMAGE_PAGE;
+            }) == ISO_ERR_INVALID);
+    REQUIRE(changed([](iso_image_t &image) { image.tables.runs[0].offset = 0; }) ==
+            ISO_ERR_INVALID);
     REQUIRE(none == nullptr);
     REQUIRE(changed([](iso_image_t &) {}) == ISO_OK);
 }
