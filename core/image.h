@@ -123,10 +123,11 @@ iso_status_t iso_image_read_heap(iso_image_t *image, const iso_logger_t *logger,
 iso_status_t iso_image_check_length(const iso_image_t *image, const iso_logger_t *logger,
                                     uint64_t file);
 /* Maps all of a heap's pages to where they belong, copy-on-write, without looking at them (a file that was cut meanwhile is refused);
- * and makes that plain memory again, after an error as well. ISO_ERR_SYSTEM, ISO_ERR_INVALID: logged. */
+ * and makes that plain memory again, after an error as well; where that cannot be done it ends the process, since the memory is
+ * about to be somebody else's. core_dump: as ISO_CORE_DUMP, of which a new mapping knows nothing. ISO_ERR_SYSTEM, ISO_ERR_INVALID: logged. */
 iso_status_t iso_image_map_heap(const iso_image_t *image, const iso_logger_t *logger,
-                                uint32_t number);
-void iso_image_unmap_heap(const iso_image_t *image, uint32_t number);
+                                uint32_t number, bool core_dump);
+void iso_image_unmap_heap(const iso_image_t *image, uint32_t number, bool core_dump);
 /* How many mappings that takes. 0: pages of this system are larger than those of the image. */
 uint64_t iso_image_mappings(const iso_image_t *image, uint32_t number);
 
