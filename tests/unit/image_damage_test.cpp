@@ -356,11 +356,14 @@ TEST_CASE("image: what cannot be is refused, also where its checksums are right"
     REQUIRE(changed([](iso_image_t &image) {
                 image.tables.extents[0].count = 1 | ISO_EXTENT_RUN; // a run is of two at least
             }) == ISO_ERR_INVALID);
+    // pages that are no pages of the file: known when it is opened, so that nobody maps them
     REQUIRE(changed([](iso_image_t &image) {
                 image.tables.runs[0].offset += image.header.stored_count * ISO_IMAGE_PAGE;
             }) == ISO_ERR_INVALID);
+    REQUIRE(Opened(path).status == ISO_ERR_INVALID);
     REQUIRE(changed([](iso_image_t &image) { image.tables.runs[0].offset = 0; }) ==
             ISO_ERR_INVALID);
+    REQUIRE(Opened(path).status == ISO_ERR_INVALID);
     REQUIRE(none == nullptr);
     REQUIRE(changed([](iso_image_t &) {}) == ISO_OK);
 }
