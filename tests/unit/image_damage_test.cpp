@@ -3,37 +3,37 @@
 #include "core/image.h"
 #include "tests/unit/image.hpp"
 #include <fcntl.h>
+#include <sys/mman.h>
 
 namespace {
 
 // What the process says on standard error, taken line by line; nothing of it comes out.
 class Said {
   public:
-    Said() : file_(std::tmpfile()), loud_(dup(STDERR_FILENO))
+    Said() : file_(memfd_create("said", MFD_CLOEXEC)), loud_(dup(STDERR_FILENO))
     {
-        REQUIRE(file_ != nullptr);
-        dup2(fileno(file_), STDERR_FILENO);
+        REQUIRE(file_ >= 0);
+        dup2(file_, STDERR_FILENO);
     }
     ~Said()
     {
         dup2(loud_, STDERR_FILENO);
         close(loud_);
-        std::fclose(file_);
+        close(file_);
     }
     Said(const Said &) = delete;
     Said &operator=(const Said &) = delete;
     std::string take()
     {
         char text[1000];
-        const ssize_t length = pread(fileno(file_), text, sizeof text, 0);
-        ftruncate(fileno(file_), 0);
+        const ssize_t length = pread(file_, text, sizeof text, 0);
+        ftruncate(file_, 0);
         lseek(STDERR_FILENO, 0, SEEK_SET);
         return {text, length > 0 ? static_cast<size_t>(length) : 0};
     }
 
   private:
-    FILE *file_;
-    int loud_;
+    int file_, loud_;
 };
 
 // A line that ends there, which says of some bytes, this one among them, that they are not as they were.
@@ -123,7 +123,9 @@ TEST_CASE("image: with any byte of a file changed, by a bit or wholly, it is ref
         std::string line;
         {
             Said said;
-            for (size_t try_ = 0; try_ < 2 * whole.size() && wrong == SIZE_MAX; try_++) {
+            // a sanitizer looks at a part of them
+            for (size_t try_ = 0; try_ < 2 * whole.size() && wrong == SIZE_MAX;
+                 try_ += scale == 1 ? 1 : 7) {
                 const size_t at = try_ / 2;
                 const auto mask = static_cast<char>(try_ % 2 == 0 ? 1 << at % 8 : 0xff);
                 const char changed = static_cast<char>(whole[at] ^ mask);
