@@ -161,6 +161,7 @@ TEST_CASE(
     const uint64_t before = small.job.slots_free();
     const std::string whole = contents_of(parent);
     const int fd = open(parent.c_str(), O_RDWR | O_CLOEXEC);
+    const size_t step = scale == 1 ? 1 : 7; // a sanitizer looks at a part of them
     size_t refused = 0;
     // Refused with nothing changed, or there as it was.
     const auto is_right = [&](const std::function<std::string()> &line) {
@@ -180,20 +181,23 @@ TEST_CASE(
     {
         Said said;
         const auto line = [&] { return said.take(); };
-        for (size_t at = 0; at < whole.size() && wrong == SIZE_MAX; at++) {
+        for (size_t at = 0; at < whole.size() && wrong == SIZE_MAX; at += step) {
             const char changed = static_cast<char>(whole[at] ^ 1 << at % 8);
             pwrite(fd, &changed, 1, static_cast<off_t>(at));
             if (!is_right(line))
                 wrong = at;
             pwrite(fd, &whole[at], 1, static_cast<off_t>(at));
         }
-        REQUIRE(refused > 2 * 4096u); // its header, and a page at least
-        REQUIRE(refused < whole.size());
+        REQUIRE(refused > 2 * 4096u / step); // its header, and a page at least
+        REQUIRE(refused < whole.size() / step);
         const size_t before_cuts = refused;
-        for (size_t end = whole.size(); end-- > 0 && wrong == SIZE_MAX;)
+        size_t cuts = 0;
+        for (size_t end = whole.size(); end > 0 && wrong == SIZE_MAX; cuts++) {
+            end -= std::min(end, step);
             if (ftruncate(fd, static_cast<off_t>(end)) != 0 || !is_right(line))
                 wrong = end;
-        REQUIRE(refused == before_cuts + whole.size());
+        }
+        REQUIRE(refused == before_cuts + cuts);
     }
     close(fd);
     REQUIRE(wrong == SIZE_MAX);
