@@ -123,6 +123,19 @@ static bool tables_fit(const iso_image_t *image)
     return true;
 }
 
+/* Do all runs lie among the pages of their files, whose lengths are known? */
+static bool runs_are_pages(const iso_image_t *image)
+{
+    for (uint64_t i = 0; i < image->header.run_count; i++) {
+        const iso_image_run_t *run = &image->tables.runs[i];
+        const uint64_t end = image->lengths[run->file].pages_end;
+        if (run->offset < sizeof(iso_image_header_t) || run->offset > end ||
+            run->length > end - run->offset)
+            return false;
+    }
+    return true;
+}
+
 /* ---- reading ----------------------------------------------------------------------------------- */
 
 static iso_status_t refuse(const iso_image_t *image, const iso_logger_t *logger,
@@ -182,16 +195,49 @@ static iso_status_t read_bytes(const iso_image_t *image, const iso_logger_t *log
     return count ? iso_image_read(image, logger, file, offset, &piece, 1) : ISO_OK;
 }
 
+static iso_image_length_t length_by(const iso_image_header_t *header)
+{
+    const uint64_t pages_end = tables_offset(header);
+    return (iso_image_length_t){pages_end + iso_image_tables_bytes(header), pages_end};
+}
+
+/* The length that a file has. */
+static iso_status_t length_of(const iso_image_t *image, const iso_logger_t *logger, uint64_t file,
+                              uint64_t *bytes_p)
+{
+    struct stat found;
+    if (fstat(image->fds[file], &found) != 0)
+        return cannot_read(image, logger, errno);
+    if (!S_ISREG(found.st_mode)) {
+        iso_log(logger, ISO_LOG_ERROR, "image %s: %s is no file", image->path,
+                file ? name_of(image, file) : "it");
+        return ISO_ERR_INVALID;
+    }
+    *bytes_p = (uint64_t)found.st_size;
+    return ISO_OK;
+}
+
+iso_status_t iso_image_check_length(const iso_image_t *image, const iso_logger_t *logger,
+                                    uint64_t file)
+{
+    uint64_t bytes;
+    iso_status_t status = length_of(image, logger, file, &bytes);
+    if (status != ISO_OK || bytes == image->lengths[file].bytes)
+        return status;
+    iso_log(logger, ISO_LOG_ERROR,
+            "image %s is damaged: %s ends at byte %" PRIu64 ", not at byte %" PRIu64
+            " where it ended when it was saved: restore from another image",
+            image->path, name_of(image, file), bytes, image->lengths[file].bytes);
+    return ISO_ERR_INVALID;
+}
+
 static iso_status_t read_header(iso_image_t *image, const iso_logger_t *logger)
 {
     iso_image_header_t *header = &image->header;
-    struct stat file;
-    iso_status_t status;
-    if (fstat(image->fds[0], &file) != 0)
-        return cannot_read(image, logger, errno);
-    if (!S_ISREG(file.st_mode))
-        return refuse(image, logger, ISO_ERR_INVALID, "is no file");
-    status = read_bytes(image, logger, 0, 0, header, sizeof *header);
+    uint64_t bytes;
+    iso_status_t status = length_of(image, logger, 0, &bytes);
+    if (status == ISO_OK)
+        status = read_bytes(image, logger, 0, 0, header, sizeof *header);
     if (status != ISO_OK)
         return status;
     if (memcmp(header->magic, ISO_IMAGE_MAGIC, sizeof header->magic) != 0)
@@ -212,15 +258,10 @@ static iso_status_t read_header(iso_image_t *image, const iso_logger_t *logger)
     if (header->layout != iso_heap_layout_digest())
         return refuse(image, logger, ISO_ERR_VERSION,
                       "was saved by a build of the library that lays heaps out differently");
-    const uint64_t bytes = (uint64_t)file.st_size;
-    const uint64_t expected = tables_offset(header) + iso_image_tables_bytes(header);
-    if (bytes != expected) {
-        iso_log(logger, ISO_LOG_ERROR,
-                "image %s ends at byte %" PRIu64 ", not at byte %" PRIu64
-                " where it ended when it was saved: restore from another",
-                image->path, bytes, expected);
-        return ISO_ERR_INVALID;
-    }
+    image->lengths[0] = length_by(header);
+    status = iso_image_check_length(image, logger, 0);
+    if (status != ISO_OK)
+        return status;
     return header_fits(header, bytes)
                ? ISO_OK
                : refuse(image, logger, ISO_ERR_INVALID, "has a header that cannot be");
@@ -263,12 +304,17 @@ static iso_status_t open_parent(iso_image_t *image, const iso_logger_t *logger, 
                 image->path, parent->name, strerror(errno));
         return ISO_ERR_SYSTEM;
     }
-    iso_status_t status = read_bytes(image, logger, i + 1, 0, &header, sizeof header);
+    uint64_t bytes;
+    iso_status_t status = length_of(image, logger, i + 1, &bytes);
+    if (status == ISO_OK)
+        status = read_bytes(image, logger, i + 1, 0, &header, sizeof header);
     if (status != ISO_OK)
         return status;
     if (header.check == parent->check &&
-        header.check == iso_checksum_of(&header, offsetof(iso_image_header_t, check)))
-        return ISO_OK;
+        header.check == iso_checksum_of(&header, offsetof(iso_image_header_t, check))) {
+        image->lengths[i + 1] = length_by(&header);
+        return iso_image_check_length(image, logger, i + 1);
+    }
     iso_log(logger, ISO_LOG_ERROR,
             "image %s is an increment to %s in the same folder, which was replaced since, or is "
             "damaged (bytes 0 to 4095): restore from another image",
@@ -323,6 +369,9 @@ iso_status_t iso_image_complete(iso_image_t *image, const iso_logger_t *logger)
                                       image->header.tables, tables_fit);
     for (uint64_t i = 0; status == ISO_OK && i < image->header.parent_count; i++)
         status = open_parent(image, logger, i);
+    if (status == ISO_OK && !runs_are_pages(image))
+        status =
+            refuse(image, logger, ISO_ERR_INVALID, "has a list of pages that no file of it has");
     return status;
 }
 

@@ -82,9 +82,15 @@ typedef struct iso_image_tables {
     unsigned char *user;
 } iso_image_tables_t;
 
+/* How long a file is, and where its pages end: they begin behind its header. */
+typedef struct iso_image_length {
+    uint64_t bytes, pages_end;
+} iso_image_length_t;
+
 struct iso_image {
-    int fds[1 + ISO_IMAGE_PARENTS_MAX]; /* this file, and its parents */
-    char *path;                         /* as it was given: for messages */
+    int fds[1 + ISO_IMAGE_PARENTS_MAX];                    /* this file, and its parents */
+    iso_image_length_t lengths[1 + ISO_IMAGE_PARENTS_MAX]; /* of those that were opened */
+    char *path;                                            /* as it was given: for messages */
     char *real; /* absolute and without symbolic links: to find it again, and its parents */
     iso_image_header_t header;
     void *memory; /* of the tables */
@@ -113,11 +119,15 @@ typedef struct iso_image_zeros {
 iso_status_t iso_image_read_heap(iso_image_t *image, const iso_logger_t *logger, uint32_t number,
                                  iso_image_reading_t reading, const iso_image_zeros_t *zeros);
 
-/* Maps all of a heap's pages to where they belong, copy-on-write, without looking at them; and makes that plain memory
- * again, after an error as well. ISO_ERR_SYSTEM: logged. */
+/* Is the file as long as it has to be? ISO_ERR_INVALID, ISO_ERR_SYSTEM: logged. */
+iso_status_t iso_image_check_length(const iso_image_t *image, const iso_logger_t *logger,
+                                    uint64_t file);
+/* Maps all of a heap's pages to where they belong, copy-on-write, without looking at them (a file that was cut meanwhile is refused);
+ * and makes that plain memory again, after an error as well; where that cannot be done it ends the process, since the memory is
+ * about to be somebody else's. core_dump: as ISO_CORE_DUMP, of which a new mapping knows nothing. ISO_ERR_SYSTEM, ISO_ERR_INVALID: logged. */
 iso_status_t iso_image_map_heap(const iso_image_t *image, const iso_logger_t *logger,
-                                uint32_t number);
-void iso_image_unmap_heap(const iso_image_t *image, uint32_t number);
+                                uint32_t number, bool core_dump);
+void iso_image_unmap_heap(const iso_image_t *image, uint32_t number, bool core_dump);
 /* How many mappings that takes. 0: pages of this system are larger than those of the image. */
 uint64_t iso_image_mappings(const iso_image_t *image, uint32_t number);
 

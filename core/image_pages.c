@@ -173,28 +173,40 @@ uint64_t iso_image_mappings(const iso_image_t *image, uint32_t number)
 }
 
 iso_status_t iso_image_map_heap(const iso_image_t *image, const iso_logger_t *logger,
-                                uint32_t number)
+                                uint32_t number, bool core_dump)
 {
     const iso_image_entry_t *entry = &image->tables.heaps[number];
-    for (uint64_t i = 0; i < entry->run_count; i++) {
+    iso_status_t status = ISO_OK;
+    for (uint64_t file = 0; file <= image->header.parent_count && status == ISO_OK; file++)
+        status = iso_image_check_length(image, logger, file);
+    for (uint64_t i = 0; i < entry->run_count && status == ISO_OK; i++) {
         const iso_image_run_t *run = &image->tables.runs[entry->runs + i];
         const int error = iso_os_file_map((void *)(uintptr_t)run->address, (size_t)run->length,
                                           image->fds[run->file], run->offset);
+        if (!error && !core_dump)
+            iso_os_no_dump((void *)(uintptr_t)run->address, (size_t)run->length);
         if (!error)
             continue;
         iso_log(logger, ISO_LOG_ERROR, "image %s cannot be mapped: %s%s", image->path,
                 strerror(error), error == ENOMEM ? " (vm.max_map_count?)" : "");
-        return ISO_ERR_SYSTEM;
+        status = ISO_ERR_SYSTEM;
     }
-    return ISO_OK;
+    return status;
 }
 
-void iso_image_unmap_heap(const iso_image_t *image, uint32_t number)
+void iso_image_unmap_heap(const iso_image_t *image, uint32_t number, bool core_dump)
 {
     const iso_image_entry_t *entry = &image->tables.heaps[number];
     for (uint64_t i = 0; i < entry->run_count; i++) {
         const iso_image_run_t *run = &image->tables.runs[entry->runs + i];
-        iso_os_anon_map((void *)(uintptr_t)run->address, (size_t)run->length);
+        void *address = (void *)(uintptr_t)run->address;
+        const int error = iso_os_anon_map(address, (size_t)run->length);
+        if (error)
+            iso_fatal("image %s, which was mapped, cannot be taken away from %p: mmap: %s%s",
+                      image->path, address, strerror(error),
+                      error == ENOMEM ? " (vm.max_map_count?)" : "");
+        if (!core_dump)
+            iso_os_no_dump(address, (size_t)run->length);
     }
 }
 

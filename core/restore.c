@@ -129,8 +129,9 @@ static iso_status_t fill(iso_job_t *job, iso_image_t *image, uint32_t number, bo
         job->maps_files = true;
         iso_job_unlock(job);
     }
-    iso_status_t status =
-        map ? iso_image_map_heap(image, &job->logger, number) : read_pages(job, image, number);
+    const bool core_dump = job->params.core_dump;
+    iso_status_t status = map ? iso_image_map_heap(image, &job->logger, number, core_dump)
+                              : read_pages(job, image, number);
     if (status == ISO_OK && map) /* what is damaged in it is found now, or never */
         status = iso_contents_looks_sound(job, call, hold);
     if (status == ISO_OK)
@@ -138,7 +139,7 @@ static iso_status_t fill(iso_job_t *job, iso_image_t *image, uint32_t number, bo
     if (status == ISO_OK)
         return ISO_OK;
     if (map) /* before its slots are free ones: those are plain memory */
-        iso_image_unmap_heap(image, number);
+        iso_image_unmap_heap(image, number, core_dump);
     iso_contents_abandon(job, hold, contents);
     return status;
 }

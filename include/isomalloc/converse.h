@@ -5,8 +5,10 @@
  * With the folder isomalloc/converse in the include path (pkg-config isomalloc-converse says so) it is <converse.h>, and
  * pup.h is <pup_c.h>.
  *
- * The job. The first call that needs one starts it from the environment (iso_init with the defaults; one rank
- * without a launcher), and the process's exit ends it; or the program hands in its own. Where it cannot be started
+ * The job. The first call that needs one (CmiIsomalloc, CmiIsomallocContextCreate, CmiIsomallocEnabled, and packing and
+ * unpacking) starts it from the environment (iso_init with the defaults; one rank without a launcher), and the process's exit ends
+ * it; or the program hands in its own. Starting it is collective: in a job of several ranks all of them have to make such a call, or the one
+ * that does waits for the others: CmiIsomallocEnabled() at the start of main will do. Where it cannot be started
  * CmiIsomallocEnabled is 0, and allocations are NULL.
  *
  * Differences to Charm++ 8. The number of contexts need not be known (`numunits` is accepted), blocks of

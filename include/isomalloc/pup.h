@@ -160,7 +160,10 @@ ISO_API void pup_fmt_sync_item(pup_er p);
  *
  * Packed without ISO_PUP_DELETING it is a copy: it can be unpacked where all of its slots are free at this rank,
  * in this job when the heap has been destroyed, or in another job with the same base. Packed with it the heap moves: it is gone
- * here (*heap_p becomes NULL), its slots stay reserved, and it is unpacked once, at any rank of this job.
+ * here (*heap_p becomes NULL), its slots stay reserved, and it is unpacked once, at any rank of this job. It is gone when its own
+ * bytes are out: if a later item of the routine fails (room, or a disk, that ends), the heaps that were packed before it are in what was
+ * packed, and nowhere else: unpack them from there, as far as it goes. Who wants all or nothing packs a copy, and destroys the heaps when
+ * all of it is safe; iso_migrate_pup is all or nothing by itself.
  *
  * Errors, in the pup_er's status; *heap_p and the heap are as before: ISO_ERR_NOT_OWNER, ISO_ERR_BUSY
  * (migrating, or the caller's own stack is in it; or, unpacking, slots are in use here, or free at another rank), ISO_ERR_VERSION (of another version or

@@ -26,12 +26,14 @@ void pup_thread(pup_er p, void *object)
     CmiIsomallocPup(p, &thread->block);
 }
 
-bool faults(volatile char *address)
+bool faults(volatile char *address, bool written = false)
 {
     const pid_t pid = fork();
     if (pid == 0) {
         signal(SIGSEGV, SIG_DFL);
         (void)*address;
+        if (written)
+            *address = *address;
         _exit(0);
     }
     int status = 0;
@@ -45,6 +47,7 @@ void check(const Thread &thread)
     const char *stack = thread.stack + page;
     EXPECT(stack[0] == mark && std::memcmp(stack, stack + 1, stack_size - page - 1) == 0);
     EXPECT(faults(thread.stack));
+    EXPECT(faults(thread.stack + 2 * page, true) && !faults(thread.stack + 3 * page, true));
     const char *block = static_cast<char *>(thread.block);
     EXPECT(CmiIsomallocLength(thread.block) == block_size);
     EXPECT(block[0] == mark && std::memcmp(block, block + 1, block_size - 1) == 0);
@@ -64,6 +67,7 @@ int main()
         static_cast<char *>(CmiIsomallocContextMallocAlign(here->context, page, stack_size));
     std::memset(here->stack, 'a' + static_cast<int>(self), stack_size);
     CmiIsomallocContextProtect(here->context, here->stack, page, PROT_NONE);
+    CmiIsomallocContextProtect(here->context, here->stack + 2 * page, page, PROT_READ);
     here->block = CmiIsomalloc(block_size);
     std::memset(here->block, 'a' + static_cast<int>(self), block_size);
     for (uint32_t hop = 0; hop < 2 * job.size(); hop++) {
@@ -75,6 +79,17 @@ int main()
         free(leaving);
         here = rounds.take();
         EXPECT(here->stack != stack); // unique in the job
+        job.barrier();
+    }
+    // by iso_migrate, which knows nothing of contexts: each rank's round, and home
+    for (uint32_t hop = 0; hop < 2 * job.size(); hop++) {
+        job.send(static_cast<iso_heap_t *>(here->context.opaque), (self + 1) % job.size(),
+                 &here->stack, sizeof here->stack);
+        const Arrived arrived = job.receive();
+        here->context.opaque = arrived.heap;
+        std::memcpy(&here->stack, arrived.header.data(), sizeof here->stack);
+        EXPECT(faults(here->stack) && faults(here->stack + 2 * page, true));
+        EXPECT(here->stack[page] == here->stack[2 * page] && !faults(here->stack + page, true));
         job.barrier();
     }
     EXPECT(here->from == self);

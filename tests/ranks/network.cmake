@@ -53,6 +53,8 @@ function(iso_network_tests label over)
         iso_ranks_test(NAME "threads of the library: ${test}${over}" RANKS 2 PROGRAM service
             ARGS ${test} LABELS ${label} ENV ${private})
     endforeach()
+    iso_ranks_test(NAME "increments by what was written${over}" RANKS 2 PROGRAM tracked LABELS ${label}
+        ENV ${network} ISO_BACKING=anon ISO_TRACK_WRITES=y ISO_LOG_LEVEL=info)
     iso_ranks_test(NAME "every kind of object${over}" RANKS 2 PROGRAM kinds ARGS ${iso_large_mib} TIMEOUT 300
         LABELS ${label} ENV ${private})
     foreach(test many_heaps many_migrations)

@@ -38,6 +38,51 @@ TEST_CASE("image: mapped, heaps are what they were, and what is written to them 
     }
 }
 
+namespace {
+
+// Is the address in a mapping that core dumps leave out?
+bool is_not_dumped(const void *address)
+{
+    std::ifstream maps("/proc/self/smaps");
+    const auto wanted = reinterpret_cast<uintptr_t>(address);
+    bool in = false;
+    for (std::string line; std::getline(maps, line);) {
+        uintptr_t start = 0, end = 0;
+        if (std::sscanf(line.c_str(), "%lx-%lx ", &start, &end) == 2)
+            in = start <= wanted && wanted < end;
+        else if (in && line.rfind("VmFlags:", 0) == 0)
+            return contains(line, " dd");
+    }
+    return false;
+}
+
+} // namespace
+
+TEST_CASE("image: what is mapped is left out of core dumps as the rest of the space, also when it "
+          "is plain memory again",
+          "[image]")
+{
+    for (const char *dumped : {"n", "y"}) {
+        ScopedEnv backing("ISO_BACKING", "anon"), dump("ISO_CORE_DUMP", dumped);
+        const bool left_out = *dumped == 'n';
+        Folder folder;
+        Job job;
+        iso_heap_t *heap = job.heap();
+        void *block = iso_malloc(heap, 100000);
+        std::memset(block, 1, 100000);
+        REQUIRE(is_not_dumped(block) == left_out);
+        REQUIRE(save(job.job, folder / "image", {heap}) == ISO_OK);
+        REQUIRE(iso_heap_destroy(heap) == ISO_OK);
+        Opened opened(folder / "image");
+        REQUIRE(iso_image_map(job.job, opened.image, 0, &heap) == ISO_OK);
+        REQUIRE(is_not_dumped(block) == left_out);
+        REQUIRE(iso_heap_destroy(heap) == ISO_OK);
+        REQUIRE(truncate((folder / "image").c_str(), 20000) == 0);
+        REQUIRE(iso_image_map(job.job, opened.image, 0, &heap) == ISO_ERR_INVALID);
+        REQUIRE(is_not_dumped(block) == left_out);
+    }
+}
+
 TEST_CASE(
     "image: mapped with its first page damaged is refused, and its addresses are plain memory",
     "[image]")

@@ -11,7 +11,6 @@
 #include <isomalloc/checkpoint.h>
 #include <sstream>
 #include <sys/mman.h>
-#include <sys/uio.h>
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define CAN_FAIL_CALLOC 1
@@ -211,154 +210,6 @@ TEST_CASE("image: which addresses it wants is known from some bytes of it", "[im
     }
 }
 
-namespace {
-
-// What an increment says of pages that were not read.
-struct Passed {
-    uint64_t pages = 0, passed = 0;
-    bool said = false;
-};
-
-Passed passed_in(const std::string &text)
-{
-    Passed passed;
-    const size_t end = text.find(" were not read"), at = text.rfind("pages ", end),
-                 of = text.rfind(": of ", end);
-    passed.said = end != std::string::npos && at != std::string::npos && of != std::string::npos;
-    if (passed.said) {
-        passed.pages = std::stoull(text.substr(of + 5));
-        passed.passed = std::stoull(text.substr(at + 6));
-    }
-    return passed;
-}
-
-// Everything that can happen to pages between two checkpoints. Returns how many pages it has changed, at most.
-size_t change(iso_heap_t *heap, unsigned char *block, size_t size, unsigned round)
-{
-    std::minstd_rand random(round + 1);
-    const auto any = [&] { return block + random() % (size - 70000); };
-    for (int i = 0; i < 5; i++)
-        *any() ^= 1;
-    unsigned char bytes[100];
-    std::memset(bytes, static_cast<int>(round + 1), sizeof bytes);
-    unsigned char *to = any(); // as loopback puts to anonymous memory
-    iovec from_piece = {bytes, sizeof bytes}, to_piece = {to, sizeof bytes};
-    if (process_vm_writev(getpid(), &from_piece, 1, &to_piece, 1, 0) != sizeof bytes)
-        return 0;
-    const int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC); // the kernel writes
-    if (read(fd, any(), 5000) != 5000)
-        return 0;
-    close(fd);
-    std::memset(any(), 0, 9000);
-    iso_free(iso_malloc(heap, 300)); // small ones, and their metadata
-    return 5 + 2 + 3 + 4 + 40;
-}
-
-} // namespace
-
-TEST_CASE("image: with ISO_TRACK_WRITES an increment reads only what was written", "[image]")
-{
-    const File files[6], beside;
-    const size_t large = 8u << 20;
-    const ChildResult child = in_child([&] {
-        ScopedEnv env("ISO_TRACK_WRITES", "y"), level("ISO_LOG_LEVEL", "info");
-        iso_job_t *job = nullptr;
-        iso_heap_t *heaps[2];
-        unsigned char *blocks[2];
-        std::vector<std::vector<unsigned char>> then[2];
-        if (iso_init(nullptr, &job) != ISO_OK)
-            return 1;
-        for (int i : {0, 1}) {
-            if (iso_heap_create(job, &heaps[i]) != ISO_OK)
-                return 1;
-            blocks[i] = static_cast<unsigned char *>(iso_malloc(heaps[i], large));
-            for (size_t at = 0; at < large; at++)
-                blocks[i][at] = static_cast<unsigned char>(at >> 3);
-        }
-        for (unsigned round = 0; round < std::size(files); round++) {
-            iso_checkpoint_params_t params = {};
-            params.struct_size = sizeof params;
-            params.since = round > 0 ? static_cast<const char *>(files[round - 1]) : nullptr;
-            fprintf(stderr, "ROUND %u\n", round);
-            if (iso_checkpoint(job, files[round], heaps, 2, &params) != ISO_OK)
-                return 2;
-            for (int i : {0, 1})
-                then[i].emplace_back(blocks[i], blocks[i] + large);
-            if (round == 2) { // another heap at the same addresses, with zeros where its block was
-                const iso_heap_t *before = heaps[1];
-                if (iso_heap_destroy(heaps[1]) != ISO_OK ||
-                    iso_heap_create(job, &heaps[1]) != ISO_OK || heaps[1] != before)
-                    return 3;
-                blocks[1] = static_cast<unsigned char *>(iso_calloc(heaps[1], 1, large));
-                blocks[1][large / 2] = 9;
-            }
-            if (round == 3 && iso_checkpoint(job, beside, heaps, 1, nullptr) != ISO_OK)
-                return 4; // so that the next one is not an increment to the last one
-            if (change(heaps[0], blocks[0], large, round) == 0)
-                return 5;
-        }
-        for (iso_heap_t *heap : heaps)
-            if (iso_heap_destroy(heap) != ISO_OK)
-                return 6;
-        for (size_t round = 0; round < std::size(files); round++) {
-            iso_image_t *image = nullptr;
-            if (iso_image_open(files[round], &image) != ISO_OK || iso_image_verify(image) != ISO_OK)
-                return 7;
-            for (uint32_t i : {0u, 1u}) {
-                iso_heap_t *heap = nullptr;
-                if (iso_image_restore(job, image, i, &heap) != ISO_OK || heap != heaps[i])
-                    return 8;
-                if (!(i == 1 && round < 3) && // where its block was before
-                    std::memcmp(blocks[i], then[i][round].data(), large) != 0)
-                    return 9;
-                if (iso_heap_destroy(heap) != ISO_OK)
-                    return 10;
-            }
-            iso_image_close(image);
-        }
-        return iso_finalize(job) == ISO_OK ? 0 : 11;
-    });
-    INFO(child.stderr_text);
-    if (contains(child.stderr_text, "what is written cannot be told")) {
-        WARN("left out: this kernel does not tell what is written");
-        return;
-    }
-    REQUIRE(child.exited_with(0));
-    const uint64_t block_pages = large / 4096, changed = 100;
-    for (unsigned round = 0; round < std::size(files); round++) {
-        INFO(round);
-        const std::string begin = "ROUND " + std::to_string(round) + "\n";
-        const Passed passed =
-            passed_in(child.stderr_text.substr(child.stderr_text.find(begin), 1000));
-        REQUIRE(passed.said);
-        REQUIRE(passed.pages > 2 * block_pages);
-        if (round == 0 || round == 4)
-            REQUIRE(passed.passed == 0);
-        else if (round == 3) // of the new heap all was written
-            REQUIRE((passed.passed > block_pages - changed && passed.passed < block_pages + 20));
-        else
-            REQUIRE(passed.passed > 2 * block_pages - changed);
-    }
-}
-
-TEST_CASE("image: where what is written cannot be told, ISO_TRACK_WRITES says so once", "[image]")
-{
-    const File first, second;
-    const ChildResult child = in_child([&] {
-        ScopedEnv env("ISO_TRACK_WRITES", "y"), backing("ISO_BACKING", "private");
-        iso_job_t *job = nullptr;
-        if (iso_init(nullptr, &job) != ISO_OK)
-            return 1;
-        for (const File *file : {&first, &second})
-            if (iso_checkpoint(job, *file, nullptr, 0, nullptr) != ISO_OK)
-                return 2;
-        return iso_finalize(job) == ISO_OK ? 0 : 3;
-    });
-    REQUIRE(child.exited_with(0));
-    REQUIRE(line_count(child.stderr_text) == 1);
-    REQUIRE(contains(child.stderr_text, "it takes ISO_BACKING=anon"));
-}
-
 #ifdef CAN_FAIL_CALLOC
 TEST_CASE("image: a heap that there is no memory for when its pages have come leaves plain memory",
           "[image]")
@@ -394,33 +245,6 @@ TEST_CASE("image: a heap that there is no memory for when its pages have come le
     }
 }
 #endif
-
-TEST_CASE("image: with ISO_TRACK_WRITES what was given back, 2 MiB and whole, is as written",
-          "[image]")
-{
-    const File first, second;
-    const size_t large = 8u << 20;
-    ScopedEnv env("ISO_TRACK_WRITES", "y"), backing("ISO_BACKING", "anon");
-    Job job;
-    iso_heap_t *heap = job.heap();
-    auto *block = static_cast<unsigned char *>(iso_malloc(heap, large));
-    std::memset(block, 7, large);
-    REQUIRE(save(job, first, heap) == ISO_OK);
-    const uintptr_t slot = (reinterpret_cast<uintptr_t>(block) | ISO_SLOT_MASK) + 1;
-    auto *given = reinterpret_cast<unsigned char *>(slot); // NOLINT
-    REQUIRE(madvise(given, ISO_SLOT_SIZE, MADV_DONTNEED) == 0);
-    iso_checkpoint_params_t params = {};
-    params.struct_size = sizeof params;
-    params.since = first;
-    REQUIRE(iso_checkpoint(job.job, second, &heap, 1, &params) == ISO_OK);
-    REQUIRE(iso_heap_destroy(heap) == ISO_OK);
-    REQUIRE(restore(job, second, &heap) == ISO_OK);
-    for (size_t at = 0; at < ISO_SLOT_SIZE; at++)
-        if (given[at] != 0)
-            FAIL("byte " << at);
-    REQUIRE(given[-1] == 7);
-    REQUIRE(given[ISO_SLOT_SIZE] == 7);
-}
 
 TEST_CASE("image: zeros that come out where another image was mapped are zeros", "[image]")
 {

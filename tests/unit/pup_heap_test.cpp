@@ -184,6 +184,39 @@ TEST_CASE("pup: a record that says what cannot be is refused", "[pup]")
     model.check_all();
 }
 
+TEST_CASE("pup: if a later item fails, heaps that were packed to move before it are in what was "
+          "packed",
+          "[pup]")
+{
+    Job job;
+    iso_heap_t *heaps[2] = {job.heap(), job.heap()}, *const addresses[2] = {heaps[0], heaps[1]};
+    Model first(heaps[0], 1), second(heaps[1], 2);
+    first.allocate_mixture();
+    second.allocate_mixture();
+    std::vector<char> array(100000, 'x');
+    const size_t size = size_of(job.job, heaps[0]) + size_of(job.job, heaps[1]);
+    std::vector<char> room(size + array.size() / 2); // not enough for all of it
+    pup_er p = iso_pup_new_to_memory(room.data(), room.size());
+    REQUIRE(iso_pup_set_use(p, ISO_PUP_DELETING) == ISO_OK);
+    for (iso_heap_t *&heap : heaps)
+        iso_pup_heap(p, job.job, &heap);
+    REQUIRE(iso_pup_status(p) == ISO_OK);
+    pup_chars(p, array.data(), array.size());
+    REQUIRE(iso_pup_status(p) == ISO_ERR_LIMIT);
+    pup_destroy(p);
+    REQUIRE(heaps[0] == nullptr);
+    REQUIRE(heaps[1] == nullptr);
+    p = iso_pup_new_from_memory(room.data(), room.size());
+    for (iso_heap_t *&heap : heaps)
+        iso_pup_heap(p, job.job, &heap);
+    REQUIRE(iso_pup_status(p) == ISO_OK);
+    pup_destroy(p);
+    REQUIRE(heaps[0] == addresses[0]);
+    REQUIRE(heaps[1] == addresses[1]);
+    first.check_all();
+    second.check_all();
+}
+
 TEST_CASE("pup: what is no heap here is refused: destroyed, in a job elsewhere, after a failure",
           "[pup]")
 {
