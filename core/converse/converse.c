@@ -21,8 +21,17 @@ static pthread_mutex_t job_lock = PTHREAD_MUTEX_INITIALIZER;
 static iso_job_t *the_job;
 static bool tried; /* to start one; not again */
 
+/* At the process's exit. A thread that has called that stands on memory of the job's, and cannot take it away. */
 static void end_job(void)
 {
+    if (iso_heap_of(__builtin_frame_address(0))) {
+        fprintf(stderr,
+                "[%u] libisomalloc-converse: exit was called by a thread (Cth...): the process "
+                "ends, but not its part in the job: other ranks take it for dead; call exit "
+                "outside of threads\n",
+                (unsigned)iso_rank(the_job));
+        return;
+    }
     if (iso_converse_end_threads)
         iso_converse_end_threads(the_job);
     iso_finalize(the_job);

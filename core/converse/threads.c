@@ -2,17 +2,16 @@
  * threads.c - Converse's threads, on top of libisomalloc-thread. See <isomalloc/converse.h>.
  *
  * Converse switches from any thread to any other, libisomalloc-thread only between a thread and who has resumed it. So
- * a thread that names its successor is suspended, and `run`, which is never on a thread's stack, resumes that one. Each thread is
- * resumed once when it is made, and suspends itself: so that those that wait to be awakened are all alike.
+ * a thread that names its successor stops, and `run`, which is never on a thread's stack, resumes that one. Each thread is
+ * resumed once when it is made, and suspends itself: so that those that wait to be awakened are all alike. The queue of those
+ * that can be resumed is the library's, which knows of threads that have left, or are gone.
  *
- * What is static here is this process's.
+ * What is static here is this process's; what a thread has to keep, wherever it goes, is in values of its own.
  */
 #include "core/converse/job.h"
 #include <isomalloc/converse.h>
 #include <isomalloc/thread.h>
-#include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 /* What a thread begins with: a block of its heap. */
 typedef struct start {
@@ -24,18 +23,14 @@ typedef struct start {
 static char main_thread; /* its address stands for what runs outside of any thread */
 
 static struct {
-    bool open;
-    iso_thread_t **queue; /* a ring of those that were awakened */
-    size_t first, count, room;
-    iso_thread_t *next;   /* named by the one that stops */
-    iso_heap_t *finished; /* of the thread that ends, if it goes with it */
+    bool open, has_keys;
+    iso_thread_key_t awakened; /* not NULL: it was awakened before it stops */
+    iso_thread_key_t own_heap; /* the heap that goes with it */
+    iso_thread_t *next;        /* named by the one that stops */
+    bool to_main;              /* the one that stops has named the outside */
     bool main_awakened;
-    bool runner_awakened; /* the thread that runs, by itself or by who it has called */
-} threads;
-
-static pthread_mutex_t queue_lock =
-    PTHREAD_MUTEX_INITIALIZER;           /* arrivals may be in a thread of the library's */
-static _Thread_local bool ignores_ready; /* the thread is resumed at once, and not by the queue */
+    iso_heap_t *finished; /* of the thread that ends, if it goes with it */
+} threads = {.awakened = ISO_THREAD_KEYS, .own_heap = ISO_THREAD_KEYS}; /* no keys */
 
 static void say(const char *call, const char *why)
 {
@@ -52,106 +47,71 @@ static iso_thread_t *thread_of(CthThread thread)
     return thread == (CthThread)(void *)&main_thread ? NULL : (iso_thread_t *)thread;
 }
 
-/* ---- the queue ------------------------------------------------------------------------------------ */
-
-static bool make_room(void)
+/* In the thread, as the last that it does, however it ends: keys that the program has made come before this one. */
+static void leave_heap(void *heap)
 {
-    const size_t room = 2 * threads.room + 64;
-    iso_thread_t **queue = malloc(room * sizeof(iso_thread_t *));
-    if (!queue)
-        return false;
-    for (size_t i = 0; i < threads.count; i++)
-        queue[i] = threads.queue[(threads.first + i) % threads.room];
-    free(threads.queue);
-    threads.queue = queue;
-    threads.room = room;
-    threads.first = 0;
-    return true;
+    threads.finished = heap;
 }
 
-static void push(iso_thread_t *thread)
+static bool have_keys(void)
 {
-    pthread_mutex_lock(&queue_lock);
-    if (threads.count == threads.room && !make_room()) {
-        say("CthAwaken", "no memory for the queue of threads");
-        abort();
-    }
-    threads.queue[(threads.first + threads.count++) % threads.room] = thread;
-    pthread_mutex_unlock(&queue_lock);
-}
-
-static size_t queue_length(void)
-{
-    pthread_mutex_lock(&queue_lock);
-    const size_t count = threads.count;
-    pthread_mutex_unlock(&queue_lock);
-    return count;
-}
-
-static iso_thread_t *pop(void)
-{
-    iso_thread_t *thread = NULL;
-    pthread_mutex_lock(&queue_lock);
-    if (threads.count > 0) {
-        thread = threads.queue[threads.first];
-        threads.first = (threads.first + 1) % threads.room;
-        threads.count--;
-    }
-    pthread_mutex_unlock(&queue_lock);
-    return thread;
-}
-
-static void on_ready(iso_thread_t *thread, void *arg)
-{
-    (void)arg;
-    if (!ignores_ready)
-        push(thread);
+    if (!threads.has_keys)
+        threads.has_keys = iso_thread_key_create(NULL, &threads.awakened) == ISO_OK &&
+                           iso_thread_key_create(leave_heap, &threads.own_heap) == ISO_OK;
+    if (!threads.has_keys)
+        say("CthCreateMigratable", "the program has made all keys of iso_thread_key_create: two "
+                                   "are wanted for Converse's threads");
+    return threads.has_keys;
 }
 
 /* The first thread opens the job's. */
 static bool are_open(iso_job_t *job)
 {
-    const iso_threads_params_t params = {.struct_size = sizeof params, .ready = on_ready};
     if (!threads.open && job)
-        threads.open = iso_threads_open(job, &params) == ISO_OK;
+        threads.open = have_keys() && iso_threads_open(job, NULL) == ISO_OK;
     return threads.open;
 }
 
 /* ---- switching, outside of any thread --------------------------------------------------------------- */
 
-static void run(iso_thread_t *thread)
+/* It, and after it who is named by the one before. true: the last one has named the outside. */
+static bool run(iso_thread_t *thread)
 {
+    iso_thread_state_t state;
+    threads.to_main = false;
     while (thread) {
-        iso_thread_state_t state;
         threads.next = NULL;
-        threads.runner_awakened = false;
+        threads.finished = NULL;
         if (iso_thread_resume(thread, &state) != ISO_OK)
-            return; /* a line has said why */
-        if (state == ISO_THREAD_READY)
-            push(thread);
+            break; /* a line has said why */
         if (state == ISO_THREAD_FINISHED && threads.finished)
             CmiIsomallocContextDelete((CmiIsomallocContext){threads.finished});
-        threads.finished = NULL;
         thread = threads.next;
     }
-}
-
-static bool awaken(iso_thread_t *thread, bool at_once)
-{
-    ignores_ready = at_once;
-    const iso_status_t status = iso_thread_awaken(thread);
-    ignores_ready = false;
-    return status == ISO_OK;
+    return threads.to_main;
 }
 
 static void *begin(void *arg)
 {
     const start_t start = *(start_t *)arg;
     iso_free(arg);
+    if (start.own_heap)
+        iso_thread_set_value(threads.own_heap, iso_thread_heap(iso_thread_self()));
     iso_thread_suspend(); /* see above */
     start.fn(start.arg);
-    threads.finished = start.own_heap ? iso_thread_heap(iso_thread_self()) : NULL;
     return NULL;
+}
+
+/* ---- switching, in a thread --------------------------------------------------------------------------- */
+
+/* Who is `ready`, or was awakened before it stops, goes on in its turn. It may go on in another process. */
+static iso_status_t stop(bool ready)
+{
+    if (iso_thread_value(threads.awakened)) {
+        iso_thread_set_value(threads.awakened, NULL);
+        ready = true;
+    }
+    return ready ? iso_thread_yield() : iso_thread_suspend();
 }
 
 /* ---- Converse's -------------------------------------------------------------------------------------- */
@@ -182,10 +142,7 @@ static iso_thread_t *create(CthVoidFn fn, void *arg, int size, iso_heap_t *heap,
     if (!start)
         return NULL;
     *start = (start_t){fn, arg, own_heap};
-    ignores_ready = true;
-    const iso_status_t status = iso_thread_create(heap, begin, start, &attr, &thread);
-    ignores_ready = false;
-    if (status != ISO_OK) {
+    if (iso_thread_create(heap, begin, start, &attr, &thread) != ISO_OK) {
         iso_free(start);
         return NULL;
     }
@@ -213,12 +170,14 @@ CthThread CthCreateMigratable(CthVoidFn fn, void *arg, int size, CmiIsomallocCon
 void CthAwaken(CthThread th)
 {
     iso_thread_t *thread = thread_of(th);
-    if (!thread)
+    if (!thread) {
         threads.main_awakened = true;
-    else if (thread == iso_thread_self())
-        threads.runner_awakened = true;                    /* it has not stopped yet */
-    else if (iso_thread_state(thread) != ISO_THREAD_READY) /* else it is in the queue */
-        awaken(thread, false);
+    } else if (thread == iso_thread_self()) { /* it has not stopped yet */
+        if (iso_thread_set_value(threads.awakened, thread) != ISO_OK)
+            say("CthAwaken", "the caller's thread is none of Converse's: use thread.h's calls");
+    } else if (iso_thread_state(thread) != ISO_THREAD_READY) { /* else it is in the queue */
+        iso_thread_awaken(thread);
+    }
 }
 
 void CthResume(CthThread th)
@@ -228,48 +187,49 @@ void CthResume(CthThread th)
         say("CthResume", "the thread is not suspended: it runs, was awakened, or is not here");
         return;
     }
-    if (thread && !awaken(thread, true))
+    if (thread && iso_thread_awaken(thread) != ISO_OK)
         return;
     if (!iso_thread_self()) {
         run(thread);
         return;
     }
     threads.next = thread;
-    iso_thread_suspend();
+    threads.to_main = !thread;
+    if (stop(false) != ISO_OK) { /* it goes on: a line has said why */
+        threads.next = NULL;
+        threads.to_main = false;
+    }
 }
 
-static void make_progress(double seconds)
+static void make_progress(iso_job_t *job, double seconds)
 {
-    iso_job_t *job = iso_converse_job();
-    if (job && iso_threads_progress(job) == 0 && seconds > 0 && queue_length() == 0)
+    if (job && iso_threads_progress(job) == 0 && seconds > 0 && iso_threads_waiting(job) == 0)
         iso_progress_wait(job, seconds);
 }
 
 void CthSuspend(void)
 {
     if (iso_thread_self()) {
-        if (threads.runner_awakened)
-            iso_thread_yield();
-        else
-            iso_thread_suspend();
+        stop(false);
         return;
     }
-    while (!threads.main_awakened) {
-        run(pop());
-        make_progress(queue_length() == 0 && !threads.main_awakened ? 0.1 : 0);
-    }
+    iso_job_t *job = iso_converse_job();
+    while (!threads.main_awakened && !run(iso_threads_next(job)))
+        make_progress(job, threads.main_awakened ? 0 : 0.1);
     threads.main_awakened = false;
 }
 
 void CthYield(void)
 {
     if (iso_thread_self()) {
-        iso_thread_yield();
+        stop(true);
         return;
     }
-    for (size_t count = queue_length(); count > 0; count--) /* who is awakened meanwhile waits */
-        run(pop());
-    make_progress(0);
+    iso_job_t *job = iso_converse_job();
+    for (uint32_t count = iso_threads_waiting(job); count > 0; count--) /* later ones wait */
+        if (run(iso_threads_next(job)))
+            return;
+    make_progress(job, 0);
 }
 
 void iso_converse_take_back(iso_heap_t *heap)

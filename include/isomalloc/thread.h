@@ -121,6 +121,13 @@ ISO_API unsigned iso_threads_progress(iso_job_t *job);
  * there are none. */
 ISO_API iso_status_t iso_threads_run(iso_job_t *job, bool (*until)(void *arg), void *arg);
 
+/* For a runtime whose scheduler wants no queue of its own (`ready` NULL), in the place of iso_threads_run: the thread that has waited
+ * longest of those that can be resumed, which the caller resumes. Threads that have left meanwhile, or are gone, are passed
+ * over. NULL: there is none, or they have another scheduler, or are not open. */
+ISO_API iso_thread_t *iso_threads_next(iso_job_t *job);
+/* How many wait there for their turn, those that iso_threads_next would pass over as well. */
+ISO_API uint32_t iso_threads_waiting(const iso_job_t *job);
+
 /* ---- a thread's life --------------------------------------------------------------------------- */
 
 typedef struct iso_thread_attr {

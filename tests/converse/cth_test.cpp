@@ -1,4 +1,5 @@
 // Converse's threads in one process: who runs when, and through memory and back.
+#include "tests/unit/support.hpp"
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <chrono>
@@ -138,6 +139,162 @@ TEST_CASE("Cth: a thread switches to another, and comes back when it is resumed"
     REQUIRE(trace == "121");
     CthResume(other);
     REQUIRE(trace == "1212");
+}
+
+namespace {
+
+void queues_itself_and_switches(void *arg)
+{
+    trace += *static_cast<const char *>(arg);
+    CthAwaken(CthSelf());
+    CthResume(other);
+    trace += *static_cast<const char *>(arg);
+    CthSuspend(); // that was one awakening
+    trace += "too soon";
+}
+
+void writes(void *arg)
+{
+    trace += static_cast<const char *>(arg);
+}
+
+void switches_to_main(void *arg)
+{
+    for (int i = 0; i < 3; i++) {
+        trace += *static_cast<const char *>(arg);
+        CthResume(the_main);
+    }
+}
+
+CthThread make(CthVoidFn fn, const char *text)
+{
+    return CthCreateMigratable(fn, const_cast<char *>(text), 0, {nullptr});
+}
+
+} // namespace
+
+TEST_CASE("Cth: who is awakened before it switches to another goes on in its turn")
+{
+    trace.clear();
+    CthThread first = make(queues_itself_and_switches, "1"), third = make(writes, "3");
+    other = make(writes, "2");
+    CthAwaken(first);
+    CthAwaken(third);
+    CthYield();
+    REQUIRE(trace == "123"); // the second at once, the third was awakened before
+    CthYield();
+    REQUIRE(trace == "1231");
+    CthYield();
+    CthYield();
+    REQUIRE(trace == "1231");
+    CmiIsomallocContextDelete(CmiIsomallocGetThreadContext(first));
+}
+
+TEST_CASE("Cth: a thread switches to the outside, whatever that has called")
+{
+    trace.clear();
+    the_main = CthSelf();
+    CthThread first = make(switches_to_main, "1"), second = make(writes, "2");
+    CthAwaken(first);
+    CthAwaken(second);
+    CthSuspend(); // nobody has awakened it
+    REQUIRE(trace == "1");
+    CthAwaken(first); // behind the second
+    CthYield();
+    REQUIRE(trace == "121");
+    CthAwaken(second = make(writes, "2"));
+    CthResume(first);
+    REQUIRE(trace == "1211"); // at once
+    CthAwaken(first);
+    CthAwaken(make(switches_to_main, "3"));
+    CthYield();
+    REQUIRE(trace == "121123");
+    CthAwaken(the_main);
+    CthSuspend(); // being switched to was none of the awakenings that this one waits for
+    REQUIRE(trace == "121123");
+}
+
+namespace {
+
+// Between the end of its function and its own it lets others run.
+void end_slowly(void *value)
+{
+    CthYield();
+    trace += static_cast<const char *>(value);
+}
+iso_thread_key_t slow_key()
+{
+    iso_thread_key_t key = ISO_THREAD_KEYS;
+    iso_thread_key_create(end_slowly, &key);
+    return key;
+}
+const iso_thread_key_t slow = slow_key(); // before there are threads
+
+void ends_slowly(void *arg)
+{
+    iso_thread_set_value(slow, arg);
+}
+
+void exits(void *)
+{
+    iso_thread_exit(nullptr);
+}
+
+} // namespace
+
+TEST_CASE("Cth: a context of its own goes with its thread, however that ends")
+{
+    trace.clear();
+    CthThread yields = make(ends_slowly, "y"), leaves = make(exits, "");
+    void *heaps[] = {CmiIsomallocGetThreadContext(yields).opaque,
+                     CmiIsomallocGetThreadContext(leaves).opaque};
+    CthAwaken(yields);
+    CthAwaken(leaves);
+    CthAwaken(make(writes, "w"));
+    for (int i = 0; i < 3; i++)
+        CthYield();
+    REQUIRE(trace == "wy");
+    REQUIRE(iso_heap_of(heaps[0]) == nullptr);
+    REQUIRE(iso_heap_of(heaps[1]) == nullptr);
+}
+
+TEST_CASE(
+    "Cth: a context that is deleted takes along those of its threads that wait for their turn")
+{
+    const ChildResult child = in_child([] {
+        const CmiIsomallocContext context = CmiIsomallocContextCreate(0, 0);
+        CthThread gone = CthCreateMigratable(writes, const_cast<char *>("gone"), 0, context);
+        trace.clear();
+        CthAwaken(gone);
+        CthAwaken(make(writes, "2"));
+        CmiIsomallocContextDelete(context);
+        CthYield();
+        CthYield();
+        return trace == "2" ? 0 : 1;
+    });
+    CHECK(child.exited_with(0));
+    CHECK(child.stderr_text.empty());
+}
+
+namespace {
+
+void exit_is_called(void *)
+{
+    exit(7);
+}
+
+} // namespace
+
+TEST_CASE("Cth: a thread that calls exit ends the process, and that is said in one line")
+{
+    const ChildResult child = in_child([] {
+        CthAwaken(make(exit_is_called, ""));
+        CthYield();
+        return 1;
+    });
+    CHECK(child.exited_with(7));
+    CHECK(line_count(child.stderr_text) == 1);
+    CHECK(contains(child.stderr_text, "exit was called by a thread"));
 }
 
 TEST_CASE("Cth: a suspended thread goes through memory and goes on where it was")
