@@ -47,7 +47,8 @@ static struct {
     uint32_t self, size, count; /* count: of all tasks */
     task_t **here;              /* by id; NULL: elsewhere */
     uint32_t *owners;
-    uint32_t here_count, waiting, finished;
+    iso_heap_t **leaving; /* heaps of those that have begun to, until they have left */
+    uint32_t here_count, leaving_count, waiting, finished;
     iso_thread_t **ready; /* a ring, of as many as there are tasks */
     uint32_t ready_first, ready_count;
     /* rank 0: of this period */
@@ -307,6 +308,19 @@ static uint32_t make_plan(share_t *shares)
     return moved;
 }
 
+/* What has begun to leave may stay after all: nobody would compute it, and its new rank would wait for it for ever. */
+static bool all_have_left(void)
+{
+    for (uint32_t i = my.leaving_count; i-- > 0;) {
+        const iso_heap_state_t state = iso_heap_state(my.leaving[i]);
+        if (state == ISO_HEAP_ELSEWHERE)
+            my.leaving[i] = my.leaving[--my.leaving_count];
+        else if (state == ISO_HEAP_OWNED || state == ISO_HEAP_IN_DOUBT)
+            fail("a strip did not leave", "a line of the library's says why");
+    }
+    return my.leaving_count == 0;
+}
+
 static void carry_out(void)
 {
     uint32_t wanted = 0;
@@ -319,8 +333,9 @@ static void carry_out(void)
         my.here_count--;
         my.waiting--;
         check(iso_threads_move_heap(heap, my.owners[id]), "iso_threads_move_heap");
+        my.leaving[my.leaving_count++] = heap;
     }
-    while (my.here_count < wanted)
+    while (!all_have_left() || my.here_count < wanted)
         turn();
 }
 
@@ -373,8 +388,10 @@ static void begin(const work_t *work, double *plane)
     my.here = new_array(my.count, sizeof *my.here);
     my.owners = new_array(my.count, sizeof *my.owners);
     my.ready = new_array(my.count, sizeof *my.ready);
+    my.leaving = new_array(my.count, sizeof(iso_heap_t *));
     my.costs = new_array(my.count, sizeof *my.costs);
-    my.here_count = my.waiting = my.finished = my.strips_heard = my.totals_heard = 0;
+    my.here_count = my.leaving_count = my.waiting = my.finished = my.strips_heard =
+        my.totals_heard = 0;
     my.totals = (totals_t){0};
     const iso_threads_params_t params = {
         .struct_size = sizeof params, .ready = on_ready, .arrival = on_arrival};
@@ -420,6 +437,7 @@ static void end(void)
     free(my.here);
     free(my.owners);
     free(my.ready);
+    free(my.leaving);
     free(my.costs);
 }
 
