@@ -121,6 +121,14 @@ foreach(path shared/3 private/3 private/1)
     set_tests_properties(${name} PROPERTIES TIMEOUT 60 LABELS ranks PROCESSORS 2 ENVIRONMENT
         "${iso_test_environment};ISO_BACKING=${CMAKE_MATCH_1};ISO_NODE_SIZE=${CMAKE_MATCH_2};ISO_TIMEOUT=3")
 endforeach()
+foreach(path shared/4 private/4 private/1)
+    string(REGEX MATCH "(.*)/(.*)" path ${path})
+    set(name "ranks: travel: random walks, a rank dies, ${CMAKE_MATCH_1}, nodes of ${CMAKE_MATCH_2}")
+    add_test(NAME ${name} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/survivors.sh 3
+        $<TARGET_FILE:iso_run> -n 4 --keep-going --no-aslr ${ISO_BIN_DIR}/travel_O2 walks_with_death)
+    set_tests_properties(${name} PROPERTIES TIMEOUT 120 LABELS ranks PROCESSORS 2 ENVIRONMENT
+        "${iso_test_environment};ISO_BACKING=${CMAKE_MATCH_1};ISO_NODE_SIZE=${CMAKE_MATCH_2}")
+endforeach()
 iso_travel_script_test(refused ISO_BACKING=shared)
 iso_travel_script_test("refused, between nodes" ISO_BACKING=private ISO_NODE_SIZE=1)
 iso_travel_script_test("outside, what is said" ISO_BACKING=shared)
@@ -156,7 +164,7 @@ foreach(path shared/3 private/1)
     foreach(test "" ", back at once" ", a crowd" ", taken along")
         set_tests_properties("ranks: travel: Converse's threads${test}, ${name}" PROPERTIES FAIL_REGULAR_EXPRESSION "ERROR")
     endforeach()
-    foreach(test hops back crowd)
+    foreach(test hops back crowd taken_along)
         iso_travel_test("Converse's threads, ${test}, ${name}, arrivals in a thread of the library's" cth 2 ${test}
             ENV ${env} ISO_PROGRESS_THREAD=y)
     endforeach()

@@ -5,6 +5,7 @@
 #include <isomalloc/thread.h>
 #include <random>
 #include <stdexcept>
+#include <sys/time.h>
 
 namespace {
 
@@ -59,6 +60,19 @@ struct Threads {
                 if (iso_thread_state(thread) != ISO_THREAD_LEAVING)
                     return false;
             return met == count - 1;
+        });
+    }
+    // Runs threads until a heap cannot go to that rank any more.
+    void wait_for_death(uint32_t rank)
+    {
+        run([this, rank] {
+            iso_heap_t *probe = job.heap();
+            iso_request_t *request = nullptr;
+            iso_status_t status = iso_migrate(probe, rank, nullptr, 0, &request);
+            if (status == ISO_OK)
+                while ((status = iso_test(request)) == ISO_INPROGRESS)
+                    iso_threads_progress(job.job);
+            return status != ISO_OK;
         });
     }
     void finish()
@@ -176,7 +190,18 @@ struct Work {
     uint32_t home, size;
     uint64_t seed, steps;
     uint64_t result;
+    uint32_t mortal; // the rank that may be dead: it cannot go there then, and goes on
 };
+constexpr uint32_t nobody = UINT32_MAX;
+
+void go(const Work *work, uint32_t dest)
+{
+    const iso_status_t status = iso_thread_migrate(dest);
+    if (dest != work->mortal)
+        EXPECT_STATUS(ISO_OK, status);
+    else
+        EXPECT((status == ISO_OK) == (ask() == dest));
+}
 
 uint64_t compute(const Work *work, bool travels)
 {
@@ -194,7 +219,7 @@ uint64_t compute(const Work *work, bool travels)
         if (!travels)
             continue;
         if (leaves)
-            EXPECT_STATUS(ISO_OK, iso_thread_migrate(dest));
+            go(work, dest);
         else
             iso_thread_yield();
     }
@@ -214,23 +239,28 @@ void *traveller(void *arg)
 {
     auto *work = static_cast<Work *>(arg);
     work->result = compute(work, true);
-    EXPECT_STATUS(ISO_OK, iso_thread_migrate(work->home));
-    came_home++;
+    go(work, work->home);
+    came_home += work->mortal == nobody;
     return work;
 }
 
-void random_walks()
+// `count` threads, each in a heap of its own, that walk among the first `size` ranks.
+std::vector<iso_thread_t *> make_travellers(Threads &threads, unsigned count, uint32_t size,
+                                            uint32_t mortal)
 {
-    Threads threads;
-    const unsigned count = 1000 / threads.job.size() / scale;
     std::vector<iso_thread_t *> all;
     for (unsigned i = 0; i < count; i++) {
         iso_heap_t *heap = threads.job.heap();
         auto *work = static_cast<Work *>(iso_malloc(heap, sizeof(Work)));
-        *work = {heap, self, threads.job.size(), self * 100000u + i + seed(), 40, 0};
+        *work = {heap, self, size, self * 100000u + size * 10000u + i + seed(), 40, 0, mortal};
         all.push_back(threads.make(traveller, work, size_t{32} << 10, heap));
     }
-    threads.run([&] { return came_home == count; });
+    return all;
+}
+
+// They have come home, with what they would have computed here.
+void check_travellers(const std::vector<iso_thread_t *> &all)
+{
     for (iso_thread_t *thread : all) {
         void *result = nullptr;
         EXPECT_STATUS(ISO_OK, iso_thread_join(thread, &result));
@@ -238,7 +268,49 @@ void random_walks()
         EXPECT(work->result == compute(work, false));
         EXPECT_STATUS(ISO_OK, iso_heap_destroy(work->heap));
     }
+}
+
+void random_walks()
+{
+    Threads threads;
+    const unsigned count = 1000 / threads.job.size() / scale;
+    const auto all = make_travellers(threads, count, threads.job.size(), nobody);
+    threads.run([&] { return came_home == count; });
+    check_travellers(all);
     threads.finish();
+}
+
+// The last rank is killed at some moment while all compute. Threads that never go there come home as ever; of those that do, whoever
+// is elsewhere goes on, and whoever comes home has computed what is right.
+void walks_with_death()
+{
+    Threads threads;
+    const uint32_t mortal = threads.job.size() - 1;
+    const unsigned count = self == mortal ? 0 : 800 / mortal / scale;
+    const auto all = make_travellers(threads, count, mortal, nobody);
+    const auto bold = make_travellers(threads, 200 / threads.job.size(), mortal + 1, mortal);
+    threads.job.barrier();
+    if (self == mortal) {
+        signal(SIGALRM, [](int) { raise(SIGKILL); });
+        std::minstd_rand random(seed());
+        random.discard(10); // the first ones are alike
+        const itimerval in = {{0, 0}, {0, static_cast<suseconds_t>(1 + random() % 300000)}};
+        setitimer(ITIMER_REAL, &in, nullptr);
+        threads.run([] { return false; });
+    }
+    threads.run([&] { return came_home == count; });
+    check_travellers(all);
+    threads.wait_for_death(mortal);
+    std::vector<iso_thread_t *> home;
+    for (iso_thread_t *thread : bold)
+        if (iso_thread_state(thread) == ISO_THREAD_FINISHED)
+            home.push_back(thread);
+    check_travellers(home);
+    threads.meet(mortal);
+    threads.job.barrier();
+    std::printf("survivor %u ok\n", self);
+    std::fflush(stdout);
+    threads.close();
 }
 
 // ---- exceptions ----
@@ -435,15 +507,7 @@ void death()
     };
     for (int i = 0; i < 2; i++)
         threads.make(goes_to_2, nullptr);
-    threads.run([&] { // until it is dead
-        iso_heap_t *probe = threads.job.heap();
-        iso_request_t *request = nullptr;
-        iso_status_t status = iso_migrate(probe, 2, nullptr, 0, &request);
-        if (status == ISO_OK)
-            while ((status = iso_test(request)) == ISO_INPROGRESS)
-                iso_threads_progress(threads.job.job);
-        return status != ISO_OK;
-    });
+    threads.wait_for_death(2);
     for (unsigned i = 0; i < count; i++)
         threads.make(goes_on, reinterpret_cast<void *>(uintptr_t{self}));
     threads.run([&] { return went_on == count; });
@@ -590,10 +654,16 @@ int main(int argc, char **argv)
 {
     if (argc > 2 && std::string(argv[2]) == "restart")
         EXPECT_STATUS(ISO_OK, iso_restart_without_aslr(argv));
-    const Test tests[] = {{"depth", depth},           {"random_walks", random_walks},
-                          {"exceptions", exceptions}, {"outside", outside},
-                          {"refused", refused},       {"signed", signed_addresses},
-                          {"overflow", overflow},     {"at_once", at_once},
-                          {"death", death},           {"deep_once", deep_once}};
+    const Test tests[] = {{"depth", depth},
+                          {"random_walks", random_walks},
+                          {"walks_with_death", walks_with_death},
+                          {"exceptions", exceptions},
+                          {"outside", outside},
+                          {"refused", refused},
+                          {"signed", signed_addresses},
+                          {"overflow", overflow},
+                          {"at_once", at_once},
+                          {"death", death},
+                          {"deep_once", deep_once}};
     return run_test(tests, argc, argv);
 }
