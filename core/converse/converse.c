@@ -25,11 +25,12 @@ static bool tried; /* to start one; not again */
 static void end_job(void)
 {
     if (iso_heap_of(__builtin_frame_address(0))) {
-        fprintf(stderr,
-                "[%u] libisomalloc-converse: exit was called by a thread (Cth...): the process "
-                "ends, but not its part in the job: other ranks take it for dead; call exit "
-                "outside of threads\n",
-                (unsigned)iso_rank(the_job));
+        fprintf(
+            stderr,
+            "libisomalloc-converse: rank %u: exit was called by a thread: the process ends, and "
+            "its job is left as it is; other ranks take it for dead: call exit outside of "
+            "threads\n",
+            (unsigned)iso_rank(the_job));
         return;
     }
     if (iso_converse_end_threads)

@@ -86,7 +86,7 @@ typedef enum iso_thread_state {
 
 typedef struct iso_threads_params {
     size_t struct_size; /* sizeof(iso_threads_params_t) */
-    /* For a runtime with a scheduler of its own; NULL: iso_threads_run is the scheduler. The thread can be resumed, for
+    /* For a runtime with a scheduler of its own; NULL: iso_threads_run is the scheduler, or who calls iso_threads_next. The thread can be resumed, for
      * another reason than that a resume of it has returned READY: it was made, or awakened, or a thread that it
      * waited for has ended; or its heap has arrived, or has stayed here after it had begun to leave. It may be resumed from then on, until
      * a resume of a thread of its heap returns LEAVING, or iso_threads_move has made it LEAVING (iso_thread_state): that
