@@ -14,14 +14,16 @@ static pthread_mutex_t job_lock = PTHREAD_MUTEX_INITIALIZER;
 static iso_job_t *the_job;
 static bool tried; /* to start one; not again */
 
-/* Not by a thread that calls exit: what it runs on would go. */
+/* At the process's exit. A thread that has called that stands on memory of the job's, and cannot take it away. */
 static void end_job(void)
 {
-    if (iso_in_range(__builtin_frame_address(0))) {
-        fputs("exit: called by a thread, on whose stack the job cannot end: it is left as it is; "
-              "call "
-              "exit from outside of any\n",
-              stderr);
+    if (iso_heap_of(__builtin_frame_address(0))) {
+        fprintf(
+            stderr,
+            "libisomalloc-converse: rank %u: exit was called by a thread: the process ends, and "
+            "its job is left as it is; other ranks take it for dead: call exit outside of "
+            "threads\n",
+            (unsigned)iso_rank(the_job));
         return;
     }
     if (iso_converse_end_threads)

@@ -2,53 +2,35 @@
  * threads.c - Converse's threads, on top of libisomalloc-thread. See <isomalloc/converse.h>.
  *
  * Converse switches from any thread to any other, libisomalloc-thread only between a thread and who has resumed it. So
- * a thread that names its successor is suspended, and `run`, which is never on a thread's stack, resumes that one. Each thread is
- * resumed once when it is made, and suspends itself: so that those that wait to be awakened are all alike.
+ * a thread that names its successor stops, and `run`, which is never on a thread's stack, resumes that one. Each thread is
+ * resumed once when it is made, and suspends itself: so that those that wait to be awakened are all alike. The queue of those
+ * that can be resumed is the library's, which knows of threads that have left, or are gone.
  *
- * What is static here is this process's.
+ * What is static here is this process's; what a thread has to keep, wherever it goes, is in values of its own.
  */
 #include "core/converse/job.h"
 #include <isomalloc/converse.h>
 #include <isomalloc/thread.h>
-#include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 /* What a thread begins with: a block of its heap. */
 typedef struct start {
     CthVoidFn fn;
     void *arg;
+    bool own_heap; /* made for it, goes with it */
 } start_t;
-
-/* Their names, for messages; and of a thread whose context was made for it, and goes with it, this is how that is known wherever
- * it ends. */
-static const char name_with_own[] = "a thread of Converse's, with its context";
-static const char name_in_other[] = "a thread of Converse's";
 
 static char main_thread; /* its address stands for what runs outside of any thread */
 
-/* One that was awakened. It may leave with another one of its context, or end with that, before its turn: what tells is the
- * stack. */
-typedef struct queued {
-    iso_thread_t *thread;
-    const iso_stack_t *stack;
-    const void *low; /* of the stack */
-} queued_t;
-
 static struct {
-    bool open;
-    queued_t *queue; /* a ring */
-    size_t first, count, room;
-    iso_thread_t *next; /* named by the one that stops */
+    bool open, has_keys;
+    iso_thread_key_t awakened; /* not NULL: it was awakened before it stops */
+    iso_thread_key_t own_heap; /* the heap that goes with it */
+    iso_thread_t *next;        /* named by the one that stops */
+    bool to_main;              /* the one that stops has named the outside */
     bool main_awakened;
-    bool main_resumed;    /* named by the one that stops */
-    bool runner_awakened; /* the thread that runs, by itself or by who it has called */
-} threads;
-
-static pthread_mutex_t queue_lock =
-    PTHREAD_MUTEX_INITIALIZER;           /* arrivals may be in a thread of the library's */
-static _Thread_local bool ignores_ready; /* the thread is resumed at once, and not by the queue */
+    iso_heap_t *finished; /* of the thread that ends, if it goes with it */
+} threads = {.awakened = ISO_THREAD_KEYS, .own_heap = ISO_THREAD_KEYS}; /* no keys */
 
 static void say(const char *call, const char *why)
 {
@@ -65,119 +47,71 @@ static iso_thread_t *thread_of(CthThread thread)
     return thread == (CthThread)(void *)&main_thread ? NULL : (iso_thread_t *)thread;
 }
 
-/* ---- the queue ------------------------------------------------------------------------------------ */
-
-static bool make_room(void)
+/* In the thread, as the last that it does, however it ends: keys that the program has made come before this one. */
+static void leave_heap(void *heap)
 {
-    const size_t room = 2 * threads.room + 64;
-    queued_t *queue = malloc(room * sizeof *queue);
-    if (!queue)
-        return false;
-    for (size_t i = 0; i < threads.count; i++)
-        queue[i] = threads.queue[(threads.first + i) % threads.room];
-    free(threads.queue);
-    threads.queue = queue;
-    threads.room = room;
-    threads.first = 0;
-    return true;
+    threads.finished = heap;
 }
 
-static void push(iso_thread_t *thread)
+static bool have_keys(void)
 {
-    pthread_mutex_lock(&queue_lock);
-    if (threads.count == threads.room && !make_room()) {
-        say("CthAwaken", "no memory for the queue of threads");
-        abort();
-    }
-    const iso_stack_t *stack = iso_thread_stack(thread);
-    threads.queue[(threads.first + threads.count++) % threads.room] =
-        (queued_t){thread, stack, stack->low};
-    pthread_mutex_unlock(&queue_lock);
-}
-
-static size_t queue_length(void)
-{
-    pthread_mutex_lock(&queue_lock);
-    const size_t count = threads.count;
-    pthread_mutex_unlock(&queue_lock);
-    return count;
-}
-
-/* NULL: there was none, or its turn is no more. */
-static iso_thread_t *pop(void)
-{
-    queued_t first = {.thread = NULL};
-    pthread_mutex_lock(&queue_lock);
-    if (threads.count > 0) {
-        first = threads.queue[threads.first];
-        threads.first = (threads.first + 1) % threads.room;
-        threads.count--;
-    }
-    pthread_mutex_unlock(&queue_lock);
-    const bool is_there = first.thread && iso_stack_find(first.low) == first.stack;
-    return is_there && iso_thread_state(first.thread) == ISO_THREAD_READY ? first.thread : NULL;
-}
-
-static void on_ready(iso_thread_t *thread, void *arg)
-{
-    (void)arg;
-    if (!ignores_ready)
-        push(thread);
+    if (!threads.has_keys)
+        threads.has_keys = iso_thread_key_create(NULL, &threads.awakened) == ISO_OK &&
+                           iso_thread_key_create(leave_heap, &threads.own_heap) == ISO_OK;
+    if (!threads.has_keys)
+        say("CthCreateMigratable", "the program has made all keys of iso_thread_key_create: two "
+                                   "are wanted for Converse's threads");
+    return threads.has_keys;
 }
 
 /* Whoever wants threads opens the job's: who makes one, unpacks one, or runs those that come. */
 static bool are_open(iso_job_t *job)
 {
-    const iso_threads_params_t params = {.struct_size = sizeof params, .ready = on_ready};
     if (!threads.open && job)
-        threads.open = iso_threads_open(job, &params) == ISO_OK;
+        threads.open = have_keys() && iso_threads_open(job, NULL) == ISO_OK;
     return threads.open;
 }
 
 /* ---- switching, outside of any thread --------------------------------------------------------------- */
 
-static void run(iso_thread_t *thread)
+/* It, and after it who is named by the one before. true: the last one has named the outside. */
+static bool run(iso_thread_t *thread)
 {
+    iso_thread_state_t state;
+    threads.to_main = false;
     while (thread) {
-        iso_thread_state_t state;
-        iso_heap_t *heap = iso_thread_heap(thread);
-        const bool has_own = strcmp(iso_thread_name(thread), name_with_own) == 0;
         threads.next = NULL;
-        threads.runner_awakened = false;
+        threads.finished = NULL;
         if (iso_thread_resume(thread, &state) != ISO_OK)
-            return; /* a line has said why */
-        if (state == ISO_THREAD_READY)
-            push(thread);
-        if (state == ISO_THREAD_FINISHED && has_own)
-            CmiIsomallocContextDelete((CmiIsomallocContext){heap});
+            break; /* a line has said why */
+        if (state == ISO_THREAD_FINISHED && threads.finished)
+            CmiIsomallocContextDelete((CmiIsomallocContext){threads.finished});
         thread = threads.next;
     }
-}
-
-/* In a thread. Who has been awakened since it was resumed does not wait. */
-static void stop(void)
-{
-    if (threads.runner_awakened)
-        iso_thread_yield();
-    else
-        iso_thread_suspend();
-}
-
-static bool awaken(iso_thread_t *thread, bool at_once)
-{
-    ignores_ready = at_once;
-    const iso_status_t status = iso_thread_awaken(thread);
-    ignores_ready = false;
-    return status == ISO_OK;
+    return threads.to_main;
 }
 
 static void *begin(void *arg)
 {
     const start_t start = *(start_t *)arg;
     iso_free(arg);
+    if (start.own_heap)
+        iso_thread_set_value(threads.own_heap, iso_thread_heap(iso_thread_self()));
     iso_thread_suspend(); /* see above */
     start.fn(start.arg);
     return NULL;
+}
+
+/* ---- switching, in a thread --------------------------------------------------------------------------- */
+
+/* Who is `ready`, or was awakened before it stops, goes on in its turn. It may go on in another process. */
+static iso_status_t stop(bool ready)
+{
+    if (iso_thread_value(threads.awakened)) {
+        iso_thread_set_value(threads.awakened, NULL);
+        ready = true;
+    }
+    return ready ? iso_thread_yield() : iso_thread_suspend();
 }
 
 /* ---- Converse's -------------------------------------------------------------------------------------- */
@@ -201,19 +135,14 @@ CmiIsomallocContext CmiIsomallocGetThreadContext(CthThread th)
 
 static iso_thread_t *create(CthVoidFn fn, void *arg, int size, iso_heap_t *heap, bool own_heap)
 {
-    const iso_thread_attr_t attr = {.struct_size = sizeof attr,
-                                    .stack_size = (size_t)size,
-                                    .name = own_heap ? name_with_own : name_in_other,
-                                    .detached = true};
+    const iso_thread_attr_t attr = {
+        .struct_size = sizeof attr, .stack_size = (size_t)size, .detached = true};
     iso_thread_t *thread = NULL;
     start_t *start = iso_malloc(heap, sizeof *start);
     if (!start)
         return NULL;
-    *start = (start_t){fn, arg};
-    ignores_ready = true;
-    const iso_status_t status = iso_thread_create(heap, begin, start, &attr, &thread);
-    ignores_ready = false;
-    if (status != ISO_OK) {
+    *start = (start_t){fn, arg, own_heap};
+    if (iso_thread_create(heap, begin, start, &attr, &thread) != ISO_OK) {
         iso_free(start);
         return NULL;
     }
@@ -241,12 +170,14 @@ CthThread CthCreateMigratable(CthVoidFn fn, void *arg, int size, CmiIsomallocCon
 void CthAwaken(CthThread th)
 {
     iso_thread_t *thread = thread_of(th);
-    if (!thread)
+    if (!thread) {
         threads.main_awakened = true;
-    else if (thread == iso_thread_self())
-        threads.runner_awakened = true;                    /* it has not stopped yet */
-    else if (iso_thread_state(thread) != ISO_THREAD_READY) /* else it is in the queue */
-        awaken(thread, false);
+    } else if (thread == iso_thread_self()) { /* it has not stopped yet */
+        if (iso_thread_set_value(threads.awakened, thread) != ISO_OK)
+            say("CthAwaken", "the caller's thread is none of Converse's: use thread.h's calls");
+    } else if (iso_thread_state(thread) != ISO_THREAD_READY) { /* else it is in the queue */
+        iso_thread_awaken(thread);
+    }
 }
 
 void CthResume(CthThread th)
@@ -256,62 +187,62 @@ void CthResume(CthThread th)
         say("CthResume", "the thread is not suspended: it runs, was awakened, or is not here");
         return;
     }
-    if (thread && !awaken(thread, true))
+    if (thread && iso_thread_awaken(thread) != ISO_OK)
         return;
     if (!iso_thread_self()) {
         run(thread);
         return;
     }
     threads.next = thread;
-    threads.main_resumed = !thread;
-    stop();
+    threads.to_main = !thread;
+    if (stop(false) != ISO_OK) { /* it goes on: a line has said why */
+        threads.next = NULL;
+        threads.to_main = false;
+    }
 }
 
-/* Also at a rank where no thread was made: their heaps have waited. If the program has opened the threads itself, that is said
- * once. */
-static void take_in_those_that_come(void)
+/* Also at a rank where no thread was made: the heaps of those that come have waited. If the program has opened the threads itself, that
+ * is said once. */
+static iso_job_t *take_in_those_that_come(void)
 {
     static bool tried;
-    if (threads.open || tried)
-        return;
     iso_job_t *job = iso_converse_job();
-    tried = job;
-    are_open(job);
+    if (!tried && job) {
+        tried = true;
+        are_open(job);
+    }
+    return job;
 }
 
-static void make_progress(double seconds)
+static void make_progress(iso_job_t *job, double seconds)
 {
-    iso_job_t *job = iso_converse_job();
-    if (job && iso_threads_progress(job) == 0 && seconds > 0 && queue_length() == 0)
+    if (job && iso_threads_progress(job) == 0 && seconds > 0 && iso_threads_waiting(job) == 0)
         iso_progress_wait(job, seconds);
 }
 
 void CthSuspend(void)
 {
     if (iso_thread_self()) {
-        stop();
+        stop(false);
         return;
     }
-    take_in_those_that_come();
-    threads.main_resumed = false;
-    while (!threads.main_awakened && !threads.main_resumed) {
-        run(pop());
-        make_progress(threads.main_awakened || threads.main_resumed ? 0 : 0.1);
-    }
+    iso_job_t *job = take_in_those_that_come();
+    while (!threads.main_awakened && !run(iso_threads_next(job)))
+        make_progress(job, threads.main_awakened ? 0 : 0.1);
     threads.main_awakened = false;
 }
 
 void CthYield(void)
 {
     if (iso_thread_self()) {
-        iso_thread_yield();
+        stop(true);
         return;
     }
-    take_in_those_that_come();
-    threads.main_resumed = false;
-    for (size_t count = queue_length(); count > 0 && !threads.main_resumed; count--)
-        run(pop()); /* who is awakened meanwhile waits */
-    make_progress(0);
+    iso_job_t *job = take_in_those_that_come();
+    for (uint32_t count = iso_threads_waiting(job); count > 0; count--) /* later ones wait */
+        if (run(iso_threads_next(job)))
+            return;
+    make_progress(job, 0);
 }
 
 void iso_converse_take_back(iso_heap_t *heap)

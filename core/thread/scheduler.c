@@ -173,12 +173,30 @@ unsigned iso_threads_progress(iso_job_t *job)
     return threads ? events + iso_threads_look_after(threads) : events;
 }
 
+static uint32_t count_waiting(iso_threads_t *threads)
+{
+    pthread_mutex_lock(&threads->queue.lock);
+    const uint32_t count = threads->queue.count;
+    pthread_mutex_unlock(&threads->queue.lock);
+    return count;
+}
+
+uint32_t iso_threads_waiting(const iso_job_t *job)
+{
+    iso_threads_t *threads = threads_of_job(job);
+    return threads ? count_waiting(threads) : 0;
+}
+
+iso_thread_t *iso_threads_next(iso_job_t *job)
+{
+    iso_threads_t *threads = threads_of_job(job);
+    return threads && !threads->params.ready ? iso_queue_pop(threads) : NULL;
+}
+
 /* Who becomes ready meanwhile waits for the next one. false: there was none. */
 static bool turn(iso_threads_t *threads)
 {
-    pthread_mutex_lock(&threads->queue.lock);
-    uint32_t count = threads->queue.count;
-    pthread_mutex_unlock(&threads->queue.lock);
+    const uint32_t count = count_waiting(threads);
     for (uint32_t done = 0; done < count; done++) {
         iso_thread_t *thread = iso_queue_pop(threads);
         if (!thread)

@@ -95,14 +95,17 @@ ISO_API void *CmiIsomallocContextPermanentAllocAlign(CmiIsomallocContext ctx, si
 
 /* Threads of thread.h, whose rules about what moves and what does not hold; they are in the library where
  * libisomalloc-thread is (x86_64, aarch64). One thread of the operating system makes and runs all of them. A rank opens the job's
- * threads (iso_threads_open), which takes its arrival callback, when it makes the first one, unpacks one, or calls CthSuspend or CthYield from outside of any: threads
- * that have come by themselves (iso_thread_migrate) wait for that. A program that has opened them itself gets none. Call exit from outside
- * of any: a thread that does leaves the job as it is, in a line. Of a job of the program's own (CmiIsomallocUseJob) it closes them (iso_threads_close) before iso_finalize. */
+ * threads (iso_threads_open), which takes its arrival callback, and makes two keys (iso_thread_key_create), when it makes the first thread, unpacks one, or calls
+ * CthSuspend or CthYield from outside of any: threads that have come by themselves (iso_thread_migrate) wait for that. So the program makes keys of its own before, at every
+ * rank. A program that has opened the job's threads itself gets none of these. Of a job of the program's own (CmiIsomallocUseJob) it closes them (iso_threads_close) before iso_finalize.
+ *
+ * exit is for the outside (CthAwaken or CthResume of what CthSelf was there). Called by a thread it ends the process, with the status that it is
+ * given, but the job is left as it is, with a line that says so: nothing waits for the other ranks, which take this one for dead. */
 typedef struct CthThreadStruct *CthThread;
 typedef void (*CthVoidFn)(void *);
 
 /* Makes a thread, suspended, in a context (opaque NULL: one of its own, which ends with it); `size` bytes of stack, 0: 256 KiB.
- * It ends when fn returns, and is gone then. NULL, with a line or errno: no room, or no job. */
+ * It ends when fn returns, or by iso_thread_exit, and is gone then. NULL, with a line or errno: no room, no key, or no job. */
 ISO_API CthThread CthCreateMigratable(CthVoidFn fn, void *arg, int size, CmiIsomallocContext ctx);
 /* 1: threads can migrate. */
 ISO_API int CthMigratable(void);
@@ -111,13 +114,15 @@ ISO_API CthThread CthSelf(void);
 /* The context that its stack is in. opaque NULL: of none. */
 ISO_API CmiIsomallocContext CmiIsomallocGetThreadContext(CthThread th);
 
-/* Puts a suspended thread into the queue of those that are run in turn: by CthSuspend and CthYield from outside. */
+/* Puts a suspended thread into the queue of those that are run in turn: by CthSuspend and CthYield from outside. A thread that
+ * awakens itself goes there when it stops next, wherever it is then. */
 ISO_API void CthAwaken(CthThread th);
-/* Switches to a suspended thread at once; the caller is suspended until it is awakened or resumed. Outside of any thread it
+/* Switches to a suspended thread at once, or to the outside, where CthSuspend, CthYield or CthResume returns; the caller is suspended
+ * until it is awakened (which may have been before) or resumed. Outside of any thread it
  * returns when the one that it has switched to, or one after it, stops and names no successor. */
 ISO_API void CthResume(CthThread th);
 /* Stops until the caller is awakened or resumed. Outside of any thread: runs those that are awakened, and makes
- * progress, until somebody awakens that (CthSelf of it). */
+ * progress, until somebody awakens that (CthSelf of it), or switches to it. */
 ISO_API void CthSuspend(void);
 /* Lets the others run that are awakened now. */
 ISO_API void CthYield(void);

@@ -91,7 +91,7 @@ typedef enum iso_thread_state {
 
 typedef struct iso_threads_params {
     size_t struct_size; /* sizeof(iso_threads_params_t) */
-    /* For a runtime with a scheduler of its own; NULL: iso_threads_run is the scheduler. The thread can be resumed, for
+    /* For a runtime with a scheduler of its own; NULL: iso_threads_run is the scheduler, or who calls iso_threads_next. The thread can be resumed, for
      * another reason than that a resume of it has returned READY: it was made, or awakened, or a thread that it
      * waited for has ended; or its heap has arrived, or has stayed here after it had begun to leave. It may be resumed from then on, until
      * a resume of a thread of its heap returns LEAVING, or iso_threads_move has made it LEAVING (iso_thread_state): that
@@ -126,6 +126,13 @@ ISO_API unsigned iso_threads_progress(iso_job_t *job);
  * it asks again. Not from a thread or a callback. ISO_ERR_INVALID: the job's threads have another scheduler, or
  * there are none. */
 ISO_API iso_status_t iso_threads_run(iso_job_t *job, bool (*until)(void *arg), void *arg);
+
+/* For a runtime whose scheduler wants no queue of its own (`ready` NULL), in the place of iso_threads_run: the thread that has waited
+ * longest of those that can be resumed, which the caller resumes. Threads that have left meanwhile, or are gone, are passed
+ * over. NULL: there is none, or they have another scheduler, or are not open. */
+ISO_API iso_thread_t *iso_threads_next(iso_job_t *job);
+/* How many wait there for their turn, those that iso_threads_next would pass over as well. */
+ISO_API uint32_t iso_threads_waiting(const iso_job_t *job);
 
 /* ---- a thread's life --------------------------------------------------------------------------- */
 

@@ -1,4 +1,5 @@
 // Converse's threads in one process: who runs when, and through memory and back.
+#include "tests/unit/support.hpp"
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <chrono>
@@ -143,110 +144,169 @@ TEST_CASE("Cth: a thread switches to another, and comes back when it is resumed"
 
 namespace {
 
-void awakens_itself_and_switches(void *arg)
+void queues_itself_and_switches(void *arg)
 {
+    trace += *static_cast<const char *>(arg);
     CthAwaken(CthSelf());
     CthResume(other);
+    trace += *static_cast<const char *>(arg);
+    CthSuspend(); // that was one awakening
+    trace += "too soon";
+}
+
+void writes(void *arg)
+{
     trace += static_cast<const char *>(arg);
 }
 
 void switches_to_main(void *arg)
 {
-    trace += static_cast<const char *>(arg);
-    CthResume(the_main);
-    trace += static_cast<const char *>(arg);
+    for (int i = 0; i < 3; i++) {
+        trace += *static_cast<const char *>(arg);
+        CthResume(the_main);
+    }
+}
+
+CthThread make(CthVoidFn fn, const char *text)
+{
+    return CthCreateMigratable(fn, const_cast<char *>(text), 0, {nullptr});
 }
 
 } // namespace
 
-TEST_CASE("Cth: who is awakened and switches to another waits for its turn")
+TEST_CASE("Cth: who is awakened before it switches to another goes on in its turn")
 {
     trace.clear();
-    CthThread first =
-        CthCreateMigratable(awakens_itself_and_switches, const_cast<char *>("1"), 0, {nullptr});
-    other = CthCreateMigratable(once, const_cast<char *>("2"), 0, {nullptr});
-    the_main = CthSelf();
+    CthThread first = make(queues_itself_and_switches, "1"), third = make(writes, "3");
+    other = make(writes, "2");
     CthAwaken(first);
+    CthAwaken(third);
     CthYield();
-    REQUIRE(trace == "2"); // the second was first
+    REQUIRE(trace == "123"); // the second at once, the third was awakened before
     CthYield();
-    REQUIRE(trace == "21");
-    CthAwaken(other);
-    CthSuspend();
-    REQUIRE(trace == "212");
+    REQUIRE(trace == "1231");
+    CthYield();
+    CthYield();
+    REQUIRE(trace == "1231");
+    CmiIsomallocContextDelete(CmiIsomallocGetThreadContext(first));
 }
 
-TEST_CASE("Cth: a thread switches to what is outside of any")
+TEST_CASE("Cth: a thread switches to the outside, whatever that has called")
 {
     trace.clear();
     the_main = CthSelf();
-    CthThread first = CthCreateMigratable(switches_to_main, const_cast<char *>("1"), 0, {nullptr});
-    CthThread second = CthCreateMigratable(switches_to_main, const_cast<char *>("2"), 0, {nullptr});
+    CthThread first = make(switches_to_main, "1"), second = make(writes, "2");
     CthAwaken(first);
     CthAwaken(second);
-    CthSuspend(); // until the first one switches here
+    CthSuspend(); // nobody has awakened it
     REQUIRE(trace == "1");
+    CthAwaken(first); // behind the second
     CthYield();
-    REQUIRE(trace == "12");
-    CthResume(first);
     REQUIRE(trace == "121");
-    CthResume(second);
-    REQUIRE(trace == "1212");
+    CthAwaken(second = make(writes, "2"));
+    CthResume(first);
+    REQUIRE(trace == "1211"); // at once
+    CthAwaken(first);
+    CthAwaken(make(switches_to_main, "3"));
+    CthYield();
+    REQUIRE(trace == "121123");
+    CthAwaken(the_main);
+    CthSuspend(); // being switched to was none of the awakenings that this one waits for
+    REQUIRE(trace == "121123");
 }
 
 namespace {
 
-bool is_there(CmiIsomallocContext context)
+// Between the end of its function and its own it lets others run.
+void end_slowly(void *value)
 {
-    return iso_heap_of(context.opaque) != nullptr;
+    CthYield();
+    trace += static_cast<const char *>(value);
+}
+iso_thread_key_t slow_key()
+{
+    iso_thread_key_t key = ISO_THREAD_KEYS;
+    iso_thread_key_create(end_slowly, &key);
+    return key;
+}
+const iso_thread_key_t slow = slow_key(); // before there are threads
+
+void ends_slowly(void *arg)
+{
+    iso_thread_set_value(slow, arg);
 }
 
-void exits(void * /*arg*/)
+void exits(void *)
 {
     iso_thread_exit(nullptr);
 }
 
-void sets_a_value(void *arg)
+} // namespace
+
+TEST_CASE("Cth: a context of its own goes with its thread, however that ends")
 {
-    iso_thread_set_value(*static_cast<iso_thread_key_t *>(arg), arg);
+    trace.clear();
+    CthThread yields = make(ends_slowly, "y"), leaves = make(exits, "");
+    void *heaps[] = {CmiIsomallocGetThreadContext(yields).opaque,
+                     CmiIsomallocGetThreadContext(leaves).opaque};
+    CthAwaken(yields);
+    CthAwaken(leaves);
+    CthAwaken(make(writes, "w"));
+    for (int i = 0; i < 3; i++)
+        CthYield();
+    REQUIRE(trace == "wy");
+    REQUIRE(iso_heap_of(heaps[0]) == nullptr);
+    REQUIRE(iso_heap_of(heaps[1]) == nullptr);
 }
+
+TEST_CASE(
+    "Cth: a context that is deleted takes along those of its threads that wait for their turn")
+{
+    const ChildResult child = in_child([] {
+        const CmiIsomallocContext context = CmiIsomallocContextCreate(0, 0);
+        CthThread gone = CthCreateMigratable(writes, const_cast<char *>("gone"), 0, context);
+        trace.clear();
+        CthAwaken(gone);
+        CthAwaken(make(writes, "2"));
+        CmiIsomallocContextDelete(context);
+        CthYield();
+        CthYield();
+        return trace == "2" ? 0 : 1;
+    });
+    CHECK(child.exited_with(0));
+    CHECK(child.stderr_text.empty());
+}
+
+namespace {
+
+bool exiting;
+
+void exit_is_called(void *)
+{
+    exiting = true;
+    exit(7);
+}
+
+// Behind what the job has at exit: LeakSanitizer would not look at the stack that the process has left.
+void end_at_once()
+{
+    if (exiting)
+        _exit(7);
+}
+const int at_exit = atexit(end_at_once); // before there is a job
 
 } // namespace
 
-TEST_CASE("Cth: a context of a thread's own ends with it, however that ends")
+TEST_CASE("Cth: a thread that calls exit ends the process, and that is said in one line")
 {
-    iso_thread_key_t key;
-    REQUIRE(iso_thread_key_create([](void *) { CthYield(); }, &key) == ISO_OK);
-    CthThread thread = CthCreateMigratable(exits, nullptr, 0, {nullptr});
-    CthThread yields = CthCreateMigratable(sets_a_value, &key, 0, {nullptr});
-    const CmiIsomallocContext own = CmiIsomallocGetThreadContext(thread),
-                              other_own = CmiIsomallocGetThreadContext(yields);
-    const CmiIsomallocContext given = CmiIsomallocContextCreate(0, 0);
-    CthThread in_given = CthCreateMigratable(exits, nullptr, 0, given);
-    CthAwaken(thread);
-    CthAwaken(yields);
-    CthAwaken(in_given);
-    CthYield();
-    REQUIRE(!is_there(own));
-    REQUIRE(is_there(other_own)); // its value's end yields
-    CthYield();
-    REQUIRE(!is_there(other_own));
-    REQUIRE(is_there(given));
-    CmiIsomallocContextDelete(given);
-    REQUIRE(!is_there(given));
-}
-
-TEST_CASE("Cth: a context that is deleted takes its threads out of turn")
-{
-    trace.clear();
-    CthThread gone = CthCreateMigratable(letters, const_cast<char *>("x"), 0, {nullptr});
-    CthThread stays = CthCreateMigratable(letters, const_cast<char *>("a"), 0, {nullptr});
-    CthAwaken(gone);
-    CthAwaken(stays);
-    CmiIsomallocContextDelete(CmiIsomallocGetThreadContext(gone));
-    for (int i = 0; i < 5; i++)
+    const ChildResult child = in_child([] {
+        CthAwaken(make(exit_is_called, ""));
         CthYield();
-    REQUIRE(trace == "aaa");
+        return 1;
+    });
+    CHECK(child.exited_with(7));
+    CHECK(line_count(child.stderr_text) == 1);
+    CHECK(contains(child.stderr_text, "exit was called by a thread"));
 }
 
 TEST_CASE("Cth: a suspended thread goes through memory and goes on where it was")
@@ -345,9 +405,4 @@ TEST_CASE("Cth: a thread of the library's tells of threads while others are run"
     done = true;
     other.join();
     REQUIRE(ended == crowd);
-}
-
-TEST_CASE("Cth: a thread calls exit", "[.]") // ends the process
-{
-    CthResume(CthCreateMigratable([](void *) { std::exit(0); }, nullptr, 0, {nullptr}));
 }

@@ -199,8 +199,8 @@ void to_and_fro(void *arg)
     for (int i = 0; i < 20; i++) {
         EXPECT_STATUS(ISO_OK, iso_thread_migrate(1 - home));
         CthYield();
+        CthAwaken(CthSelf()); // and before it suspends it is in another process
         EXPECT_STATUS(ISO_OK, iso_thread_migrate(home));
-        CthAwaken(CthSelf());
         CthSuspend();
     }
     EXPECT(ask() == home);
@@ -332,11 +332,71 @@ void protects()
     finish(job);
 }
 
+// Two threads of one context: one waits for its turn while the other one takes it along, and back.
+struct Pair {
+    unsigned trips, turns; // in the context
+};
+unsigned seen; // visits to this rank
+
+void counts(void *arg)
+{
+    for (auto *pair = static_cast<Pair *>(arg);; CthSuspend())
+        pair->turns++;
+}
+
+void takes_along(void *arg)
+{
+    for (auto *pair = static_cast<Pair *>(arg);; CthSuspend()) {
+        EXPECT_STATUS(ISO_OK, iso_thread_migrate(1));
+        seen++;
+        EXPECT_STATUS(ISO_OK, iso_thread_migrate(0));
+        pair->trips++;
+    }
+}
+
+iso_thread_state_t state_of(CthThread thread)
+{
+    return iso_thread_state(reinterpret_cast<iso_thread_t *>(thread));
+}
+
+// Who waits is resumed once for each awakening, where it is then; and nobody looks for it where it was.
+void taken_along()
+{
+    Job job;
+    use(job);
+    const unsigned rounds = 20;
+    const CmiIsomallocContext context = CmiIsomallocContextCreate(0, 0);
+    auto *pair = static_cast<Pair *>(CmiIsomallocContextCalloc(context, 1, sizeof(Pair)));
+    CthThread first = CthCreateMigratable(takes_along, pair, 0, context),
+              second = CthCreateMigratable(counts, pair, 0, context);
+    job.barrier(); // both ranks take in what comes
+    for (unsigned round = 0; self == 0 && round < rounds; round++) {
+        const double until = now() + 30;
+        CthAwaken(second);
+        CthResume(first);   // it leaves, with the other one
+        if (round % 2 == 0) // nobody's turn comes before they are back
+            while (state_of(first) != ISO_THREAD_READY) {
+                EXPECT(now() < until);
+                iso_threads_progress(job.job);
+            }
+        for (; state_of(first) != ISO_THREAD_SUSPENDED || state_of(second) != ISO_THREAD_SUSPENDED;
+             CthYield())
+            EXPECT(now() < until);
+        CthYield(); // who is awakened once too often would have another turn
+        EXPECT(pair->trips == round + 1 && pair->turns == round + 1);
+    }
+    while (self == 1 && (seen < rounds || job.stats().heaps > 1))
+        CthYield();
+    CmiIsomallocContextDelete(context);
+    job.barrier();
+    finish(job);
+}
+
 } // namespace
 
 int main(int argc, char **argv)
 {
-    const Test tests[] = {
-        {"hops", hops}, {"back", back}, {"crowd", crowd}, {"late", late}, {"protects", protects}};
+    const Test tests[] = {{"hops", hops}, {"back", back},         {"crowd", crowd},
+                          {"late", late}, {"protects", protects}, {"taken_along", taken_along}};
     return run_test(tests, argc, argv);
 }

@@ -133,6 +133,28 @@ TEST_CASE("many threads wait, and all of the heaps of some of them go")
     CHECK(stay == 400);
 }
 
+TEST_CASE("who takes threads out of the queue gets those that can be resumed, in their turn")
+{
+    const Threads threads;
+    unsigned gone = 0, first = 0, second = 0;
+    CHECK(iso_threads_next(threads.job) == nullptr);
+    iso_heap_t *heap = heap_of(threads);
+    make_in(heap, counts, &gone);
+    iso_thread_t *a = make_in(threads.heap, counts, &first),
+                 *b = make_in(threads.heap, counts, &second);
+    CHECK(iso_threads_waiting(threads.job) == 3);
+    REQUIRE(iso_heap_destroy(heap) == ISO_OK);
+    REQUIRE(iso_threads_next(threads.job) == a);
+    CHECK(iso_threads_waiting(threads.job) == 1);
+    CHECK(resume(a) == ISO_THREAD_READY); // behind the other one
+    CHECK(iso_threads_next(threads.job) == b);
+    CHECK(iso_threads_next(threads.job) == a);
+    CHECK(iso_threads_next(threads.job) == nullptr);
+    CHECK(iso_threads_waiting(threads.job) == 0);
+    CHECK(first == 1);
+    CHECK(gone + second == 0);
+}
+
 TEST_CASE("threads of before a close are nobody's, until their heap is taken in")
 {
     const ChildResult child = in_child([] {
