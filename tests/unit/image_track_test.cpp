@@ -100,7 +100,7 @@ class Life {
     // false: something cannot be done that can. Most steps change a few pages.
     bool step(Held &held)
     {
-        auto &[block, size] =
+        const auto [block, size] =
             *std::next(held.blocks.begin(), static_cast<long>(random_() % held.blocks.size()));
         const size_t length = std::min<size_t>(size, 1 + random_() % 9000);
         unsigned char *at = block + random_() % (size - length + 1);
