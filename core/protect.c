@@ -167,9 +167,9 @@ bool iso_protect_is_sound(const iso_job_t *job, const iso_heap_t *heap)
 
 void iso_protect_lift(iso_hold_t *hold)
 {
-    const iso_protections_t *protections = hold->heap->protections;
-    if (!hold->is_protected)
+    if (!hold->is_protected) /* it may be gone, and another rank's */
         return;
+    const iso_protections_t *protections = hold->heap->protections;
     if (!protections || !iso_protect_is_sound(hold->job, hold->heap))
         iso_heap_damaged(hold->heap, protections, iso_protect_list);
     for (uint64_t i = 0; i < protections->count; i++)

@@ -282,6 +282,7 @@ TEST_CASE("what cannot be protected is refused with a line")
 TEST_CASE("a length that is to be protected is rounded up to whole pages, as mprotect does")
 {
     REQUIRE(status_of([] {
+                setenv("ISO_POISON", "n", 1); // a tool would be the first to see what is done here
                 CmiIsomallocContext ctx = CmiIsomallocContextCreate(0, 1);
                 const size_t sizes[] = {5000, 100000, 3000000};
                 for (const size_t size : sizes) {
@@ -348,6 +349,7 @@ TEST_CASE("an alignment that is no power of two is rounded up to one")
 TEST_CASE("the used extent is of the context's blocks: not of what the library keeps beside them")
 {
     REQUIRE(status_of([] {
+                setenv("ISO_POISON", "n", 1); // for blocks with nothing behind them
                 CmiIsomallocContext ctx = CmiIsomallocContextCreate(0, 1);
                 auto *block =
                     static_cast<char *>(CmiIsomallocContextMallocAlign(ctx, 65536, 65536));

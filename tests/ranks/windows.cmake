@@ -89,8 +89,10 @@ foreach(guard first all)
     iso_window_test(change_hands NAME "guards, ${guard}" PROGRAM guards RANKS 2 LIMIT 8 PIN 1
         ENV ISO_GUARD=${guard} ISO_SPACE_SIZE=128M ISO_LOG_LEVEL=warn)
 endforeach()
-foreach(test round_trip ends_elsewhere neighbour) # a device pins what others have protected
-    iso_window_test(${test} NAME "protect: ${test}" PROGRAM protect RANKS 2 LIMIT 8 PIN 1)
+foreach(limit 8 64) # of several slots are the windows that a device pins with what others have protected
+    foreach(test round_trip ends_elsewhere neighbour)
+        iso_window_test(${test} NAME "protect: ${test}" PROGRAM protect RANKS 2 LIMIT ${limit} PIN 1)
+    endforeach()
 endforeach()
 foreach(end end stop)
     iso_stage_test(${end} private 1 1 ", windows" ISO_REGISTER=window ISO_PIN_LIMIT=4M ${iso_checking}
