@@ -171,7 +171,6 @@ typedef struct ux_op {
     iso_completion_t *completion; /* NULL for a message */
     ux_op_kind_t kind;
     bool closing;        /* counted in tp->closing */
-    bool ended;          /* UCX has called back, and status is set */
     ucs_status_t status; /* once UCX has called back */
 } ux_op_t;
 
@@ -254,6 +253,7 @@ typedef struct ux_inbox {
     atomic_uint added;           /* how often something was put into it; read without the lock */
     ux_message_t *first, **last; /* messages, as they came */
     ux_message_t *spares;
+    unsigned spare_count;
     ux_op_t *ended, **ended_last;
     iso_endpoint_t *failed;
     ux_peer_t *news;
@@ -283,6 +283,7 @@ struct iso_transport {
     ux_op_t *ended, **ended_last; /* taken out of the inbox */
     ux_op_t *held;                /* ended, to peers whose state is LIFE_FAILED */
     ux_op_t *spares[4];           /* by size, see ux_op.c */
+    unsigned sends;               /* of all endpoints */
     unsigned closing;             /* operations in its hands whose endpoint UCX was told to close */
 
     ux_landing_t landing;

@@ -64,13 +64,13 @@ iso_status_t ux_send(iso_endpoint_t *ep, const void *data, size_t len)
 
 bool ux_is_sending(iso_transport_t *tp)
 {
-    for (const ux_peer_t *peer = tp->peers; peer != NULL; peer = peer->next)
-        if (peer->ep != NULL && peer->ep->sends > 0)
-            return true;
-    return false;
+    return tp->sends > 0;
 }
 
 /* ---- the inbox ------------------------------------------------------------------------------- */
+
+/* Messages that are kept for those that will come; what a burst of more has taken is given back. */
+#define SPARES 64
 
 static ux_message_t *take_spare(ux_inbox_t *inbox)
 {
@@ -78,6 +78,7 @@ static ux_message_t *take_spare(ux_inbox_t *inbox)
     ux_message_t *message = inbox->spares;
     if (message != NULL)
         inbox->spares = message->next;
+    inbox->spare_count -= message != NULL;
     ux_unlock(&inbox->lock);
     return message != NULL ? message : malloc(sizeof *message);
 }
@@ -85,9 +86,15 @@ static ux_message_t *take_spare(ux_inbox_t *inbox)
 static void give_back(ux_inbox_t *inbox, ux_message_t *message)
 {
     ux_lock(&inbox->lock);
-    message->next = inbox->spares;
-    inbox->spares = message;
+    const bool keeps = inbox->spare_count < SPARES;
+    if (keeps) {
+        message->next = inbox->spares;
+        inbox->spares = message;
+        inbox->spare_count++;
+    }
     ux_unlock(&inbox->lock);
+    if (!keeps)
+        free(message);
 }
 
 /* UCX's callback: data is valid during the call only. */

@@ -65,6 +65,7 @@ static void count(iso_endpoint_t *ep, const ux_op_t *op, int by)
 {
     ep->puts += (unsigned)(is_put(op) ? by : 0);
     ep->sends += (unsigned)(op->kind == UX_OP_SEND ? by : 0);
+    ep->tp->sends += (unsigned)(op->kind == UX_OP_SEND ? by : 0);
     ep->pieces += (unsigned)(op->kind == UX_OP_PIECE ? by : 0);
     ep->flushes += (unsigned)(op->kind == UX_OP_OWN_FLUSH ? by : 0);
 }
@@ -150,7 +151,6 @@ void ux_op_called_back(void *request, ucs_status_t status, void *arg)
 void ux_op_ended(ux_op_t *op, ucs_status_t status)
 {
     op->status = status;
-    op->ended = true;
     op->queue = NULL;
     *op->tp->ended_last = op;
     op->tp->ended_last = &op->queue;
@@ -227,7 +227,6 @@ void ux_ops_take(iso_transport_t *tp)
     for (ux_op_t *op; (op = *tp->ended_last) != NULL; tp->ended_last = &op->queue) {
         tp->closing -= op->closing;
         op->closing = false;
-        op->ended = true;
         if (op->ep != NULL && op->status == UCS_OK)
             op->ep->wired = true;
     }
