@@ -3,7 +3,7 @@
  *
  * A put costs as much as some KiB of a message do, and the flush or fence after the last one more. So the heap's head goes in
  * pieces (head.h), and so do small live runs, byte by byte of what is live in them, as long as all of it is within
- * ISO_INLINE and fits the message. The smallest heaps, and threads that use little of their stack, are one message.
+ * ISO_INLINE_MAX and fits the message. The smallest heaps, and threads that use little of their stack, are one message.
  *
  * The target writes the pieces when it has accepted the COMMIT: when the pages are the arriving heap's, and before it
  * looks at the heap. So they are there when the puts are, and who owns the heap when is as without them.

@@ -67,7 +67,7 @@ static const char *const thread_level_names[] = {"single", "serialized", "multip
     ROW(PIN_LIMIT, pin_limit, SIZE, NULL, "0",                                                   \
         "bytes that may be registered at a time, 4M or more; 0: what ulimit -l and half of the " \
         "memory allow")                                                                          \
-    ROW(INLINE, inline_max, SIZE, NULL, "4K",                                                    \
+    ROW(INLINE_MAX, inline_max, SIZE, NULL, "4K",                                                \
         "bytes of a heap that may ride in the message that ends its migration: metadata and "    \
         "small blocks; what is more is put; 0: all is put; more than 8K are never taken")        \
     ROW(TIMEOUT, timeout, SECONDS, NULL, "10",                                                   \

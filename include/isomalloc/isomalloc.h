@@ -212,7 +212,7 @@ typedef struct iso_params {
     void *image_rank_arg;
     bool mixed_images;   /* also of different times of a job, see checkpoint.h */
     bool track_writes;   /* so that increments need not read all pages, see checkpoint.h */
-    uint64_t inline_max; /* ISO_INLINE: bytes that ride in the message that ends a migration */
+    uint64_t inline_max; /* ISO_INLINE_MAX: bytes that ride in the message that ends a migration */
 } iso_params_t;
 
 /* Fills *params with the defaults and the environment's ISO_* values.
@@ -424,7 +424,7 @@ typedef struct iso_request_info {
     uint64_t puts;       /* put operations */
     bool puts_complete;  /* all of them remotely complete */
     /* Of the live pages bytes that are not put: what means anything of them, in a few pieces, rides in the message that ends
-     * the migration (ISO_INLINE), of so many bytes. */
+     * the migration (ISO_INLINE_MAX), of so many bytes. */
     uint64_t bytes_inline;
 } iso_request_info_t;
 /* Valid until the request has been freed. */
@@ -522,7 +522,7 @@ typedef struct {
     uint64_t window_misses;
     uint64_t window_evictions; /* windows given up for others */
     uint64_t keys_recalled;    /* of these, loans to other ranks that were called back */
-    uint64_t bytes_inline;     /* of heaps, that went in messages: ISO_INLINE */
+    uint64_t bytes_inline;     /* of heaps, that went in messages: ISO_INLINE_MAX */
 } iso_stats_t;
 ISO_API void iso_stats(iso_job_t *job, iso_stats_t *stats_p);
 

@@ -28,7 +28,7 @@ function(iso_network_tests label over)
     endforeach()
     foreach(most 0 4K)
         iso_ranks_test(NAME "rides, ${most}${over}" RANKS 2 PROGRAM protocol ARGS rides LABELS ${label}
-            ENV ${private} ISO_INLINE=${most})
+            ENV ${private} ISO_INLINE_MAX=${most})
     endforeach()
     foreach(test parts full_ring)
         iso_ranks_test(NAME "${test}${over}" RANKS 2 PROGRAM protocol ARGS ${test} LABELS ${label}

@@ -40,11 +40,11 @@ void one_sided()
     job.finish();
 }
 
-// A small heap goes to and fro, and is one message each time, without a put; with ISO_INLINE=0 it is put. (Inside a node with
+// A small heap goes to and fro, and is one message each time, without a put; with ISO_INLINE_MAX=0 it is put. (Inside a node with
 // shared backing it is handed over.)
 void rides()
 {
-    const char *set = std::getenv("ISO_INLINE");
+    const char *set = std::getenv("ISO_INLINE_MAX");
     const bool off = set != nullptr && std::string(set) == "0";
     constexpr size_t size = 100;
     constexpr unsigned char hops = 40;

@@ -147,7 +147,7 @@ ranks_part() {
     done
     prints '^Final: .* +- +- ' env ISO_BACKING=shared iso_run -n 2 iso_perftest -t migrate_bw -s 1M -n 3
     prints ' 0 handed over, 5 not; 0 bytes by 0\.0 puts and [1-9][0-9]* in messages each' "${one[@]}" -t migrate_lat -n 5
-    prints ' 0 handed over, 5 not; 12288 bytes by 1\.0 puts and 0 in messages each' env ISO_INLINE=0 "${one[@]}" -t migrate_lat -n 5
+    prints ' 0 handed over, 5 not; 12288 bytes by 1\.0 puts and 0 in messages each' env ISO_INLINE_MAX=0 "${one[@]}" -t migrate_lat -n 5
     prints '^ratio [0-9.]+ of what may be shipped' "${one[@]}" -t migrate_frag -s 3000000 -D nodes:4096 -n 1
     prints '^ratio [0-9.]+ of memcpy' "${one[@]}" -t migrate_memcpy -s 1000000 -n 2
     prints '^ratio [0-9.]+ of the time of 1 MiB' env ISO_BACKING=shared iso_run -n 2 iso_perftest -t handover -s 5000000 -n 2

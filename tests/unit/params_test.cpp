@@ -102,7 +102,7 @@ TEST_CASE("the environment sets every setting", "[params]")
         e13("ISO_PROGRESS_THREAD", "y"), e14("ISO_DUMP_SIGNAL", "12"),
         e15("ISO_HUGE_PAGES", "auto"), e16("ISO_REGISTER", "window"), e17("ISO_PIN_LIMIT", "64M"),
         e18("ISO_IMAGES", "a:b"), e19("ISO_MAP_IMAGES", "y"), e20("ISO_MIXED_IMAGES", "y"),
-        e21("ISO_TRACK_WRITES", "y"), e22("ISO_INLINE", "1K");
+        e21("ISO_TRACK_WRITES", "y"), e22("ISO_INLINE_MAX", "1K");
     const iso_params_t params = defaults();
     CHECK(params.space_size == uint64_t(2) << 40);
     CHECK(params.space_base == 0x200000000000);
