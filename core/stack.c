@@ -129,6 +129,7 @@ typedef struct walk {
     const iso_heap_t *heap;
     block_fn fn;
     void *arg;
+    uint64_t left; /* stacks to visit: behind the last one nothing is looked at */
     bool stopped;
     const void *unsound; /* metadata that cannot be right; nothing of it was followed */
 } walk_t;
@@ -139,7 +140,7 @@ static void visit(walk_t *walk, const void *metadata, char *block, uint64_t stac
     if ((uintptr_t)block % ISO_UNIT_SIZE != 0 || stack_at <= iso_os_page_size())
         walk->unsound = metadata;
     else
-        walk->stopped = !walk->fn(block, stack_at, walk->arg);
+        walk->stopped = !walk->fn(block, stack_at, walk->arg) || --walk->left == 0;
 }
 
 static void walk_run(walk_t *walk, const iso_slot_t *slot, uint32_t slots)
@@ -184,23 +185,27 @@ static void walk_extent(walk_t *walk, const iso_space_t *space, const iso_extent
     }
 }
 
-/* NULL, or metadata that cannot be right: what a heap says of its stacks may be what another rank wrote. */
-static const void *walk_all(const iso_heap_t *heap, const iso_extent_t *extents, uint32_t count,
-                            block_fn fn, void *arg)
+/* The first `most` of them. NULL, or metadata that cannot be right: what a heap says of its stacks may be what another rank
+ * wrote. */
+static const void *walk_some(const iso_heap_t *heap, const iso_extent_t *extents, uint32_t count,
+                             uint64_t most, block_fn fn, void *arg)
 {
-    walk_t walk = {.heap = heap, .fn = fn, .arg = arg};
+    walk_t walk = {.heap = heap, .fn = fn, .arg = arg, .left = most};
     const iso_space_t *space = &iso_job_row_of(heap)->job->space;
-    for (uint32_t e = 0; e < count && heap->stacks > 0; e++)
+    for (uint32_t e = 0; e < count && walk.left > 0 && !walk.stopped && !walk.unsound; e++)
         walk_extent(&walk, space, &extents[e]);
     return walk.unsound;
 }
 
-/* Of a heap that was found sound before. */
+/* Of a heap that was found sound before. It has as many as it says: a thread that is alone in its heap goes to and fro without a
+ * look at all the units behind it. */
 static void walk(const iso_hold_t *hold, block_fn fn, void *arg)
 {
-    const void *unsound = walk_all(hold->heap, hold->extents, hold->extent_count, fn, arg);
+    const iso_heap_t *heap = hold->heap;
+    const void *unsound =
+        walk_some(heap, hold->extents, hold->extent_count, heap->stacks, fn, arg);
     if (unsound)
-        iso_heap_damaged(hold->heap, unsound, "the block of a stack");
+        iso_heap_damaged(heap, unsound, "the block of a stack");
 }
 
 /* Does the stack know where it begins? */
@@ -317,12 +322,12 @@ iso_status_t iso_stack_check_arrived(const iso_heap_t *heap, const iso_extent_t 
     iso_job_t *job = iso_job_row_of(heap)->job;
     if (iso_stack_guard_has_kept(job, extents,
                                  count)) { /* may be another heap's, of earlier days */
-        walk_all(heap, extents, count, guard_again, job);
+        walk_some(heap, extents, count, heap->stacks, guard_again, job);
         iso_stack_guard_lift_kept(job, extents, count);
     }
     if (heap->stacks == 0)
         return ISO_OK;
-    if (walk_all(heap, extents, count, count_whole, &whole) || whole != heap->stacks)
-        return ISO_ERR_INVALID;
+    if (walk_some(heap, extents, count, UINT64_MAX, count_whole, &whole) || whole != heap->stacks)
+        return ISO_ERR_INVALID; /* all of it was looked at: those that it has not counted, too */
     return iso_stack_code_check(job, heap);
 }
