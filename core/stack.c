@@ -130,6 +130,7 @@ typedef struct walk {
     block_fn fn;
     void *arg;
     uint64_t left; /* stacks to visit: behind the last one nothing is looked at */
+    bool all;      /* as many as there are, and each of their units */
     bool stopped;
     const void *unsound; /* metadata that cannot be right; nothing of it was followed */
 } walk_t;
@@ -159,7 +160,7 @@ static void walk_slot(walk_t *walk, const iso_slot_t *slot)
             return;
         if (span->kind != ISO_SPAN_MEDIUM)
             continue;
-        if (!iso_medium_is_sound(slot, unit)) {
+        if (!(walk->all ? iso_medium_is_sound(slot, unit) : iso_medium_is_inside(slot, unit))) {
             walk->unsound = span;
             return;
         }
@@ -185,27 +186,26 @@ static void walk_extent(walk_t *walk, const iso_space_t *space, const iso_extent
     }
 }
 
-/* The first `most` of them. NULL, or metadata that cannot be right: what a heap says of its stacks may be what another rank
- * wrote. */
-static const void *walk_some(const iso_heap_t *heap, const iso_extent_t *extents, uint32_t count,
-                             uint64_t most, block_fn fn, void *arg)
+/* As many as the heap says; or all that there are. NULL, or metadata that cannot be right: what a heap says of its stacks
+ * may be what another rank wrote. */
+static const void *walk_slots(const iso_heap_t *heap, const iso_extent_t *extents, uint32_t count,
+                              bool all, block_fn fn, void *arg)
 {
-    walk_t walk = {.heap = heap, .fn = fn, .arg = arg, .left = most};
+    walk_t walk = {
+        .heap = heap, .fn = fn, .arg = arg, .left = all ? UINT64_MAX : heap->stacks, .all = all};
     const iso_space_t *space = &iso_job_row_of(heap)->job->space;
-    for (uint32_t e = 0; e < count && walk.left > 0 && !walk.stopped && !walk.unsound; e++)
+    for (uint32_t e = 0; e < count && heap->stacks > 0 && !walk.stopped && !walk.unsound; e++)
         walk_extent(&walk, space, &extents[e]);
     return walk.unsound;
 }
 
-/* Of a heap that was found sound before. It has as many as it says: a thread that is alone in its heap goes to and fro without a
- * look at all the units behind it. */
+/* Of a heap that was found sound before: it has as many as it says. A thread that is alone in its heap goes to and fro
+ * without a look at the units behind it. */
 static void walk(const iso_hold_t *hold, block_fn fn, void *arg)
 {
-    const iso_heap_t *heap = hold->heap;
-    const void *unsound =
-        walk_some(heap, hold->extents, hold->extent_count, heap->stacks, fn, arg);
+    const void *unsound = walk_slots(hold->heap, hold->extents, hold->extent_count, false, fn, arg);
     if (unsound)
-        iso_heap_damaged(heap, unsound, "the block of a stack");
+        iso_heap_damaged(hold->heap, unsound, "the block of a stack");
 }
 
 /* Does the stack know where it begins? */
@@ -283,7 +283,8 @@ void iso_stack_thaw(const iso_hold_t *hold)
         walk(hold, change_canaries, heap);
         heap->canary = iso_canary();
     }
-    walk(hold, guard_again, hold->job);
+    if (iso_stack_guard_count(hold->job, hold->extents, hold->extent_count) < heap->stacks)
+        walk(hold, guard_again, hold->job);
 }
 
 typedef struct listing {
@@ -322,12 +323,12 @@ iso_status_t iso_stack_check_arrived(const iso_heap_t *heap, const iso_extent_t 
     iso_job_t *job = iso_job_row_of(heap)->job;
     if (iso_stack_guard_has_kept(job, extents,
                                  count)) { /* may be another heap's, of earlier days */
-        walk_some(heap, extents, count, heap->stacks, guard_again, job);
+        walk_slots(heap, extents, count, false, guard_again, job);
         iso_stack_guard_lift_kept(job, extents, count);
     }
     if (heap->stacks == 0)
         return ISO_OK;
-    if (walk_some(heap, extents, count, UINT64_MAX, count_whole, &whole) || whole != heap->stacks)
-        return ISO_ERR_INVALID; /* all of it was looked at: those that it has not counted, too */
+    if (walk_slots(heap, extents, count, true, count_whole, &whole) || whole != heap->stacks)
+        return ISO_ERR_INVALID;
     return iso_stack_code_check(job, heap);
 }
