@@ -1,6 +1,7 @@
 /* head.c - see head.h. */
 #include "core/head.h"
 #include "core/heap_layout.h"
+#include "core/span.h"
 #include <assert.h>
 #include <string.h>
 
@@ -16,10 +17,9 @@ static size_t span_from(const iso_span_t *span, size_t *to_p)
     case ISO_SPAN_SMALL:
         return ISO_SMALL_BITS(iso_classes[span->klass].size);
     case ISO_SPAN_MEDIUM:
-    case ISO_SPAN_REST:
         *to_p = offsetof(iso_span_t, next); /* which no list of them has */
         return ISO_SPAN_FIELDS;
-    default:
+    default: /* ISO_SPAN_REST, too: the first span of the block says it all */
         *to_p = 0;
         return 0;
     }
@@ -61,6 +61,18 @@ void iso_head_make(iso_heap_t *heap)
         slot->spans[unit].klass = ISO_CLASS_NONE; /* and of kind ISO_SPAN_FREE */
     for (unsigned klass = 0; klass < ISO_CLASS_COUNT; klass++)
         heap->current[klass].word = &heap->none; /* as iso_current_none */
+}
+
+void iso_head_complete(iso_heap_t *heap)
+{
+    iso_slot_t *slot = iso_slot_of(heap);
+    for (unsigned unit = 1; unit < ISO_UNITS_PER_SLOT; unit++) {
+        const unsigned units = slot->spans[unit].units;
+        if (slot->spans[unit].kind != ISO_SPAN_MEDIUM)
+            continue;
+        for (unsigned i = 1; i < units && unit + 1 < ISO_UNITS_PER_SLOT; i++)
+            iso_span_reset(&slot->spans[++unit], ISO_SPAN_REST, ISO_CLASS_NONE, (uint8_t)i);
+    }
 }
 
 bool iso_head_is_all(const iso_heap_t *heap)

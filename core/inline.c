@@ -117,5 +117,7 @@ iso_status_t iso_inline_land(const iso_hold_t *hold, const iso_msg_t *msg)
         memcpy((void *)msg->pieces[i].address, bytes, msg->pieces[i].length);
         bytes += msg->pieces[i].length;
     }
+    if (msg->flags & ISO_COMMIT_HEAD)
+        iso_head_complete(hold->heap);
     return ISO_OK;
 }

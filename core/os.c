@@ -1,5 +1,6 @@
 /* os.c - Linux. See os.h. */
 #include "core/os.h"
+#include "core/atomic.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -38,7 +39,13 @@
 
 size_t iso_os_page_size(void)
 {
-    return (size_t)sysconf(_SC_PAGESIZE);
+    static ISO_ATOMIC(size_t) known; /* the same for ever; each look at a stack asks */
+    size_t size = atomic_load_explicit(&known, memory_order_relaxed);
+    if (size == 0) {
+        size = (size_t)sysconf(_SC_PAGESIZE);
+        atomic_store_explicit(&known, size, memory_order_relaxed);
+    }
+    return size;
 }
 
 double iso_os_now(void)

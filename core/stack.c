@@ -129,6 +129,8 @@ typedef struct walk {
     const iso_heap_t *heap;
     block_fn fn;
     void *arg;
+    uint64_t left; /* stacks to visit: behind the last one nothing is looked at */
+    bool all;      /* as many as there are, and each of their units */
     bool stopped;
     const void *unsound; /* metadata that cannot be right; nothing of it was followed */
 } walk_t;
@@ -139,7 +141,7 @@ static void visit(walk_t *walk, const void *metadata, char *block, uint64_t stac
     if ((uintptr_t)block % ISO_UNIT_SIZE != 0 || stack_at <= iso_os_page_size())
         walk->unsound = metadata;
     else
-        walk->stopped = !walk->fn(block, stack_at, walk->arg);
+        walk->stopped = !walk->fn(block, stack_at, walk->arg) || --walk->left == 0;
 }
 
 static void walk_run(walk_t *walk, const iso_slot_t *slot, uint32_t slots)
@@ -158,7 +160,7 @@ static void walk_slot(walk_t *walk, const iso_slot_t *slot)
             return;
         if (span->kind != ISO_SPAN_MEDIUM)
             continue;
-        if (!iso_medium_is_sound(slot, unit)) {
+        if (!(walk->all ? iso_medium_is_sound(slot, unit) : iso_medium_is_inside(slot, unit))) {
             walk->unsound = span;
             return;
         }
@@ -184,21 +186,24 @@ static void walk_extent(walk_t *walk, const iso_space_t *space, const iso_extent
     }
 }
 
-/* NULL, or metadata that cannot be right: what a heap says of its stacks may be what another rank wrote. */
-static const void *walk_all(const iso_heap_t *heap, const iso_extent_t *extents, uint32_t count,
-                            block_fn fn, void *arg)
+/* As many as the heap says; or all that there are. NULL, or metadata that cannot be right: what a heap says of its stacks
+ * may be what another rank wrote. */
+static const void *walk_slots(const iso_heap_t *heap, const iso_extent_t *extents, uint32_t count,
+                              bool all, block_fn fn, void *arg)
 {
-    walk_t walk = {.heap = heap, .fn = fn, .arg = arg};
+    walk_t walk = {
+        .heap = heap, .fn = fn, .arg = arg, .left = all ? UINT64_MAX : heap->stacks, .all = all};
     const iso_space_t *space = &iso_job_row_of(heap)->job->space;
-    for (uint32_t e = 0; e < count && heap->stacks > 0; e++)
+    for (uint32_t e = 0; e < count && heap->stacks > 0 && !walk.stopped && !walk.unsound; e++)
         walk_extent(&walk, space, &extents[e]);
     return walk.unsound;
 }
 
-/* Of a heap that was found sound before. */
+/* Of a heap that was found sound before: it has as many as it says. A thread that is alone in its heap goes to and fro
+ * without a look at the units behind it. */
 static void walk(const iso_hold_t *hold, block_fn fn, void *arg)
 {
-    const void *unsound = walk_all(hold->heap, hold->extents, hold->extent_count, fn, arg);
+    const void *unsound = walk_slots(hold->heap, hold->extents, hold->extent_count, false, fn, arg);
     if (unsound)
         iso_heap_damaged(hold->heap, unsound, "the block of a stack");
 }
@@ -278,7 +283,8 @@ void iso_stack_thaw(const iso_hold_t *hold)
         walk(hold, change_canaries, heap);
         heap->canary = iso_canary();
     }
-    walk(hold, guard_again, hold->job);
+    if (iso_stack_guard_count(hold->job, hold->extents, hold->extent_count) < heap->stacks)
+        walk(hold, guard_again, hold->job);
 }
 
 typedef struct listing {
@@ -317,12 +323,12 @@ iso_status_t iso_stack_check_arrived(const iso_heap_t *heap, const iso_extent_t 
     iso_job_t *job = iso_job_row_of(heap)->job;
     if (iso_stack_guard_has_kept(job, extents,
                                  count)) { /* may be another heap's, of earlier days */
-        walk_all(heap, extents, count, guard_again, job);
+        walk_slots(heap, extents, count, false, guard_again, job);
         iso_stack_guard_lift_kept(job, extents, count);
     }
     if (heap->stacks == 0)
         return ISO_OK;
-    if (walk_all(heap, extents, count, count_whole, &whole) || whole != heap->stacks)
+    if (walk_slots(heap, extents, count, true, count_whole, &whole) || whole != heap->stacks)
         return ISO_ERR_INVALID;
     return iso_stack_code_check(job, heap);
 }

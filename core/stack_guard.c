@@ -103,6 +103,19 @@ void iso_stack_guard_lift_all(iso_job_t *job, uint32_t first, uint32_t count)
     iso_job_unlock(job);
 }
 
+uint64_t iso_stack_guard_count(iso_job_t *job, const iso_extent_t *extents, uint32_t count)
+{
+    uint64_t used = 0;
+    iso_job_lock(job);
+    for (uint32_t e = 0; e < count && job->guards.stack_count > 0; e++)
+        for (uint32_t i = 0; i < iso_extent_slots(&extents[e]); i++) {
+            const uint32_t slot = extents[e].first + i;
+            used += iso_units_in(units_of(job, slot) & ~kept_of(job, slot));
+        }
+    iso_job_unlock(job);
+    return used;
+}
+
 /* ---- kept ---- */
 
 void iso_stack_guard_keep(iso_job_t *job, uint32_t first, uint32_t count)

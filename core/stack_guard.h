@@ -31,6 +31,9 @@ void iso_stack_guard_lift(iso_job_t *job, char *page);
 /* All in these slots. */
 void iso_stack_guard_lift_all(iso_job_t *job, uint32_t first, uint32_t count);
 
+/* How many in these slots are in use. */
+uint64_t iso_stack_guard_count(iso_job_t *job, const iso_extent_t *extents, uint32_t count);
+
 /* Those in these slots are kept, where that costs nothing, else lifted. */
 void iso_stack_guard_keep(iso_job_t *job, uint32_t first, uint32_t count);
 /* Is any kept in these slots? O(1) where none is in the process. */

@@ -86,13 +86,19 @@ bool iso_run_is_sound(const iso_slot_t *slot)
            is_stack_in(slot->run_stack, slot->run_bytes);
 }
 
+bool iso_medium_is_inside(const iso_slot_t *slot, unsigned unit)
+{
+    const iso_span_t *span = &slot->spans[unit];
+    return span->units > 0 && unit + span->units <= ISO_UNITS_PER_SLOT && !span->listed &&
+           span->klass == ISO_CLASS_NONE && (unit > 0 || !iso_slot_is_first(slot)) &&
+           span->bytes <= span->units * ISO_UNIT_SIZE - (unit ? 0 : ISO_SLOT_HEADER) &&
+           is_stack_in(span->stack, span->bytes);
+}
+
 bool iso_medium_is_sound(const iso_slot_t *slot, unsigned unit)
 {
     const iso_span_t *span = &slot->spans[unit];
-    if (span->units == 0 || unit + span->units > ISO_UNITS_PER_SLOT || span->listed ||
-        span->klass != ISO_CLASS_NONE || (unit == 0 && iso_slot_is_first(slot)) ||
-        span->bytes > span->units * ISO_UNIT_SIZE - (unit ? 0 : ISO_SLOT_HEADER) ||
-        !is_stack_in(span->stack, span->bytes))
+    if (!iso_medium_is_inside(slot, unit))
         return false;
     for (unsigned i = 1; i < span->units; i++)
         if (span[i].kind != ISO_SPAN_REST || span[i].klass != ISO_CLASS_NONE || span[i].units != i)

@@ -41,6 +41,8 @@ static inline void iso_check_chunk(const iso_heap_t *heap, const iso_span_t *spa
 /* Parts of it, for those who are about to rely on them. */
 bool iso_run_is_sound(const iso_slot_t *slot);
 bool iso_medium_is_sound(const iso_slot_t *slot, unsigned unit);
+/* The same without a look at what the units behind its first one say of themselves: for who follows none of that. */
+bool iso_medium_is_inside(const iso_slot_t *slot, unsigned unit);
 /* The places that blocks of the class come from, in this span of the heap. */
 bool iso_current_is_sound(const iso_current_t *current, const iso_slot_t *slot, unsigned unit,
                           unsigned klass);

@@ -17,7 +17,7 @@
 extern "C" {
 #endif
 
-#define ISO_WIRE_VERSION 6
+#define ISO_WIRE_VERSION 7
 #define ISO_WIRE_MAX ISO_TRANSPORT_MIN_SEND
 #define ISO_WIRE_EXTENTS_MAX 512 /* in one message; lists that are longer go in parts */
 #define ISO_WIRE_DENSE_MAX 64    /* ranges of slots */

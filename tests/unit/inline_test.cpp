@@ -168,7 +168,7 @@ TEST_CASE("of a stack what is in use rides", "[inline]")
     const ScopedEnv no_guards("ISO_GUARD", "none"); // here all of the slots is written to
     Job job;
     iso_heap_t *heap = job.heap();
-    iso_stack_t *stack = iso_stack_create(heap, 100000, "small");
+    iso_stack_t *stack = iso_stack_create(heap, 1000000, "small");
     REQUIRE(stack != nullptr);
     char *from = reinterpret_cast<char *>(stack) - 200;
     std::memset(from, 's', 200);
@@ -176,9 +176,55 @@ TEST_CASE("of a stack what is in use rides", "[inline]")
     Plan plan;
     migrate_in_place(heap, 8192, 0, &plan);
     CHECK(plan.bytes_put() == 0);
+    CHECK(plan.pieces.count <= 6); // whatever its size
     CHECK(std::count(from, from + 200, 's') == 200);
     CHECK(stack->sp == from);
     CHECK(from[-1] != 's');
+}
+
+TEST_CASE("a head that says of a block that it goes on behind its slot is no heap's, and nothing "
+          "there is written",
+          "[inline]")
+{
+    const unsigned units = GENERATE(0, 2, 3, 255), unit = 30;
+    Job job;
+    iso_heap_t *heap = job.heap();
+    iso_hold_t *hold = iso_hold_find(nullptr, heap);
+    REQUIRE(iso_malloc(heap, 70000) != nullptr);
+    iso_heap_freeze(hold);
+    Plan plan;
+    make_plan(hold, 4096, 0, &plan);
+    REQUIRE(plan.head > 0);
+    std::vector<uint8_t> message = commit(plan, heap, 0);
+    iso_span_t *span = &iso_slot_of(heap)->spans[unit];
+    const iso_span_t before = *span, end = span[2]; // behind the last one is the heap
+    REQUIRE(before.kind == ISO_SPAN_FREE);
+    const uint8_t medium[] = {ISO_SPAN_MEDIUM, ISO_CLASS_NONE, static_cast<uint8_t>(units)};
+    const iso_run_t piece = {reinterpret_cast<uintptr_t>(&span->kind), sizeof medium};
+    REQUIRE(land(hold, message) == ISO_OK);
+    iso_msg_t msg = {};
+    msg.type = ISO_MSG_COMMIT;
+    std::vector<iso_run_t> pieces(plan.pieces.list, plan.pieces.list + plan.pieces.count);
+    std::vector<uint8_t> bytes;
+    for (const iso_run_t &run : pieces) {
+        const auto *from = reinterpret_cast<const uint8_t *>(run.address);
+        bytes.insert(bytes.end(), from, from + run.length);
+    }
+    pieces.push_back(piece);
+    bytes.insert(bytes.end(), medium, medium + sizeof medium);
+    msg.flags = ISO_COMMIT_HEAD;
+    msg.pieces = pieces.data();
+    msg.piece_count = static_cast<uint32_t>(pieces.size());
+    msg.piece_bytes = bytes.data();
+    CHECK(iso_inline_land(hold, &msg) == ISO_OK);
+    CHECK(std::memcmp(&span[2], &end, sizeof end) == 0);
+    CHECK(span[1].kind == (units >= 2 ? ISO_SPAN_REST : ISO_SPAN_FREE));
+    REQUIRE(land(hold, message) == ISO_OK); // the head as it was
+    CHECK(span->kind == ISO_SPAN_FREE);
+    iso_heap_thaw(hold);
+    iso_heap_stats_t stats;
+    REQUIRE(iso_heap_stats(heap, &stats) == ISO_OK);
+    iso_heap_destroy(heap);
 }
 
 TEST_CASE("pieces that do not belong to the heap are refused, and none is written", "[inline]")
