@@ -167,7 +167,8 @@ ISO_API void pup_fmt_sync_item(pup_er p);
  *
  * Errors, in the pup_er's status; *heap_p and the heap are as before: ISO_ERR_NOT_OWNER, ISO_ERR_BUSY
  * (migrating, or the caller's own stack is in it; or, unpacking, slots are in use here, or free at another rank), ISO_ERR_VERSION (of another version or
- * layout), ISO_ERR_INVALID (no heap, or of a space at another base), ISO_ERR_NO_MEMORY. Unpacking a heap that
+ * layout), ISO_ERR_INVALID (no heap, of a space at another base, or with slots that are not its own), ISO_ERR_NO_MEMORY. Bytes
+ * that were damaged in between are not found: only images (checkpoint.h) have checksums. Unpacking a heap that
  * moved a second time, when it is not at this rank any more, cannot be found out: it would have two owners. */
 ISO_API void iso_pup_heap(pup_er p, iso_job_t *job, iso_heap_t **heap_p);
 

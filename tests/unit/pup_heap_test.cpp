@@ -184,8 +184,9 @@ TEST_CASE("pup: a record that says what cannot be is refused", "[pup]")
     model.check_all();
 }
 
-TEST_CASE("pup: a heap whose lists of slots and runs are not its own is refused, and nothing has changed",
-          "[pup]")
+TEST_CASE(
+    "pup: a heap whose lists of slots and runs are not its own is refused, and nothing has changed",
+    "[pup]")
 {
     struct Extent {
         uint32_t first, count;
@@ -224,8 +225,8 @@ TEST_CASE("pup: a heap whose lists of slots and runs are not its own is refused,
         const auto is_inside = [&](const Run &run) {
             for (const Extent &extent : extents) {
                 const uintptr_t from = base + extent.first * slot_size;
-                if (run.address >= from && run.address + run.length <=
-                                               from + (extent.count & 0x7fffffff) * slot_size)
+                if (run.address >= from &&
+                    run.address + run.length <= from + (extent.count & 0x7fffffff) * slot_size)
                     return true;
             }
             return false;
@@ -234,7 +235,8 @@ TEST_CASE("pup: a heap whose lists of slots and runs are not its own is refused,
             INFO("bit " << bit - record * 8 << " of the slots");
             flip(bit);
             const iso_status_t status = refused(place, job.job);
-            REQUIRE((status == ISO_ERR_INVALID || status == ISO_ERR_BUSY)); // not free; not the heap's
+            REQUIRE(
+                (status == ISO_ERR_INVALID || status == ISO_ERR_BUSY)); // not free; not the heap's
             REQUIRE(job.slots_free() == before);
             flip(bit);
         }
