@@ -150,11 +150,14 @@ iso_status_t iso_contents_check_slots(const iso_job_t *job, const char *call,
                                                 "no memory for the list of its slots");
 }
 
-/* Every byte of them is of the heap's slots, which are entered. */
+/* Every byte of them is of the heap's slots, which are entered; and every header comes with them, so that none is looked
+ * at that is another life's. */
 static bool runs_fit(const iso_job_t *job, const iso_contents_t *contents, const iso_hold_t *hold)
 {
     const uintptr_t heap_slot = iso_heap_slot_of(hold->heap);
-    uint64_t bytes = 0;
+    uint64_t bytes = 0, headers = 0;
+    for (uint32_t i = 0; i < contents->extent_count; i++)
+        headers += contents->extents[i].count & ISO_EXTENT_RUN ? 1 : contents->extents[i].count;
     for (uint64_t i = 0; i < contents->runs.count; i++) {
         const iso_run_t *run = &contents->runs.list[i];
         uint64_t offset = run->address - (uintptr_t)job->space.base;
@@ -162,12 +165,16 @@ static bool runs_fit(const iso_job_t *job, const iso_contents_t *contents, const
             run->length > job->space.size - offset || (run->address | run->length) % 4096 != 0)
             return false;
         uint32_t last = (uint32_t)((offset + run->length - 1) >> ISO_SLOT_SHIFT);
-        for (uint32_t slot = (uint32_t)(offset >> ISO_SLOT_SHIFT); slot <= last; slot++)
-            if (iso_slots_word_heap_slot(atomic_load(&job->slots.table[slot])) != heap_slot)
+        for (uint32_t slot = (uint32_t)(offset >> ISO_SLOT_SHIFT); slot <= last; slot++) {
+            const uintptr_t word = atomic_load(&job->slots.table[slot]);
+            const bool begins = offset <= (uint64_t)slot << ISO_SLOT_SHIFT;
+            if (iso_slots_word_heap_slot(word) != heap_slot)
                 return false;
+            headers -= begins && iso_slots_word_distance(word) == 0;
+        }
         bytes += run->length;
     }
-    return bytes == contents->runs.bytes;
+    return bytes == contents->runs.bytes && headers == 0;
 }
 
 /* Free slots of this rank become nobody's. */
@@ -289,8 +296,11 @@ static void own(iso_job_t *job, iso_hold_t *hold, const iso_contents_t *contents
 iso_status_t iso_contents_looks_sound(const iso_job_t *job, const char *call,
                                       const iso_hold_t *hold)
 {
-    const iso_status_t status =
+    iso_status_t status =
         iso_heap_check_arrived(hold->heap, hold->epoch, hold->extents, hold->extent_count);
+    for (uint32_t i = 0; i < hold->extent_count && status == ISO_OK; i++)
+        if (!iso_extent_is_of(job, &hold->extents[i], (uintptr_t)hold->heap))
+            status = ISO_ERR_INVALID;
     if (status != ISO_OK && status != ISO_ERR_CODE) /* which has been said */
         iso_contents_refuse(job, call, status, (uintptr_t)hold->heap,
                             "what was unpacked is not that heap: the data are damaged");

@@ -61,7 +61,7 @@ iso_status_t iso_contents_check_slots(const iso_job_t *job, const char *call,
 /* Makes the slots the heap's. ISO_ERR_BUSY. ISO_ERR_INVALID: its runs are not of its slots. Under the job's lock. */
 iso_status_t iso_contents_enter(iso_job_t *job, const char *call, const iso_contents_t *contents,
                                 iso_hold_t **hold_p);
-/* The bytes are there: does the heap's header say that they are it? ISO_ERR_INVALID, ISO_ERR_VERSION, ISO_ERR_CODE. */
+/* The bytes are there: do the headers of the heap and of its slots say that they are it? ISO_ERR_INVALID, ISO_ERR_VERSION, ISO_ERR_CODE. */
 iso_status_t iso_contents_looks_sound(const iso_job_t *job, const char *call,
                                       const iso_hold_t *hold);
 /* The same, and they are that heap, which is this rank's from here on; or they are not, and it is to be abandoned, as it is

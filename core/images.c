@@ -369,6 +369,23 @@ void iso_images_unclaim(iso_job_t *job, const iso_image_t *image, uint32_t numbe
     }
 }
 
+/* Others may restore heaps of it meanwhile. */
+static bool is_left(iso_job_t *job, const named_t *named, uint32_t number)
+{
+    iso_job_lock(job);
+    const bool left = !named->restored[number];
+    iso_job_unlock(job);
+    return left;
+}
+
+static bool has_left(iso_job_t *job, const named_t *named)
+{
+    iso_job_lock(job);
+    const bool left = named->left > 0;
+    iso_job_unlock(job);
+    return left;
+}
+
 static iso_status_t restart_image(iso_job_t *job, const named_t *named, iso_restored_fn fn,
                                   void *arg)
 {
@@ -386,7 +403,7 @@ static iso_status_t restart_image(iso_job_t *job, const named_t *named, iso_rest
         uint32_t rank;
         iso_heap_t *heap;
         status = rank_of(job, image, i, &rank);
-        if (status != ISO_OK || rank != job->rank || named->restored[i])
+        if (status != ISO_OK || rank != job->rank || !is_left(job, named, i))
             continue;
         status = job->params.map_images ? iso_image_map(job, image, i, &heap)
                                         : iso_image_restore(job, image, i, &heap);
@@ -407,7 +424,8 @@ iso_status_t iso_restart(iso_job_t *job, iso_restored_fn fn, void *arg)
         return ISO_ERR_INVALID;
     for (uint32_t i = 0; job->images && i < job->images->count && status == ISO_OK; i++) {
         const named_t *named = &job->images->images[i];
-        if (named->left > 0 && (job->params.image_rank || named->rank % job->size == job->rank))
+        if ((job->params.image_rank || named->rank % job->size == job->rank) &&
+            has_left(job, named))
             status = restart_image(job, named, fn, arg);
     }
     return status;

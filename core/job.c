@@ -18,6 +18,7 @@
 
 #define DRAIN_TURNS 1000
 #define DEATHS_EVERY 0.001 /* seconds */
+#define DELIVER_AGAIN 0.01 /* seconds: memory does not come back by asking all the time */
 
 iso_job_row_t iso_job_table[ISO_JOBS_MAX];
 
@@ -136,6 +137,8 @@ static bool is_expected(const iso_job_t *job, const iso_delivery_t *delivery)
 {
     if (delivery->settled)
         return true;
+    if (delivery->again != 0 && iso_os_now() < delivery->again)
+        return false;
     return delivery->is_object ? iso_object_is_known(job, delivery) : job->params.arrival != NULL;
 }
 
@@ -145,6 +148,15 @@ bool iso_job_can_deliver(const iso_job_t *job)
         if (is_expected(job, delivery))
             return true;
     return false;
+}
+
+double iso_job_delivery_deadline(const iso_job_t *job)
+{
+    double first = INFINITY;
+    for (const iso_delivery_t *delivery = job->deliveries; delivery; delivery = delivery->next)
+        if (delivery->again != 0 && delivery->again < first)
+            first = delivery->again;
+    return first;
 }
 
 /* The oldest that somebody is there for: others wait. Under the lock. */
@@ -163,9 +175,20 @@ static iso_delivery_t *take_delivery(iso_job_t *job)
     return delivery;
 }
 
+/* It could not be delivered, and is the oldest still. Under the lock. */
+static void put_back(iso_job_t *job, iso_delivery_t *delivery)
+{
+    delivery->again = iso_os_now() + DELIVER_AGAIN;
+    delivery->next = job->deliveries;
+    job->deliveries = delivery;
+    if (!delivery->next)
+        job->deliveries_end = &delivery->next;
+}
+
 static unsigned call_arrivals(iso_job_t *job)
 {
-    for (unsigned called = 0;; called++) {
+    bool delivered;
+    for (unsigned called = 0;; called += delivered) {
         iso_job_lock(job);
         iso_delivery_t *delivery = take_delivery(job);
         iso_arrival_fn fn = job->params.arrival;
@@ -178,16 +201,20 @@ static unsigned call_arrivals(iso_job_t *job)
                                  .bytes = delivery->bytes,
                                  .header = delivery->header,
                                  .header_len = delivery->header_len};
+        delivered = true;
         iso_depth_enter();
         if (delivery->settled)
             iso_object_settled(job, delivery->settled);
         else if (delivery->is_object)
-            iso_object_arrived(job, delivery);
+            delivered = iso_object_arrived(job, delivery);
         else
             fn(job, &arrival, arg);
         iso_depth_leave();
-        free(delivery);
+        if (delivered)
+            free(delivery);
         iso_job_lock(job);
+        if (!delivered)
+            put_back(job, delivery);
         job->calling--;
         iso_job_unlock(job);
     }

@@ -62,6 +62,7 @@ typedef struct iso_delivery {
     iso_heap_t *heap;
     uint32_t source;
     uint64_t bytes;
+    double again;     /* not before; 0: it has not been tried */
     bool is_object;   /* object.c takes it */
     bool has_carrier; /* which is the heap (parcel.h); else the heap may have moved on meanwhile */
     struct iso_parcel
@@ -155,6 +156,8 @@ iso_delivery_t *iso_delivery_new(iso_heap_t *heap, uint32_t source, uint64_t byt
 void iso_job_deliver(iso_job_t *job, iso_delivery_t *delivery);
 /* Is there one that somebody is there for? The lock is held. */
 bool iso_job_can_deliver(const iso_job_t *job);
+/* When one is to be tried again; INFINITY: none. The lock is held. */
+double iso_job_delivery_deadline(const iso_job_t *job);
 
 #ifdef __cplusplus
 }

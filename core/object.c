@@ -142,7 +142,7 @@ static void start_unpacking(iso_pass_t *pass, const iso_delivery_t *delivery)
     pass->header_len = delivery->header_len - ISO_OBJECT_HEADER;
 }
 
-void iso_object_arrived(iso_job_t *job, const iso_delivery_t *delivery)
+bool iso_object_arrived(iso_job_t *job, const iso_delivery_t *delivery)
 {
     iso_pass_t pass = {.job = job};
     start_unpacking(&pass, delivery);
@@ -150,31 +150,30 @@ void iso_object_arrived(iso_job_t *job, const iso_delivery_t *delivery)
     const iso_object_type_t type = kind_of(job, type_of(delivery))->type;
     iso_job_unlock(job);
     void *object = calloc(1, type.size);
-    pup_er p = iso_pup_new(&iso_pass_unpacker, &pass);
-    iso_status_t status = ISO_ERR_NO_MEMORY;
-    if (object && p) {
-        iso_pup_set_use(p, ISO_PUP_MIGRATION);
-        type.pup(p, object);
-        status = iso_pup_status(p);
-        if (status != ISO_OK)
+    pup_er p = object ? iso_pup_new(&iso_pass_unpacker, &pass) : NULL;
+    if (!p) { /* its source has no other: it waits in what has come */
+        if (delivery->again == 0)
             iso_log(&job->logger, ISO_LOG_ERROR,
-                    "an object of type %s from rank %" PRIu32
-                    " is not whole: its routine does not unpack what it packed",
+                    "no memory for an object of type %s from rank %" PRIu32
+                    ": it waits until there is",
                     type.name, delivery->source);
-    } else {
-        iso_log(&job->logger, ISO_LOG_ERROR,
-                "no memory for an object of type %s from rank %" PRIu32
-                ": it is lost, but for its heaps",
-                type.name, delivery->source);
+        free(object);
+        return false;
     }
+    iso_pup_set_use(p, ISO_PUP_MIGRATION);
+    type.pup(p, object);
+    const iso_status_t status = iso_pup_status(p);
+    if (status != ISO_OK)
+        iso_log(&job->logger, ISO_LOG_ERROR,
+                "an object of type %s from rank %" PRIu32
+                " is not whole: its routine does not unpack what it packed",
+                type.name, delivery->source);
     pup_destroy(p);
     deliver_rest(job, &pass, delivery->source);
     if (pass.carrier)
         iso_heap_destroy(pass.carrier);
-    if (object && p)
-        type.arrived(job, object, delivery->source, status, type.arg);
-    else
-        free(object);
+    type.arrived(job, object, delivery->source, status, type.arg);
+    return true;
 }
 
 /* ---- here ----------------------------------------------------------------------------------------- */

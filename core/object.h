@@ -23,9 +23,9 @@ typedef struct iso_object_kind {
 void iso_object_kinds_close(iso_job_t *job);
 
 /* A carrier has arrived. is_known: is its type registered? Under the lock. The other makes the object and
- * calls back; without the lock. */
+ * calls back; without the lock. false: there is no memory to begin with, and nothing is changed. */
 bool iso_object_is_known(const iso_job_t *job, const struct iso_delivery *delivery);
-void iso_object_arrived(iso_job_t *job, const struct iso_delivery *delivery);
+bool iso_object_arrived(iso_job_t *job, const struct iso_delivery *delivery);
 
 /* The object of a parcel from here is elsewhere: frees what was in it, and the parcel. Without the lock. */
 void iso_object_gone(iso_job_t *job, iso_parcel_t *parcel);

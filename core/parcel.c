@@ -148,23 +148,6 @@ static bool is_list(const iso_hold_t *carrier, iso_parcel_list_t *list)
     return extents == list->extent_count;
 }
 
-/* Is it one that the carrier can part with, and do the slots' headers say whose it is? */
-static bool is_extent_of(const iso_job_t *job, const iso_hold_t *carrier,
-                         const iso_extent_t *extent, uint64_t heap)
-{
-    const uint32_t slots = iso_extent_slots(extent);
-    const uint32_t step = extent->count & ISO_EXTENT_RUN ? slots : 1;
-    if (!iso_hold_has(carrier, extent))
-        return false;
-    for (uint32_t i = 0; i < slots; i += step) {
-        const iso_slot_t *slot =
-            (const iso_slot_t *)iso_space_slot_address(&job->space, extent->first + i);
-        if (!iso_check_holds(slot) || slot->heap != heap)
-            return false;
-    }
-    return true;
-}
-
 static int by_first(const void *a, const void *b)
 {
     const iso_extent_t *left = a, *right = b;
@@ -188,7 +171,8 @@ static iso_status_t open_member(iso_job_t *job, iso_parcel_t *parcel, void *arri
     iso_hold_t *hold;
     bool has_heap = false;
     for (uint32_t i = 0; i < member->extent_count; i++) {
-        if (!is_extent_of(job, parcel->carrier, &extents[i], member->heap))
+        if (!iso_hold_has(parcel->carrier, &extents[i]) || /* else it cannot part with it */
+            !iso_extent_is_of(job, &extents[i], member->heap))
             return ISO_ERR_INVALID;
         has_heap |= iso_heap_slot_of(heap) -
                         (uintptr_t)iso_space_slot_address(&job->space, extents[i].first) <

@@ -247,6 +247,19 @@ static void verify_run(const iso_heap_t *heap, const void *address, uint32_t slo
         iso_heap_damaged(heap, slot, "the header of a large block");
 }
 
+bool iso_extent_is_of(const iso_job_t *job, const iso_extent_t *extent, uint64_t heap)
+{
+    const uint32_t slots = iso_extent_slots(extent);
+    const uint32_t run_slots = extent->count & ISO_EXTENT_RUN ? slots : 0;
+    for (uint32_t i = 0; i < slots; i += run_slots ? run_slots : 1) {
+        const iso_slot_t *slot =
+            (const iso_slot_t *)iso_space_slot_address(&job->space, extent->first + i);
+        if (!iso_check_holds(slot) || slot->heap != heap || slot->run_slots != run_slots)
+            return false;
+    }
+    return true;
+}
+
 /* ---- the heap's header ---- */
 
 /* Links are followed only into headers of the heap's slots, and no longer than there are spans. */

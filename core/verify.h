@@ -24,6 +24,10 @@ void iso_heap_verify(const iso_hold_t *hold);
 /* Only the heap's own words, not its lists. */
 void iso_heap_verify_header(const iso_hold_t *hold);
 
+/* Do the headers of the extent's slots say that they are the heap's, and what the extent says of them? Of one that came
+ * from elsewhere: nothing else of them is looked at, and nothing aborts. */
+bool iso_extent_is_of(const iso_job_t *job, const iso_extent_t *extent, uint64_t heap);
+
 /* Aborts: the check word of this slot's header or chunk is not what it was. Names the block before it. */
 __attribute__((noreturn)) void iso_check_failed(const iso_heap_t *heap, const void *metadata);
 static inline void iso_check(const iso_heap_t *heap, const iso_slot_t *slot)

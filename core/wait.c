@@ -128,7 +128,7 @@ static bool arm_link(iso_link_t *link)
 static void arm_timer(iso_job_t *job)
 {
     const double deadlines[] = {iso_migrate_deadline(job), iso_windows_deadline(job),
-                                iso_left_deadline(job)};
+                                iso_left_deadline(job), iso_job_delivery_deadline(job)};
     double first = INFINITY;
     for (size_t i = 0; i < sizeof deadlines / sizeof *deadlines; i++)
         first = deadlines[i] < first ? deadlines[i] : first;

@@ -7,16 +7,21 @@
 #include <isomalloc/converse.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 /* ---- the job --------------------------------------------------------------------------------------- */
 
 static pthread_mutex_t job_lock = PTHREAD_MUTEX_INITIALIZER;
 static iso_job_t *the_job;
-static bool tried; /* to start one; not again */
+static bool tried;       /* to start one; not again */
+static pid_t started_by; /* 0: it is the program's own, or there is none */
 
-/* At the process's exit. A thread that has called that stands on memory of the job's, and cannot take it away. */
+/* At the process's exit, and that of each process it has forked, whose job it is not. A thread that has called that
+ * stands on memory of the job's, and cannot take it away. */
 static void end_job(void)
 {
+    if (getpid() != started_by)
+        return;
     if (iso_heap_of(__builtin_frame_address(0))) {
         fprintf(
             stderr,
@@ -36,8 +41,10 @@ iso_job_t *iso_converse_job(void)
     pthread_mutex_lock(&job_lock);
     if (!the_job && !tried) {
         tried = true;
-        if (iso_init(NULL, &the_job) == ISO_OK)
+        if (iso_init(NULL, &the_job) == ISO_OK) {
+            started_by = getpid();
             atexit(end_job);
+        }
     }
     iso_job_t *found = the_job;
     pthread_mutex_unlock(&job_lock);
@@ -47,11 +54,14 @@ iso_job_t *iso_converse_job(void)
 iso_status_t CmiIsomallocUseJob(iso_job_t *own)
 {
     pthread_mutex_lock(&job_lock);
-    iso_status_t status = the_job ? ISO_ERR_BUSY : ISO_OK;
-    if (!the_job)
+    const bool is_taken = own ? the_job != NULL : started_by != 0;
+    if (!is_taken) {
         the_job = own;
+        if (iso_converse_forget_threads)
+            iso_converse_forget_threads();
+    }
     pthread_mutex_unlock(&job_lock);
-    return status;
+    return is_taken ? ISO_ERR_BUSY : ISO_OK;
 }
 
 int CmiIsomallocEnabled(void)

@@ -11,5 +11,7 @@ iso_job_t *iso_converse_job(void);
 __attribute__((weak)) void iso_converse_take_back(iso_heap_t *heap);
 /* The same. The job that was started ends: no thread runs any more. */
 __attribute__((weak)) void iso_converse_end_threads(iso_job_t *job);
+/* The same. From here on it is about another job, or none: what was opened was the one's before. */
+__attribute__((weak)) void iso_converse_forget_threads(void);
 
 #endif

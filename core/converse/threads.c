@@ -23,11 +23,11 @@ typedef struct start {
 static char main_thread; /* its address stands for what runs outside of any thread */
 
 static struct {
-    bool open, has_keys;
-    iso_thread_key_t awakened; /* not NULL: it was awakened before it stops */
-    iso_thread_key_t own_heap; /* the heap that goes with it */
-    iso_thread_t *next;        /* named by the one that stops */
-    bool to_main;              /* the one that stops has named the outside */
+    bool open, tried, has_keys; /* tried: to open them, for those that come */
+    iso_thread_key_t awakened;  /* not NULL: it was awakened before it stops */
+    iso_thread_key_t own_heap;  /* the heap that goes with it */
+    iso_thread_t *next;         /* named by the one that stops */
+    bool to_main;               /* the one that stops has named the outside */
     bool main_awakened;
     iso_heap_t *finished; /* of the thread that ends, if it goes with it */
 } threads = {.awakened = ISO_THREAD_KEYS, .own_heap = ISO_THREAD_KEYS}; /* no keys */
@@ -205,10 +205,9 @@ void CthResume(CthThread th)
  * is said once. */
 static iso_job_t *take_in_those_that_come(void)
 {
-    static bool tried;
     iso_job_t *job = iso_converse_job();
-    if (!tried && job) {
-        tried = true;
+    if (!threads.tried && job) {
+        threads.tried = true;
         are_open(job);
     }
     return job;
@@ -255,6 +254,11 @@ void iso_converse_end_threads(iso_job_t *job)
 {
     if (threads.open)
         iso_threads_close(job);
+}
+
+void iso_converse_forget_threads(void)
+{
+    threads.open = threads.tried = false; /* keys are the process's */
 }
 
 static bool is_suspended(iso_thread_t *thread, void *arg)

@@ -26,7 +26,8 @@ extern "C" {
 #endif
 
 /* The job that all of this is about, before any other call of it; it stays the caller's, who ends it when nothing of
- * it is used any more. ISO_ERR_BUSY: there is one already. */
+ * it is used any more. NULL lets go of it, before or after the caller has ended it: another may be handed in then.
+ * ISO_ERR_BUSY: there is one already; NULL: it was started here, and the process's exit ends it. */
 ISO_API iso_status_t CmiIsomallocUseJob(iso_job_t *job);
 
 /* 1: there is a job, or it could be started just now. */

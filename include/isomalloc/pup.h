@@ -167,7 +167,8 @@ ISO_API void pup_fmt_sync_item(pup_er p);
  *
  * Errors, in the pup_er's status; *heap_p and the heap are as before: ISO_ERR_NOT_OWNER, ISO_ERR_BUSY
  * (migrating, or the caller's own stack is in it; or, unpacking, slots are in use here, or free at another rank), ISO_ERR_VERSION (of another version or
- * layout), ISO_ERR_INVALID (no heap, or of a space at another base), ISO_ERR_NO_MEMORY. Unpacking a heap that
+ * layout), ISO_ERR_INVALID (no heap, of a space at another base, or with slots that are not its own), ISO_ERR_NO_MEMORY. Bytes
+ * that were damaged in between are not found: only images (checkpoint.h) have checksums. Unpacking a heap that
  * moved a second time, when it is not at this rank any more, cannot be found out: it would have two owners. */
 ISO_API void iso_pup_heap(pup_er p, iso_job_t *job, iso_heap_t **heap_p);
 
@@ -249,7 +250,8 @@ ISO_API iso_status_t iso_pup_register(iso_job_t *job, const iso_object_type_t *t
 /* Moves an object to rank dest. The routine packs it, once: what is passed by value is copied, once, and heaps
  * and blocks that it passes to iso_pup_heap and iso_pup_block come along as they are, their live pages put to the
  * same addresses as iso_migrate does; no other memory is needed than for that copy, at either end. All of it
- * migrates as one, whoever dies: it is there, or it is here. Until the request ends the object and its heaps are
+ * migrates as one, whoever dies: it is there, or it is here. If there is no memory there for the `size` bytes of a
+ * new object when it comes, it waits, and a later progress makes it (logged). Until the request ends the object and its heaps are
  * not touched, as with iso_migrate, whose rules, ends and errors hold:
  *   - ISO_OK: the routine runs once more, packing nothing, with ISO_PUP_DELETING, in iso_test or iso_wait (or in
  *     progress, if a doubt was settled; not after iso_finalize), and frees what the object has allocated; pointers to its heaps are NULL

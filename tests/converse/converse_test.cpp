@@ -60,6 +60,45 @@ TEST_CASE("a job of the program's own is used, once")
             }) == 0);
 }
 
+TEST_CASE("a process that the program forks ends without a word: the job is its parent's")
+{
+    const auto result = in_child([] {
+        if (CmiIsomalloc(100) == nullptr)
+            return 1;
+        const pid_t child = fork();
+        if (child == 0)
+            exit(3);
+        int status = 0;
+        if (waitpid(child, &status, 0) != child || !WIFEXITED(status) || WEXITSTATUS(status) != 3)
+            return 2;
+        exit(0); // with the job's end
+    });
+    REQUIRE(result.stderr_text.empty());
+    REQUIRE(WIFEXITED(result.status));
+    REQUIRE(WEXITSTATUS(result.status) == 0);
+}
+
+TEST_CASE("a job of the program's own is let go of, and another may follow it")
+{
+    REQUIRE(status_of([] {
+                for (int round = 0; round < 3; round++) {
+                    iso_job_t *job = nullptr;
+                    if (iso_init(nullptr, &job) != ISO_OK || CmiIsomallocUseJob(job) != ISO_OK)
+                        return 1;
+                    CmiIsomallocFree(CmiIsomalloc(100));
+                    if (round != 1 && CmiIsomallocUseJob(nullptr) != ISO_OK)
+                        return 2;
+                    if (iso_finalize(job) != ISO_OK)
+                        return 3;
+                    if (CmiIsomallocUseJob(nullptr) != ISO_OK) // also when it has ended; also twice
+                        return 4;
+                }
+                if (CmiIsomalloc(100) == nullptr) // starts the default one
+                    return 5;
+                return CmiIsomallocUseJob(nullptr) == ISO_ERR_BUSY ? 0 : 6;
+            }) == 0);
+}
+
 TEST_CASE("allocate size bytes at a unique virtual address")
 {
     REQUIRE(status_of([] {

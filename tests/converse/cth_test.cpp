@@ -103,6 +103,32 @@ TEST_CASE("Cth: who suspends waits until it is awakened, the outside as well")
     REQUIRE(trace == "xx");
 }
 
+TEST_CASE("Cth: threads of a job that follows another run as those of the first did")
+{
+    const auto result = in_child([] {
+        for (int round = 0; round < 2; round++) {
+            iso_job_t *job = nullptr;
+            trace.clear();
+            if (iso_init(nullptr, &job) != ISO_OK || CmiIsomallocUseJob(job) != ISO_OK)
+                return 1;
+            CthYield();
+            CthThread thread = CthCreateMigratable(letters, const_cast<char *>("a"), 0, {nullptr});
+            if (thread == nullptr)
+                return 2;
+            CthAwaken(thread);
+            for (int i = 0; i < 4; i++)
+                CthYield();
+            if (trace != "aaa" || iso_threads_close(job) != ISO_OK || iso_finalize(job) != ISO_OK ||
+                CmiIsomallocUseJob(nullptr) != ISO_OK)
+                return 3;
+        }
+        return 0;
+    });
+    INFO(result.stderr_text);
+    REQUIRE(WIFEXITED(result.status));
+    REQUIRE(WEXITSTATUS(result.status) == 0);
+}
+
 namespace {
 
 void yields_by_hand(void *arg)

@@ -58,6 +58,22 @@ foreach(test round_trip neighbour)
     iso_rdma_test(protect ${test} 2 ISO_SPACE_SIZE=96M ISO_REGISTER=window ISO_PIN_LIMIT=8M)
 endforeach()
 
+# Objects with heaps and blocks: as space, and in windows, where what a carrier brings, and its members take back, is in
+# one that is registered, or is not. And images, whose heaps come into what is pinned.
+foreach(register space window)
+    set(objects ISO_SPACE_SIZE=96M)
+    if(register STREQUAL window)
+        list(APPEND objects ISO_REGISTER=window ISO_PIN_LIMIT=8M)
+    endif()
+    iso_rdma_test(object round_trip 3 ${objects})
+    foreach(test stays alone)
+        iso_rdma_test(object ${test} 2 ${objects})
+    endforeach()
+    iso_rdma_test(kinds 8 2 ${objects})
+endforeach()
+iso_rdma_command_test("images" 300 ENV ISO_SPACE_SIZE=96M
+    COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/images.sh $<TARGET_FILE:iso_run> $<TARGET_FILE:images> 1)
+
 # What is registered: it is pinned, and stays what the device writes to.
 iso_rdma_test(pinned space 2 ISO_REGISTER=space)
 add_library(registrations MODULE registrations.c)
@@ -103,6 +119,7 @@ if(TARGET isomalloc-ofi)
     set(verbs ISO_TRANSPORT=ofi ISO_OFI_PROVIDER=verbs FI_UNIVERSE_SIZE=8 ISO_SPACE_SIZE=96M)
     iso_rdma_test(contents graph 2 ${verbs})
     iso_rdma_test(protocol one_sided 2 ${verbs})
+    iso_rdma_test(object round_trip 3 ${verbs})
     # without the cache of registrations, which unpins nothing
     iso_rdma_test(windows ten_times 2 ${verbs} ISO_REGISTER=window ISO_PIN_LIMIT=4M ISO_SPACE_SIZE=1G
         FI_MR_CACHE_MAX_COUNT=0)

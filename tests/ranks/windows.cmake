@@ -85,6 +85,8 @@ iso_window_test(overlap PROGRAM contents RANKS 4 LIMIT 8 PIN 1 ENV ISO_RETAIN=1M
 iso_window_test(given_up PROGRAM protocol RANKS 4 LIMIT 16)
 iso_window_test(crowd NAME threads PROGRAM threads RANKS 3 LIMIT 16 PIN 1 TIMEOUT 300
     ENV ISO_RETAIN=1M ISO_SPACE_SIZE=256M)
+iso_window_test(round_trip NAME "object: round_trip" PROGRAM object RANKS 3 LIMIT 16 PIN 1)
+iso_window_test(8 NAME "every kind of object" PROGRAM kinds RANKS 2 LIMIT 16 PIN 1)
 foreach(guard first all)
     iso_window_test(change_hands NAME "guards, ${guard}" PROGRAM guards RANKS 2 LIMIT 8 PIN 1
         ENV ISO_GUARD=${guard} ISO_SPACE_SIZE=128M ISO_LOG_LEVEL=warn)

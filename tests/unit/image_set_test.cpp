@@ -4,25 +4,13 @@
 #include "core/os.h"
 #include "core/shared.h"
 #include "tests/unit/allocator.hpp"
+#include "tests/unit/no_memory.hpp"
 #include "tests/unit/support.hpp"
-#include <atomic>
 #include <fcntl.h>
 #include <fstream>
 #include <isomalloc/checkpoint.h>
 #include <sstream>
 #include <sys/mman.h>
-
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define CAN_FAIL_CALLOC 1
-extern "C" void *__libc_calloc(size_t count, size_t size); // NOLINT
-static std::atomic<size_t> no_memory_for{0};               // bytes that calloc has not
-
-extern "C" void *calloc(size_t count, size_t size)
-{
-    return no_memory_for != 0 && count * size == no_memory_for ? nullptr
-                                                               : __libc_calloc(count, size);
-}
-#endif
 
 namespace {
 

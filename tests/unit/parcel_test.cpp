@@ -3,7 +3,11 @@
 #include "core/hold.h"
 #include "core/job.h"
 #include "core/parcel.h"
+#include "core/pup.h"
 #include "tests/unit/allocator.hpp"
+#include "tests/unit/no_memory.hpp"
+#include <ctime>
+#include <isomalloc/pup.h>
 
 namespace {
 
@@ -208,3 +212,83 @@ TEST_CASE("parcel: any bytes in the list are refused or sound, and nobody falls"
     }
     come.end();
 }
+
+#ifdef CAN_FAIL_CALLOC
+namespace {
+
+struct Counted {
+    iso_heap_t *heap;
+    int count;
+    long numbers[500]; // more than a header has room for
+};
+
+struct Arrivals {
+    iso_job_t *job;
+    std::vector<Counted *> objects;
+};
+Arrivals *arrivals;
+
+void pup_counted(pup_er p, void *object)
+{
+    auto *counted = static_cast<Counted *>(object);
+    pup_int(p, &counted->count);
+    pup_longs(p, counted->numbers, static_cast<size_t>(counted->count));
+    iso_pup_heap(p, arrivals->job, &counted->heap);
+}
+
+void arrived(iso_job_t * /*job*/, void *object, uint32_t /*source*/, iso_status_t status,
+             void * /*arg*/)
+{
+    REQUIRE(status == ISO_OK);
+    arrivals->objects.push_back(static_cast<Counted *>(object));
+}
+
+} // namespace
+
+TEST_CASE("parcel: an object that there is no memory for when it comes waits until there is",
+          "[parcel]")
+{
+    Job job;
+    Arrivals here{job.job, {}};
+    arrivals = &here;
+    iso_object_type_t type = {};
+    type.struct_size = sizeof type;
+    type.name = "counted";
+    type.size = sizeof(Counted);
+    type.pup = pup_counted;
+    type.arrived = arrived;
+    REQUIRE(iso_pup_register(job.job, &type) == ISO_OK);
+    for (const size_t wanted : {sizeof(Counted), sizeof(iso_pup_t)})
+        for (const int count : {3, 500}) { // in a header; in a carrier
+            INFO(wanted << " bytes that are not there, " << count << " numbers");
+            Counted object = {job.heap(), count, {}};
+            iso_heap_t *const heap = object.heap;
+            object.numbers[count - 1] = 77;
+            iso_request_t *request = nullptr;
+            REQUIRE(iso_migrate_pup(job.job, 0, "counted", &object, &request) == ISO_OK);
+            no_memory_for = wanted;
+            for (int i = 0; i < 50; i++) { // some of them later than it is tried again
+                iso_progress(job.job);
+                const timespec moment = {0, 1000000};
+                nanosleep(&moment, nullptr);
+            }
+            no_memory_for = 0;
+            REQUIRE(here.objects.empty());
+            REQUIRE(iso_heap_state(heap) == ISO_HEAP_OWNED); // it is here
+            REQUIRE(iso_wait(request) == ISO_OK);
+            for (int i = 0; i < 1000 && here.objects.empty(); i++) {
+                iso_progress(job.job);
+                const timespec moment = {0, 1000000};
+                nanosleep(&moment, nullptr);
+            }
+            REQUIRE(here.objects.size() == 1);
+            REQUIRE(here.objects[0]->heap == heap);
+            REQUIRE(here.objects[0]->count == count);
+            REQUIRE(here.objects[0]->numbers[count - 1] == 77);
+            REQUIRE(iso_heap_destroy(heap) == ISO_OK);
+            std::free(here.objects[0]);
+            here.objects.clear();
+        }
+    arrivals = nullptr;
+}
+#endif

@@ -184,6 +184,80 @@ TEST_CASE("pup: a record that says what cannot be is refused", "[pup]")
     model.check_all();
 }
 
+TEST_CASE(
+    "pup: a heap whose lists of slots and runs are not its own is refused, and nothing has changed",
+    "[pup]")
+{
+    struct Extent {
+        uint32_t first, count;
+    };
+    struct Run {
+        uint64_t address, length;
+    };
+    const size_t record = 80, slot_size = size_t{2} << 20;
+    Job job;
+    iso_heap_t *heap = job.heap();
+    Model model(heap, 3);
+    for (const size_t size : {1000, 3000000, 1000000, 1500000}) // slots, and a run of two
+        model.allocate(size);
+    void *space = nullptr;
+    size_t space_size = 0;
+    iso_space(job.job, &space, &space_size);
+    const auto base = reinterpret_cast<uintptr_t>(space);
+    InMemory place(size_of(job.job, heap));
+    const auto flip = [&](size_t bit) {
+        place.bytes[bit / 8] = static_cast<char>(place.bytes[bit / 8] ^ 1 << bit % 8);
+    };
+    for (const unsigned use : {0u, static_cast<unsigned>(ISO_PUP_DELETING)}) {
+        pack(place, job.job, &heap, use);
+        if (heap != nullptr)
+            REQUIRE(iso_heap_destroy(heap) == ISO_OK);
+        const uint64_t before = job.slots_free();
+        uint32_t extent_count;
+        uint64_t run_count;
+        std::memcpy(&extent_count, &place.bytes[44], sizeof extent_count);
+        std::memcpy(&run_count, &place.bytes[48], sizeof run_count);
+        std::vector<Extent> extents(extent_count);
+        std::vector<Run> runs(run_count);
+        const size_t runs_at = record + extent_count * sizeof(Extent);
+        std::memcpy(extents.data(), &place.bytes[record], extent_count * sizeof(Extent));
+        std::memcpy(runs.data(), &place.bytes[runs_at], run_count * sizeof(Run));
+        const auto is_inside = [&](const Run &run) {
+            for (const Extent &extent : extents) {
+                const uintptr_t from = base + extent.first * slot_size;
+                if (run.address >= from &&
+                    run.address + run.length <= from + (extent.count & 0x7fffffff) * slot_size)
+                    return true;
+            }
+            return false;
+        };
+        for (size_t bit = record * 8; bit < runs_at * 8; bit++) {
+            INFO("bit " << bit - record * 8 << " of the slots");
+            flip(bit);
+            const iso_status_t status = refused(place, job.job);
+            REQUIRE(
+                (status == ISO_ERR_INVALID || status == ISO_ERR_BUSY)); // not free; not the heap's
+            REQUIRE(job.slots_free() == before);
+            flip(bit);
+        }
+        for (size_t i = 0; i < run_count; i++)
+            for (size_t bit = 0; bit < 128; bit++) {
+                Run run = runs[i];
+                (bit < 64 ? run.address : run.length) ^= uint64_t{1} << bit % 64;
+                if (bit < 64 && run.address % 4096 == 0 && is_inside(run))
+                    continue; // which is as a damaged page is
+                INFO("bit " << bit << " of run " << i);
+                flip((runs_at + i * sizeof run) * 8 + bit);
+                REQUIRE(refused(place, job.job) == ISO_ERR_INVALID);
+                REQUIRE(job.slots_free() == before);
+                flip((runs_at + i * sizeof run) * 8 + bit);
+            }
+        job.soil();
+        heap = unpack(place, job.job);
+        model.check_all();
+    }
+}
+
 TEST_CASE("pup: if a later item fails, heaps that were packed to move before it are in what was "
           "packed",
           "[pup]")
