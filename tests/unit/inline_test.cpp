@@ -1,5 +1,6 @@
 // What rides in a COMMIT: with what is put it is all of the heap, and nothing lands outside of it.
 #include "core/heap.h"
+#include "core/heap_layout.h"
 #include "core/inline.h"
 #include "core/job.h"
 #include "tests/unit/allocator.hpp"
