@@ -196,7 +196,7 @@ TEST_CASE("a head that says of a block that it goes on behind its slot is no hea
     Plan plan;
     make_plan(hold, 4096, 0, &plan);
     REQUIRE(plan.head > 0);
-    std::vector<uint8_t> message = commit(plan, heap, 0);
+    const std::vector<uint8_t> message = commit(plan, heap, 0);
     iso_span_t *span = &iso_slot_of(heap)->spans[unit];
     const iso_span_t before = *span, end = span[2]; // behind the last one is the heap
     REQUIRE(before.kind == ISO_SPAN_FREE);
