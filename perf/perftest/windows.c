@@ -9,8 +9,8 @@
 #include "table.h"
 #include <stdlib.h>
 
-#define GROUP ((size_t)32) /* heaps, a slot each, under way at a time: also what has to fit */
-#define WORDS ((size_t)64) /* bytes of each */
+#define GROUP ((size_t)32)   /* heaps, a slot each, under way at a time: also what has to fit */
+#define WORDS ((size_t)8192) /* bytes of each: more than rides in a message (ISO_INLINE_MAX) */
 
 /* The peer's largest figure or this rank's own. */
 static uint64_t most(pair_t *pair, uint64_t mine)

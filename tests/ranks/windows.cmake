@@ -14,7 +14,7 @@ function(iso_window_test test)
         set(arg_PIN 0)
     endif()
     math(EXPR bytes "${arg_LIMIT} << 20")
-    set(window ISO_NODE_SIZE=1 ISO_REGISTER=window ISO_PIN_LIMIT=${arg_LIMIT}M)
+    set(window ISO_NODE_SIZE=1 ISO_REGISTER=window ISO_PIN_LIMIT=${arg_LIMIT}M ISO_INLINE_MAX=0) # what rides needs no window
     list(FILTER arg_ENV INCLUDE REGEX "=")
     set(backing ISO_BACKING=private)
     if(arg_ENV MATCHES "ISO_BACKING")
@@ -122,7 +122,7 @@ foreach(pair IN LISTS iso_window_transports)
     set(way ${CMAKE_MATCH_2})
     string(REPLACE ",self" "" name ${way})
     set(network ISO_TRANSPORT=${transport} UCX_TLS=${way} ISO_OFI_PROVIDER=${way} ISO_NODE_SIZE=1
-        ISO_BACKING=private ISO_REGISTER=window)
+        ISO_BACKING=private ISO_REGISTER=window ISO_INLINE_MAX=0)
     foreach(row fits/2/64M prepared/3/64M large/2/16M straight_back/2/16M ten_times/2/16M crowd/4/16M
             released/3/16M forked/2/16M)
         string(REGEX MATCH "(.*)/(.*)/(.*)" row ${row})
