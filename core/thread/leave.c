@@ -243,15 +243,13 @@ iso_status_t iso_thread_leave(iso_threads_t *threads, iso_thread_t *thread)
     return depart(threads, thread->heap, thread->dest);
 }
 
-/* Is there something to be done about it? */
+/* Is there something to be done about it? Asked at each turn of who waits for it: of the heap only, which is MOVING as long as it
+ * has neither gone nor stayed. (When it is on its way back already, that is news when it has come.) */
 static bool has_news(const iso_departure_t *departure)
 {
-    iso_request_info_t info;
     iso_heap_state_t state = departure->heap ? iso_heap_state(departure->heap) : ISO_HEAP_ELSEWHERE;
-    if (!departure->request) /* in doubt until now */
-        return state == ISO_HEAP_OWNED || state == ISO_HEAP_ELSEWHERE;
-    iso_request_query(departure->request, &info);
-    return state == ISO_HEAP_IN_DOUBT || strcmp(info.step, "ENDED") == 0;
+    const bool in_doubt_before = !departure->request;
+    return state != ISO_HEAP_MOVING && !(state == ISO_HEAP_IN_DOUBT && in_doubt_before);
 }
 
 /* How it has ended; ISO_INPROGRESS: it has not. Callbacks may run. Who has marked it is alone with it. */
