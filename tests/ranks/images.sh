@@ -1,6 +1,7 @@
 #!/bin/bash
 # images.sh LAUNCHER PROGRAM RUNS: images of jobs of some ranks in jobs of as many, fewer and more, RUNS times each; what cannot be
-# restored is refused when the job begins, in a line that says why.
+# restored is refused when the job begins, in a line that says why. RUNS 0, for where a job takes seconds to begin: what two ranks save,
+# in jobs of two and of one, and nothing else.
 set -uo pipefail
 run=$1 program=$2 runs=$3
 folder=$(mktemp -d /tmp/iso-images-test-XXXXXX)
@@ -29,6 +30,12 @@ named() { # <count> [<end of names>]: image.0:image.1:...
     echo "$list"
 }
 
+if [ "$runs" = 0 ]; then
+    job "two ranks save" "$run" -n 2 "$program" save "$folder"
+    job "two ranks restore what two have saved" env ISO_IMAGES="$(named 2)" "$run" -n 2 "$program" restart 2
+    job "one rank restores it" env ISO_IMAGES="$(named 2)" ISO_MAP_IMAGES=y "$run" -n 1 "$program" restart 2
+    exit 0
+fi
 for saved in 3 1; do
     rm -f "$folder"/image.*
     job "$saved ranks save" "$run" -n $saved "$program" save "$folder"
