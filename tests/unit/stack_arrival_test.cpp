@@ -196,9 +196,11 @@ TEST_CASE("a heap arrives only with stacks that are where its slots say")
     }
     SECTION("how many there are")
     {
-        space.heap->stacks++;
-        CHECK(arrives() == ISO_ERR_INVALID);
-        space.heap->stacks--;
+        for (const uint64_t wrong : {1, 3}) {
+            space.heap->stacks = wrong;
+            CHECK(arrives() == ISO_ERR_INVALID);
+        }
+        space.heap->stacks = 2;
     }
     SECTION("where in its block it is")
     {
