@@ -1,7 +1,6 @@
 // What code a heap's stacks depend on: when the list of it is in the heap, and what is said where it is other code.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored \
-    "-Wpedantic" // a list at the end of a structure: clang has it in C only
+#pragma GCC diagnostic push // clang has a list at the end of a structure in C only
+#pragma GCC diagnostic ignored "-Wpedantic"
 #include "core/code.h"
 #pragma GCC diagnostic pop
 #include "core/heap.h"
