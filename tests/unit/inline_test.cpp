@@ -131,7 +131,7 @@ TEST_CASE("a heap of which some was put and the rest rode along goes on as befor
 
 TEST_CASE("small heaps ride as a whole, and of large ones the head does", "[inline]")
 {
-    Job job;
+    const Job job(256u << 20, 0, false); // no gap behind a block
     iso_heap_t *heap = job.heap();
     SECTION("one block of a unit")
     {

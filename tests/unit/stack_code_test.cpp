@@ -26,6 +26,7 @@ struct Space {
         iso_params_t params;
         iso_params_init(&params);
         params.space_size = 1ull << 30;
+        params.poison = false; // no gap behind a block
         if (iso_init(&params, &job) != ISO_OK || iso_heap_create(job, &heap) != ISO_OK)
             _exit(99);
     }
