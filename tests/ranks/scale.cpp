@@ -95,7 +95,9 @@ void many_migrations()
     const Usage end = usage();
     EXPECT(end.of_memory_objects == warm.of_memory_objects);
     EXPECT(end.descriptors == warm.descriptors);
-    EXPECT(end.resident_kib <= warm.resident_kib + 4096 * sanitizer_scale);
+    // Over verbs, of which there are fewer here, UCX has pools that grow by 2 MiB at any time, twice as a rule.
+    const auto pools = scale > sanitizer_scale ? 4096u : 0u;
+    EXPECT(end.resident_kib <= warm.resident_kib + 4096 * sanitizer_scale + pools);
     EXPECT(job.stats().migrations_out == static_cast<uint64_t>(round_trips));
     job.barrier();
     job.finish();
