@@ -276,11 +276,12 @@ void every_kind(Object *object, uint32_t number, uint32_t hop)
 {
     const size_t size = size_of(object);
     const bool by_value = object->heap == nullptr && object->block == nullptr;
-    const uint64_t sum = by_value ? sum_of(object) : 0;
+    const uint64_t sum = sum_of(object);
+    EXPECT(sum_of(object) == sum); // of heaps and blocks as well: they are as they were
     check(*object, number);
     for (size_t kind = 0; kind < std::size(kind_names); kind++) {
-        // of what is large and the same each time, one at each rank does
-        if (object->block != nullptr && kind != 0 && kind != 1 + hop)
+        // of what is large some kinds at each stop do: each kind at one of them
+        if (object->block != nullptr && kind % (iso_size(the_job) + 1) != hop)
             continue;
         through(kind, object, size);
         check(*object, number);
