@@ -242,7 +242,7 @@ TEST_CASE("own puts: a message after a fence comes when they are there", "[ucx]"
     UcxRank zero(0), one(1);
     Way way(zero, one, 4 << 20);
     constexpr size_t room = 70000;
-    const size_t lengths[] = {1, 8192, 8193, 30000, 69000};
+    const size_t lengths[] = {1, 8192, 32768, 32769, 69000};
     unsigned put = 0, told = 0, heard = 0, flushed = 0;
     bool right = true;
     std::deque<Operation> puts;

@@ -19,6 +19,8 @@
 #else
 #define NAME(full, inside) inside
 #endif
+#define STRING_OF(value) #value
+#define STRING(value) STRING_OF(value)
 
 /* The parts of UCX that settings belong to. */
 enum {
@@ -34,25 +36,37 @@ enum {
 static const struct {
     const char *variable, *name, *value;
     unsigned of;
+    const char *other; /* that is the user's as well: inside of UCX both have one name */
 } settings[] = {
     /* Shared memory takes endpoints with error handling only if told so; UCX silently does without
      * shared memory otherwise. */
-    {"POSIX_ERROR_HANDLING", NAME("POSIX_ERROR_HANDLING", "MM_ERROR_HANDLING"), "y", OF_POSIX},
-    {"SYSV_ERROR_HANDLING", NAME("SYSV_ERROR_HANDLING", "MM_ERROR_HANDLING"), "y", OF_SYSV},
+    {"POSIX_ERROR_HANDLING", NAME("POSIX_ERROR_HANDLING", "MM_ERROR_HANDLING"), "y", OF_POSIX,
+     NULL},
+    {"SYSV_ERROR_HANDLING", NAME("SYSV_ERROR_HANDLING", "MM_ERROR_HANDLING"), "y", OF_SYSV, NULL},
+    /* Longer fragments, for own puts (see UX_SHARED_PIECE); and a quarter as many at a time, so that they take as much memory, which
+     * UCX writes to all of at once. */
+    {"POSIX_SEG_SIZE", NAME("POSIX_SEG_SIZE", "MM_SEG_SIZE"), STRING(UX_SHARED_FRAGMENT), OF_POSIX,
+     "SYSV_SEG_SIZE"},
+    {"SYSV_SEG_SIZE", NAME("SYSV_SEG_SIZE", "MM_SEG_SIZE"), STRING(UX_SHARED_FRAGMENT), OF_SYSV,
+     "POSIX_SEG_SIZE"},
+    {"POSIX_RX_BUFS_GROW", NAME("POSIX_RX_BUFS_GROW", "MM_RX_BUFS_GROW"), "128", OF_POSIX,
+     "SYSV_RX_BUFS_GROW"},
+    {"SYSV_RX_BUFS_GROW", NAME("SYSV_RX_BUFS_GROW", "MM_RX_BUFS_GROW"), "128", OF_SYSV,
+     "POSIX_RX_BUFS_GROW"},
     /* The end of a process is noticed within about this time (20 s by default). */
-    {"KEEPALIVE_INTERVAL", "KEEPALIVE_INTERVAL", "1s", OF_UCP},
+    {"KEEPALIVE_INTERVAL", "KEEPALIVE_INTERVAL", "1s", OF_UCP, NULL},
     /* An idle connection is not given up because a cable is out for a while: how long to wait is the
      * library's to say, and a connection that was given up does not come back. */
-    {"TCP_KEEPIDLE", NAME("TCP_KEEPIDLE", "KEEPIDLE"), "inf", OF_TCP},
+    {"TCP_KEEPIDLE", NAME("TCP_KEEPIDLE", "KEEPIDLE"), "inf", OF_TCP, NULL},
     /* A cache of registrations, which a put of our memory finds in it: see ux_mem.c. "direct": where what is deregistered
      * could not be taken out of it. */
     {"IB_REG_METHODS", NAME("IB_REG_METHODS", "REG_METHODS"),
-     UX_HAVE_UNMAP_EVENT ? "rcache,direct" : "direct", OF_IB},
+     UX_HAVE_UNMAP_EVENT ? "rcache,direct" : "direct", OF_IB, NULL},
     /* Where only the wire-up goes over ud, UCX does not get over its failure (see ux_ep.c). */
-    {"UD_VERBS_TIMEOUT", NAME("UD_VERBS_TIMEOUT", "UD_TIMEOUT"), "60m", OF_UD_VERBS},
-    {"UD_MLX5_TIMEOUT", NAME("UD_MLX5_TIMEOUT", "UD_TIMEOUT"), "60m", OF_UD_MLX5},
+    {"UD_VERBS_TIMEOUT", NAME("UD_VERBS_TIMEOUT", "UD_TIMEOUT"), "60m", OF_UD_VERBS, NULL},
+    {"UD_MLX5_TIMEOUT", NAME("UD_MLX5_TIMEOUT", "UD_TIMEOUT"), "60m", OF_UD_MLX5, NULL},
     /* What comes first from a peer is looked for in progress, not by UCX's own thread some time. */
-    {"ADAPTIVE_PROGRESS", "ADAPTIVE_PROGRESS", "n", OF_UCP},
+    {"ADAPTIVE_PROGRESS", "ADAPTIVE_PROGRESS", "n", OF_UCP, NULL},
 };
 
 static bool user_has(const char *name)
@@ -61,6 +75,12 @@ static bool user_has(const char *name)
 
     snprintf(variable, sizeof variable, "UCX_%s", name);
     return getenv(variable) != NULL;
+}
+
+static bool is_users(size_t i)
+{
+    return user_has(settings[i].variable) ||
+           (settings[i].other != NULL && user_has(settings[i].other));
 }
 
 static unsigned parts_of(const ux_devices_t *devices)
@@ -88,7 +108,7 @@ static iso_status_t read_settings(const iso_transport_t *tp, unsigned parts,
     ucs_status_t status = ucp_config_read(NULL, NULL, &config);
 
     for (size_t i = 0; status == UCS_OK && i < sizeof settings / sizeof *settings; i++) {
-        if ((settings[i].of & parts) == 0 || user_has(settings[i].variable))
+        if ((settings[i].of & parts) == 0 || is_users(i))
             continue;
         status = ucp_config_modify(config, settings[i].name, settings[i].value);
         if (status != UCS_OK)

@@ -94,24 +94,18 @@ iso_status_t ux_devices_find(iso_transport_t *tp)
 }
 
 /* How many bytes go in one of UCX's fragments beside our header and UCX's. It does not tell; where it is more than what
- * fits the smallest of all lanes, and UCX has not been told otherwise, it is known. */
+ * fits the smallest of all lanes, and the user has not told UCX otherwise, it is known. */
 static size_t piece_of(const iso_transport_t *tp, const char *lane)
 {
-    static const struct {
-        const char *transport, *setting;
-        size_t piece;
-    } known[] = {
-        {"tcp", "UCX_TCP_RX_SEG_SIZE", 61440}, /* of 64 KiB, sent from where they are */
-        {"posix", "UCX_POSIX_SEG_SIZE", 8192}, /* of 8256 */
-        {"sysv", "UCX_SYSV_SEG_SIZE", 8192},
-    };
-
     const size_t header = sizeof(ux_own_header_t), least = 512;
+    const bool is_shared_memory = strcmp(lane, "posix") == 0 || strcmp(lane, "sysv") == 0;
     ucp_worker_attr_t attr = {.field_mask = UCP_WORKER_ATTR_FIELD_MAX_AM_HEADER};
 
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strcmp(lane, known[i].transport) == 0 && getenv(known[i].setting) == NULL)
-            return known[i].piece;
+    if (strcmp(lane, "tcp") == 0 && getenv("UCX_TCP_RX_SEG_SIZE") == NULL)
+        return UX_TCP_PIECE;
+    if (is_shared_memory && getenv("UCX_POSIX_SEG_SIZE") == NULL &&
+        getenv("UCX_SYSV_SEG_SIZE") == NULL)
+        return tp->shares_context ? UX_SHARED_PIECE_DEFAULT : UX_SHARED_PIECE;
     if (ucp_worker_query(tp->worker, &attr) != UCS_OK || attr.max_am_header < least + header)
         return least; /* what does not fit, UCX puts together */
     return (attr.max_am_header - header) / 64 * 64;
