@@ -63,8 +63,9 @@
  * says. Functions that a thread calls on itself are refused outside of any (ISO_ERR_INVALID). A thread that
  * is inside of a call of the library (iso_call_depth: a callback, a pup routine of an object, a walk; or `ready` below) may
  * resume others, but does not stop itself: ISO_ERR_BUSY. Callbacks return: after an exception that has left one, or a longjmp, no
- * thread that the system's thread runs can stop any more. What it runs on stays: it does not destroy, migrate, pack or save the heap that its
- * own stack is in (ISO_ERR_BUSY), and to free its stack ends the process.
+ * thread that the system's thread runs can stop any more. What a thread runs on stays, while it has resumed another one, too: neither it, nor a
+ * thread that it has resumed, nor another thread of the system destroys, migrates, packs or saves the heap that its stack is in (ISO_ERR_BUSY,
+ * with a line that names it), or ends the job, and to free its stack ends the process.
  */
 #ifndef ISOMALLOC_THREAD_H
 #define ISOMALLOC_THREAD_H
@@ -144,7 +145,7 @@ typedef struct iso_thread_attr {
 } iso_thread_attr_t;
 
 /* Makes a thread, ready to run fn(arg), in a heap that is here and of one thread at a time. attr NULL: defaults. It ends
- * by returning, or with its heap (iso_heap_destroy), or its stack (iso_stack_destroy), which are not for while it runs.
+ * by returning, or with its heap (iso_heap_destroy), or its stack (iso_stack_destroy), while it does not run.
  * ISO_ERR_INVALID, logged: the stack is too small, the heap is not here, is migrating or is one for many threads, or the job's
  * threads are not open; ISO_ERR_NO_SPACE; ISO_ERR_NO_MEMORY. */
 ISO_API iso_status_t iso_thread_create(iso_heap_t *heap, iso_thread_fn fn, void *arg,
