@@ -88,9 +88,11 @@ void iso_log(const iso_logger_t *logger, iso_log_level_t level, const char *form
 /* Who comes to an end may know nothing but an address: the rank is that of any job of the process. */
 static int32_t any_rank(void)
 {
-    for (int i = 0; i < ISO_JOBS_MAX; i++)
-        if (atomic_load_explicit(&iso_job_table[i].size, memory_order_acquire) > 0)
-            return (int32_t)iso_job_table[i].job->rank;
+    for (int i = 0; i < ISO_JOBS_MAX; i++) {
+        const iso_job_t *job = iso_job_table[i].job;
+        if (job)
+            return (int32_t)job->rank;
+    }
     return -1;
 }
 

@@ -79,6 +79,10 @@ ISO_API iso_status_t iso_stack_walk(const iso_heap_t *heap, iso_stack_fn fn, voi
  * address may be asked for: nothing on a stack is looked at. O(1). */
 ISO_API iso_stack_t *iso_stack_find(const void *low);
 
+/* Is what lies at this address, a function or static data, of the program, or of a library that was loaded when the first iso_init of the process began? Only
+ * of those do ranks compare where they lie. Looks through all that is loaded. */
+ISO_API bool iso_code_is_compared(const void *code);
+
 /* How many calls of the library the calling thread is inside of: callbacks of the library that run now (arrivals, walks, an
  * object's routine, a pup_er's or a bootstrap's functions), and heaps for many threads whose lock it has. A runtime's thread that is inside of one must not leave the operating system's
  * thread that it runs in, let alone the rank. */

@@ -53,7 +53,8 @@
  *   - Shadow stacks (CET) and memory protection keys are the system's thread's: programs that use them cannot use these threads.
  *   - A signal's handler runs on the stack of the thread that it comes in, unless it has SA_ONSTACK: some KiB on today's
  *     processors, which the smallest stacks do not have.
- *   - This library is code on every stack that waits: it has to be loaded when iso_init begins, or ranks do not compare where it lies.
+ *   - This library is code on every stack that waits: it has to be loaded when iso_init begins, or ranks do not compare where it lies
+ *     (iso_code_is_compared, stack.h), and iso_threads_open refuses.
  *   - pthread_exit, cancellation and what waits for other threads of the system (a mutex held across a switch) are
  *     not for these threads. A blocking system call blocks all of them that share the system's thread.
  * Processors: x86_64, and aarch64 (tested in an emulator only).
@@ -109,6 +110,7 @@ typedef struct iso_threads_params {
 
 /* Makes threads possible in the heaps of a job: takes its arrival callback (iso_set_arrival) and its iso_set_end over. NULL: all
  * defaults. ISO_ERR_NO_MEMORY; and logged: ISO_ERR_BUSY: it is open; ISO_ERR_LIMIT: eight jobs of this process have threads;
+ * ISO_ERR_CODE: this library was loaded (dlopen) after the process's first iso_init;
  * ISO_ERR_INVALID: struct_size; ISO_ERR_SYSTEM. */
 ISO_API iso_status_t iso_threads_open(iso_job_t *job, const iso_threads_params_t *params);
 /* Before iso_finalize, which else does it and says so in a line. Threads that are not finished are not resumed any

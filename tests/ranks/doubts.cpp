@@ -83,11 +83,11 @@ struct Threads {
             EXPECT(now() < until);
             return done();
         };
-        EXPECT_STATUS(
-            ISO_OK, iso_threads_run(
-                        job.job,
-                        [](void *arg) { return (*static_cast<decltype(in_time) *>(arg))(); },
-                        static_cast<void *>(&in_time)));
+        EXPECT_STATUS(ISO_OK,
+                      iso_threads_run(
+                          job.job,
+                          [](void *arg) { return (*static_cast<decltype(in_time) *>(arg))(); },
+                          static_cast<void *>(&in_time)));
     }
     void write(uint32_t dest, pid_t value)
     {
@@ -116,7 +116,8 @@ void source(Threads &threads, const std::string &way)
     threads.run([heap] { return iso_heap_state(heap) == ISO_HEAP_IN_DOUBT; });
     // from when its request has ended, too
     threads.run([turn = 0]() mutable { return turn++ > 2; });
-    EXPECT(iso_heap_state(heap) == ISO_HEAP_IN_DOUBT && threads.job.stats().migrations_in_doubt == 1);
+    EXPECT(iso_heap_state(heap) == ISO_HEAP_IN_DOUBT &&
+           threads.job.stats().migrations_in_doubt == 1);
 
     for (iso_thread_t *thread : all) {
         EXPECT(iso_thread_state(thread) == ISO_THREAD_LEAVING);

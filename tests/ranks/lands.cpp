@@ -356,8 +356,8 @@ void several()
     if (self == 0) {
         iso_thread_t *list[4] = {};
         for (uintptr_t i = 0; i < 4; i++) {
-            list[i] = Threads::make(job.heap(), i == 2 ? catches : counts,
-                                    reinterpret_cast<void *>(i));
+            list[i] =
+                Threads::make(job.heap(), i == 2 ? catches : counts, reinterpret_cast<void *>(i));
             EXPECT_STATUS(ISO_OK, iso_thread_resume(list[i], nullptr));
         }
         EXPECT_STATUS(ISO_ERR_BUSY, iso_threads_move(list, 4, 1)); // of the third

@@ -13,16 +13,16 @@ namespace {
 const Threads *the_threads;
 iso_heap_t *other; // not the one of the thread that runs
 
-const iso_object_type_t holder = {
-    sizeof holder,
-    "holder",
-    sizeof(iso_heap_t *),
-    [](pup_er p, void *object) {
-        iso_pup_heap(p, the_threads->job, static_cast<iso_heap_t **>(object));
-    },
-    [](iso_job_t *, void *, uint32_t, iso_status_t, void *) {},
-    nullptr,
-    nullptr};
+const iso_object_type_t holder = {sizeof holder,
+                                  "holder",
+                                  sizeof(iso_heap_t *),
+                                  [](pup_er p, void *object) {
+                                      iso_pup_heap(p, the_threads->job,
+                                                   static_cast<iso_heap_t **>(object));
+                                  },
+                                  [](iso_job_t *, void *, uint32_t, iso_status_t, void *) {},
+                                  nullptr,
+                                  nullptr};
 
 iso_status_t packed(iso_heap_t *heap, uint32_t flags)
 {
@@ -136,9 +136,9 @@ TEST_CASE("who was resumed by a thread does not take that one's heap away")
         return iso_heap_destroy(chain.heap) == ISO_OK ? 0 : 3;
     });
     CHECK(child.exited_with(0));
-    for (const char *call : {"iso_heap_destroy of heap 0x", "iso_migrate of heap 0x",
-                             "iso_migrate_pup, heap 0x", "iso_pup_heap of heap 0x",
-                             "iso_checkpoint of heap 0x"})
+    for (const char *call :
+         {"iso_heap_destroy of heap 0x", "iso_migrate of heap 0x", "iso_migrate_pup, heap 0x",
+          "iso_pup_heap of heap 0x", "iso_checkpoint of heap 0x"})
         CHECK(contains(child.stderr_text, call));
     CHECK(contains(child.stderr_text, "a thread runs on its stack 'tested': it has resumed the"));
     CHECK(line_count(child.stderr_text) == 2 * calls + 1); // and that there was no room
@@ -196,6 +196,7 @@ TEST_CASE("a stack that a thread runs on, which has resumed another one, is not 
         return 0;
     });
     CHECK(child.aborted());
+    CHECK(contains(child.stderr_text, "[0] isomalloc: FATAL block 0x"));
     CHECK(contains(child.stderr_text, "is the stack 'tested', and a thread runs on it"));
 }
 

@@ -75,6 +75,7 @@ TEST_CASE("a heap stays while somebody says that he runs on a stack of it")
     });
     CHECK(child.exited_with(0));
     CHECK(line_count(child.stderr_text) == 3);
+    CHECK(contains(child.stderr_text, "[0] isomalloc: ERROR iso_migrate of heap 0x"));
     CHECK(contains(child.stderr_text, "to rank 0: a thread runs on its stack 'mine'"));
 }
 
