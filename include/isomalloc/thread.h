@@ -202,7 +202,7 @@ ISO_API iso_status_t iso_thread_migrate(uint32_t dest);
 
 /* Starts to move threads with their heaps, and all other threads of those, to rank dest; what was ready is ready
  * there, what waits waits. iso_threads_progress sees to the rest; what cannot leave after all is ready here
- * again. Errors, with nothing changed, logged: ISO_ERR_BUSY: one of these threads, or of their heaps', runs or is in a catch
+ * again. As long as nobody knows (ISO_HEAP_IN_DOUBT) they are LEAVING, and refused as such. Errors, with nothing changed, logged: ISO_ERR_BUSY: one of these threads, or of their heaps', runs or is in a catch
  * block; ISO_ERR_NOT_OWNER: one is leaving, or not here, so it is no matter of this rank's; those of iso_migrate, where some may
  * have left. */
 ISO_API iso_status_t iso_threads_move(iso_thread_t *const *threads, size_t count, uint32_t dest);
