@@ -3,6 +3,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <isomalloc/stack.h>
 #include <link.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -88,15 +89,20 @@ static void set_name(iso_code_object_t *object, const char *path)
     snprintf(object->name, sizeof object->name, "%s", last ? last + 1 : path);
 }
 
-static bool is_vdso(const struct dl_phdr_info *info)
+static bool holds(const struct dl_phdr_info *info, uintptr_t address)
 {
-    uintptr_t vdso = getauxval(AT_SYSINFO_EHDR);
-    for (unsigned i = 0; vdso && i < info->dlpi_phnum; i++) {
+    for (unsigned i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *part = &info->dlpi_phdr[i];
-        if (part->p_type == PT_LOAD && vdso - (info->dlpi_addr + part->p_vaddr) < part->p_memsz)
+        if (part->p_type == PT_LOAD && address - (info->dlpi_addr + part->p_vaddr) < part->p_memsz)
             return true;
     }
     return false;
+}
+
+static bool is_vdso(const struct dl_phdr_info *info)
+{
+    const uintptr_t vdso = getauxval(AT_SYSINFO_EHDR);
+    return vdso && holds(info, vdso);
 }
 
 /* ---- the processor ---- */
@@ -171,6 +177,30 @@ const iso_code_t *iso_code(void)
 size_t iso_code_size(const iso_code_t *code)
 {
     return sizeof *code + code->count * sizeof *code->objects;
+}
+
+typedef struct question {
+    uintptr_t address;
+    bool found, listed;
+} question_t;
+
+static int ask(struct dl_phdr_info *info, size_t size, void *arg)
+{
+    question_t *question = arg;
+    (void)size;
+    question->found = holds(info, question->address);
+    for (size_t i = 0; question->found && !question->listed && i < ours->count; i++)
+        question->listed =
+            ours->objects[i].base == info->dlpi_addr && ours->objects[i].id == identify(info);
+    return question->found;
+}
+
+bool iso_code_is_compared(const void *code)
+{
+    question_t question = {.address = (uintptr_t)code};
+    if (ours)
+        dl_iterate_phdr(ask, &question);
+    return question.listed;
 }
 
 /* ---- what differs ---- */

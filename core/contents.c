@@ -47,8 +47,9 @@ static iso_status_t take(iso_job_t *job, const char *call, const iso_heap_t *hea
     if (hold->state != ISO_HEAP_OWNED)
         return iso_contents_refuse(job, call, ISO_ERR_BUSY, (uintptr_t)heap,
                                    "it is migrating, or being saved already");
-    if (iso_stack_is_callers_heap(heap))
-        return iso_contents_refuse(job, call, ISO_ERR_BUSY, (uintptr_t)heap, iso_stack_callers);
+    char why[ISO_STACK_WHY];
+    if (iso_stack_in_use(hold, why))
+        return iso_contents_refuse(job, call, ISO_ERR_BUSY, (uintptr_t)heap, why);
     iso_heap_verify(hold);
     iso_heap_freeze(hold);
     hold->state = ISO_HEAP_MOVING;

@@ -184,13 +184,11 @@ iso_status_t iso_heap_destroy(iso_heap_t *heap)
     iso_hold_t *hold;
     iso_shared_t *shared = iso_shared_lock(heap);
     iso_status_t status = hold_of(heap, "iso_heap_destroy", &hold);
-    if (status == ISO_OK && iso_stack_is_callers_heap(heap)) {
+    char why[ISO_STACK_WHY];
+    if (status == ISO_OK && iso_stack_in_use(hold, why)) {
         status = ISO_ERR_BUSY;
-        iso_log(
-            &hold->job->logger, ISO_LOG_ERROR,
-            "iso_heap_destroy of heap %p: the thread that calls has its stack '%.48s' in it: call "
-            "from outside of the heap",
-            (const void *)heap, iso_stack_callers_name(heap));
+        iso_log(&hold->job->logger, ISO_LOG_ERROR, "iso_heap_destroy of heap %p: %s",
+                (const void *)heap, why);
     }
     if (status == ISO_OK) {
         iso_job_t *job = hold->job;

@@ -229,7 +229,7 @@ iso_status_t iso_init(const iso_params_t *params, iso_job_t **job_p)
         goto fail;
     job->rank = job->bootstrap ? job->bootstrap->rank : 0;
     job->size = job->bootstrap ? job->bootstrap->size : 1;
-    job->logger.rank = job->size > 1 ? (int32_t)job->rank : -1;
+    job->logger.rank = (int32_t)job->rank;
     if (settings == ISO_OK)
         settings = iso_stage_open(job);
     if (settings == ISO_OK)
@@ -268,6 +268,11 @@ iso_status_t iso_finalize(iso_job_t *job)
         iso_log(&job->logger, ISO_LOG_ERROR,
                 "iso_finalize: the thread that calls has its stack in the job's iso space: call "
                 "from outside of its threads");
+        return ISO_ERR_BUSY;
+    }
+    char why[ISO_STACK_WHY];
+    if (iso_stack_job_in_use(job, why)) {
+        iso_log(&job->logger, ISO_LOG_ERROR, "iso_finalize: %s", why);
         return ISO_ERR_BUSY;
     }
     for (iso_waiter_t waiter = {0}; migrating(job);) {

@@ -6,6 +6,7 @@
  * allocates: iso_fatal runs when memory is known to be damaged.
  */
 #include "core/log.h"
+#include "core/job.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,12 +85,23 @@ void iso_log(const iso_logger_t *logger, iso_log_level_t level, const char *form
     va_end(args);
 }
 
+/* Who comes to an end may know nothing but an address: the rank is that of any job of the process. */
+static int32_t any_rank(void)
+{
+    for (int i = 0; i < ISO_JOBS_MAX; i++) {
+        const iso_job_t *job = iso_job_table[i].job;
+        if (job)
+            return (int32_t)job->rank;
+    }
+    return -1;
+}
+
 void iso_fatal(const char *format, ...)
 {
     va_list args;
 
     va_start(args, format);
-    write_line(-1, "FATAL", format, args);
+    write_line(any_rank(), "FATAL", format, args);
     va_end(args);
     abort();
 }

@@ -78,15 +78,16 @@ static iso_status_t pack_items(void *context, void *data, size_t items, size_t s
 static iso_status_t pick(iso_pass_t *pass, iso_heap_t *heap)
 {
     iso_job_t *job = pass->job;
-    const char *why;
+    char in_use[ISO_STACK_WHY];
+    const char *why = NULL;
     iso_status_t status = ISO_OK;
     iso_hold_t *hold = iso_hold_find(job, heap);
     if (!hold)
         status = ISO_ERR_NOT_OWNER, why = "it is not at this rank";
     else if (hold->state != ISO_HEAP_OWNED)
         status = ISO_ERR_BUSY, why = "it is migrating, or in an object already";
-    else if (iso_stack_is_callers_heap(heap))
-        status = ISO_ERR_BUSY, why = iso_stack_callers;
+    else if ((why = iso_stack_in_use(hold, in_use)))
+        status = ISO_ERR_BUSY;
     if (status != ISO_OK) {
         iso_log(&job->logger, ISO_LOG_ERROR, "iso_migrate_pup, heap %p: %s", (void *)heap, why);
         return status;

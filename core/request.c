@@ -122,8 +122,9 @@ static iso_status_t migrate(iso_job_t *job, iso_heap_t *heap, uint32_t dest, con
         return refuse(job, ISO_ERR_NOT_OWNER, heap, dest, "the heap is not at this rank");
     if (hold->state != ISO_HEAP_OWNED)
         return refuse(job, ISO_ERR_BUSY, heap, dest, "a migration of it is under way already");
-    if (iso_stack_is_callers_heap(heap))
-        return refuse(job, ISO_ERR_BUSY, heap, dest, iso_stack_callers);
+    char why[ISO_STACK_WHY];
+    if (iso_stack_in_use(hold, why))
+        return refuse(job, ISO_ERR_BUSY, heap, dest, why);
     iso_status_t status = iso_request_open(hold, dest, header, header_len, &request);
     if (status != ISO_OK)
         return status;

@@ -214,11 +214,28 @@ static bool is_whole(const char *block, uint64_t stack_at)
     return ((const iso_stack_t *)(block + stack_at))->low == block + iso_os_page_size();
 }
 
-/* And has its name an end? */
-static bool has_name(const char *block, uint64_t stack_at)
+/* And has its name an end, and nobody runs on it? */
+static bool may_come(const char *block, uint64_t stack_at)
 {
     const iso_stack_t *stack = (const iso_stack_t *)(block + stack_at);
-    return memchr(stack->name, 0, sizeof stack->name);
+    return memchr(stack->name, 0, sizeof stack->name) && !iso_stack_runs(stack);
+}
+
+typedef struct looking {
+    iso_stack_look_fn fn;
+    void *arg;
+} looking_t;
+
+static bool look(char *block, uint64_t stack_at, void *arg)
+{
+    const looking_t *looking = arg;
+    return looking->fn((const iso_stack_t *)(block + stack_at), looking->arg);
+}
+
+void iso_stack_each(const iso_hold_t *hold, iso_stack_look_fn fn, void *arg)
+{
+    looking_t looking = {fn, arg};
+    walk(hold, look, &looking);
 }
 
 typedef struct callers {
@@ -312,7 +329,7 @@ bool iso_stack_list_idle(const iso_hold_t *hold, iso_runs_t *idle)
 
 static bool count_whole(char *block, uint64_t stack_at, void *arg)
 {
-    *(uint64_t *)arg += is_whole(block, stack_at) && has_name(block, stack_at);
+    *(uint64_t *)arg += is_whole(block, stack_at) && may_come(block, stack_at);
     return true;
 }
 

@@ -25,14 +25,25 @@ size_t iso_stack_unused(const char *block, uint64_t stack_at);
 /* Where the iso_stack_t of this block is in it; 0: it is no stack. */
 uint64_t iso_stack_at(const iso_block_t *block);
 
-/* Does the caller run on a stack in this heap, or in any other block of it? What it is called, "" if it is none of iso_stack_create. */
-extern const char iso_stack_callers[]; /* why the heap is not sent away or saved, then */
-bool iso_stack_is_callers_heap(const iso_heap_t *heap);
-const char *iso_stack_callers_name(const iso_heap_t *heap);
-/* Or anywhere in the job's iso space? */
+/* Does somebody run on it? As far as who runs it says so. */
+static inline bool iso_stack_runs(const iso_stack_t *stack)
+{
+    return __atomic_load_n(&stack->sp, __ATOMIC_RELAXED) == ISO_STACK_RUNS;
+}
+/* Why a heap that is here and owned neither ends, goes nor is saved: the caller runs in it, on a stack or any other block, or
+ * somebody on one of its stacks. NULL: nobody does. O(slots) where it has stacks. */
+#define ISO_STACK_WHY 192
+const char *iso_stack_in_use(const iso_hold_t *hold, char why[ISO_STACK_WHY]);
+/* The same of all heaps of the job. */
+bool iso_stack_job_in_use(iso_job_t *job, char why[ISO_STACK_WHY]);
+/* Does the caller run anywhere in the job's iso space? */
 bool iso_stack_is_callers_job(const iso_job_t *job);
-/* Ends the process with a line, if the caller runs on this block, which is about to be freed. */
+/* Ends the process with a line, if somebody runs on this block, which is about to be freed. */
 void iso_stack_check_freed(const iso_block_t *block, const void *ptr);
+
+/* Calls fn for each stack of a heap that is here, until it returns false. */
+typedef bool (*iso_stack_look_fn)(const iso_stack_t *stack, void *arg);
+void iso_stack_each(const iso_hold_t *hold, iso_stack_look_fn fn, void *arg);
 
 /* The block is about to be freed. */
 void iso_stack_gone(const iso_block_t *block, const void *ptr);

@@ -139,11 +139,6 @@ static bool take_one(const taking_t *taking, iso_thread_t *thread)
     const uint64_t nonce = taking->threads->nonce;
     if (__atomic_load_n(&thread->here, __ATOMIC_RELAXED) == nonce)
         return thread->state == ISO_THREAD_READY;
-    if (thread->state == ISO_THREAD_RUNNING)
-        iso_thread_refuse("a heap's arrival", thread,
-                          "it ran when its heap was sent away, and cannot go on: call "
-                          "iso_threads_let_go before, which refuses",
-                          ISO_ERR_INVALID);
     thread->back = NULL; /* what another process had there */
     thread->place = 0;
     thread->visit = taking->visit;

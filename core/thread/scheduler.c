@@ -101,6 +101,12 @@ iso_status_t iso_threads_open(iso_job_t *job, const iso_threads_params_t *params
         return iso_thread_refuse("iso_threads_open", NULL,
                                  "its parameters are of another size: of another version?",
                                  ISO_ERR_INVALID);
+    if (!iso_code_is_compared(&table))
+        return iso_thread_refuse(
+            "iso_threads_open", NULL,
+            "libisomalloc-thread was loaded after iso_init had begun, so ranks do not compare "
+            "where it lies: link it, or load it before",
+            ISO_ERR_CODE);
     iso_threads_t *threads = calloc(1, sizeof *threads);
     void *base;
     if (!threads)

@@ -85,7 +85,10 @@ static inline iso_thread_state_t run(iso_thread_t *thread)
     }
     if (iso_tool_watches)
         iso_tool_resume(thread, &kept_stack);
-    iso_thread_switch(&thread->back, thread->stack->sp);
+    void *to = thread->stack->sp;
+    /* until it stops: its heap stays. Read by whoever would send that away, in whatever thread of the system */
+    __atomic_store_n(&thread->stack->sp, ISO_STACK_RUNS, __ATOMIC_RELAXED);
+    iso_thread_switch(&thread->back, to);
     if (iso_tool_watches)
         iso_tool_resumed(kept_stack);
     if (!exceptions)

@@ -75,7 +75,8 @@ typedef struct iso_checkpoint_params {
  * read, from where they are; nothing is copied but by the kernel. Those of zeros take no room on the disk, and those
  * that were never touched get no memory. params NULL: nothing optional. Local: no other rank is asked; what belongs
  * together is saved between two iso_barrier.
- * ISO_ERR_NOT_OWNER, ISO_ERR_BUSY: a heap is not here, or migrating, or named twice, or the caller's stack is in it; or
+ * ISO_ERR_NOT_OWNER, ISO_ERR_BUSY: a heap is not here, or migrating, or named twice, or the caller's stack is in it, or one that somebody
+ * runs on (ISO_STACK_RUNS, stack.h); or
  * another process is writing an image of this name. ISO_ERR_SYSTEM: the file cannot be written, and the log line says
  * why (no room on the disk, ulimit -f: it also says how much is needed); or it is there, but it is not certain that its
  * name is on the disk, which is said. ISO_ERR_INVALID: path is something else than a file, or ends in ".part", or what

@@ -247,7 +247,8 @@ ISO_API iso_status_t iso_init(const iso_params_t *params, iso_job_t **job_p);
 
 /* Leaves the job. Collective: makes progress until every rank that lives has called it, so that
  * migrations under way are settled first (each within the timeout). Heaps still here, and all
- * memory of the iso space, are gone. ISO_ERR_BUSY, and nothing happens: the caller's own stack is in the iso space. Thread rules:
+ * memory of the iso space, are gone. ISO_ERR_BUSY, and nothing happens: the caller's own stack is in the iso space, or somebody runs on one
+ * there (ISO_STACK_RUNS, stack.h). Thread rules:
  * one thread, no other call running. */
 ISO_API iso_status_t iso_finalize(iso_job_t *job);
 
@@ -287,7 +288,8 @@ typedef enum iso_heap_flags {
  * ISO_ERR_INVALID: an unknown flag; ISO_ERR_NO_MEMORY, ISO_ERR_NO_SPACE. */
 ISO_API iso_status_t iso_heap_create_flags(iso_job_t *job, uint32_t flags, iso_heap_t **heap_p);
 
-/* Frees the heap with all its blocks. ISO_ERR_NOT_OWNER; ISO_ERR_BUSY: it is migrating, or the caller's own stack is in it. */
+/* Frees the heap with all its blocks. ISO_ERR_NOT_OWNER; ISO_ERR_BUSY: it is migrating, or the caller's own stack is in it, or one
+ * that somebody runs on (ISO_STACK_RUNS, stack.h). */
 ISO_API iso_status_t iso_heap_destroy(iso_heap_t *heap);
 
 /* A pointer that travels with the heap: how the receiver finds the data. NULL in a new heap. */
@@ -382,7 +384,8 @@ ISO_API bool iso_in_range(const void *ptr);
  * frozen, see iso_heap_state. Any other end leaves the heap here, unchanged and usable; ISO_ERR_BUSY
  * as an end: dest, or its node, has not yet read that an earlier attempt was given up. dest may be
  * this rank: no byte moves, the arrival callback runs. Many migrations may be under way at once.
- * Errors at once, with nothing changed: ISO_ERR_NOT_OWNER, ISO_ERR_BUSY (migrating, or the caller's own stack is in it), ISO_ERR_RANK,
+ * Errors at once, with nothing changed: ISO_ERR_NOT_OWNER, ISO_ERR_BUSY (migrating, or the caller's own stack is in it, or one that
+ * somebody runs on: ISO_STACK_RUNS, stack.h), ISO_ERR_RANK,
  * ISO_ERR_INVALID (header too long, or NULL with a length), ISO_ERR_PEER_DEAD, ISO_ERR_CODE (stack.h). The request is the caller's: iso_wait or
  * iso_test frees it when it has ended. */
 ISO_API iso_status_t iso_migrate(iso_heap_t *heap, uint32_t dest, const void *header,

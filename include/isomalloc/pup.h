@@ -166,7 +166,7 @@ ISO_API void pup_fmt_sync_item(pup_er p);
  * all of it is safe; iso_migrate_pup is all or nothing by itself.
  *
  * Errors, in the pup_er's status; *heap_p and the heap are as before: ISO_ERR_NOT_OWNER, ISO_ERR_BUSY
- * (migrating, or the caller's own stack is in it; or, unpacking, slots are in use here, or free at another rank), ISO_ERR_VERSION (of another version or
+ * (migrating, or the caller's own stack is in it, or one that somebody runs on: ISO_STACK_RUNS, stack.h; or, unpacking, slots are in use here, or free at another rank), ISO_ERR_VERSION (of another version or
  * layout), ISO_ERR_INVALID (no heap, of a space at another base, or with slots that are not its own), ISO_ERR_NO_MEMORY. Bytes
  * that were damaged in between are not found: only images (checkpoint.h) have checksums. Unpacking a heap that
  * moved a second time, when it is not at this rank any more, cannot be found out: it would have two owners. */

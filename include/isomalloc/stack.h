@@ -43,10 +43,17 @@ extern "C" {
 typedef struct iso_stack {
     void *low; /* its lowest address, on a page; the page before it faults */
     /* Where it is in use from, while nobody runs on it: set it whenever somebody leaves it. What is below is not
-     * moved. NULL, or anything outside of the stack: all of it moves. */
+     * moved. NULL, or anything outside of the stack: all of it moves. While somebody runs on it, ISO_STACK_RUNS, if who
+     * switches sets that: then the heap stays. */
     void *sp;
     char name[48]; /* ends in 0 */
 } iso_stack_t;
+
+/* The `sp` of a stack that somebody runs on, also while he has gone on to another stack and will come back. Whoever switches to a stack sets it
+ * just before (thread.h's threads have it), and stores the stack pointer again where he leaves it for good or for later. No call
+ * destroys, migrates, packs or saves a heap that has such a stack, or ends the job (ISO_ERR_BUSY, with a line that names the stack), and to free
+ * it ends the process. A runtime that does not set it has to know by itself; the caller's own stack is known in any case. */
+#define ISO_STACK_RUNS ((void *)1)
 
 /* Makes a stack of at least `size` bytes, 4 KiB at the least, for which a line about an overflow will use the name (cut
  * to 47 bytes; NULL: none). It takes a multiple of 64 KiB of addresses of the heap, of memory what is touched; one of
@@ -58,8 +65,8 @@ typedef struct iso_stack {
  * small, or the heap is not here, is migrating, or is one for many threads (ISO_HEAP_SHARED), logged; ENOMEM: no
  * room. */
 ISO_API iso_stack_t *iso_stack_create(iso_heap_t *heap, size_t size, const char *name);
-/* NULL is ignored. Nobody runs on it. Ends the process with a line if `low` is not what iso_stack_create set, or if the caller
- * runs on it, as iso_free of its block does. */
+/* NULL is ignored. Ends the process with a line if `low` is not what iso_stack_create set, or if somebody
+ * runs on it (see above), as iso_free of its block does. */
 ISO_API void iso_stack_destroy(iso_stack_t *stack);
 
 /* Calls fn for every stack of a heap that is here, in address order within a run of slots; stops when fn returns
@@ -71,6 +78,10 @@ ISO_API iso_status_t iso_stack_walk(const iso_heap_t *heap, iso_stack_fn fn, voi
 /* The stack whose lowest address (iso_stack_t::low) this is, of a heap that is here; NULL: there is none, or none any more. Any
  * address may be asked for: nothing on a stack is looked at. O(1). */
 ISO_API iso_stack_t *iso_stack_find(const void *low);
+
+/* Is what lies at this address, a function or static data, of the program, or of a library that was loaded when the first iso_init of the process began? Only
+ * of those do ranks compare where they lie. Looks through all that is loaded. */
+ISO_API bool iso_code_is_compared(const void *code);
 
 /* How many calls of the library the calling thread is inside of: callbacks of the library that run now (arrivals, walks, an
  * object's routine, a pup_er's or a bootstrap's functions), and heaps for many threads whose lock it has. A runtime's thread that is inside of one must not leave the operating system's

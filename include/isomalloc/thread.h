@@ -53,7 +53,8 @@
  *   - Shadow stacks (CET) and memory protection keys are the system's thread's: programs that use them cannot use these threads.
  *   - A signal's handler runs on the stack of the thread that it comes in, unless it has SA_ONSTACK: some KiB on today's
  *     processors, which the smallest stacks do not have.
- *   - This library is code on every stack that waits: it has to be loaded when iso_init begins, or ranks do not compare where it lies.
+ *   - This library is code on every stack that waits: it has to be loaded when iso_init begins, or ranks do not compare where it lies
+ *     (iso_code_is_compared, stack.h), and iso_threads_open refuses.
  *   - pthread_exit, cancellation and what waits for other threads of the system (a mutex held across a switch) are
  *     not for these threads. A blocking system call blocks all of them that share the system's thread.
  * Processors: x86_64, and aarch64 (tested in an emulator only).
@@ -63,8 +64,9 @@
  * says. Functions that a thread calls on itself are refused outside of any (ISO_ERR_INVALID). A thread that
  * is inside of a call of the library (iso_call_depth: a callback, a pup routine of an object, a walk; or `ready` below) may
  * resume others, but does not stop itself: ISO_ERR_BUSY. Callbacks return: after an exception that has left one, or a longjmp, no
- * thread that the system's thread runs can stop any more. What it runs on stays: it does not destroy, migrate, pack or save the heap that its
- * own stack is in (ISO_ERR_BUSY), and to free its stack ends the process.
+ * thread that the system's thread runs can stop any more. What a thread runs on stays, while it has resumed another one, too: neither it, nor a
+ * thread that it has resumed, nor another thread of the system destroys, migrates, packs or saves the heap that its stack is in (ISO_ERR_BUSY,
+ * with a line that names it), or ends the job, and to free its stack ends the process.
  */
 #ifndef ISOMALLOC_THREAD_H
 #define ISOMALLOC_THREAD_H
@@ -108,6 +110,7 @@ typedef struct iso_threads_params {
 
 /* Makes threads possible in the heaps of a job: takes its arrival callback (iso_set_arrival) and its iso_set_end over. NULL: all
  * defaults. ISO_ERR_NO_MEMORY; and logged: ISO_ERR_BUSY: it is open; ISO_ERR_LIMIT: eight jobs of this process have threads;
+ * ISO_ERR_CODE: this library was loaded (dlopen) after the process's first iso_init;
  * ISO_ERR_INVALID: struct_size; ISO_ERR_SYSTEM. */
 ISO_API iso_status_t iso_threads_open(iso_job_t *job, const iso_threads_params_t *params);
 /* Before iso_finalize, which else does it and says so in a line. Threads that are not finished are not resumed any
@@ -144,7 +147,7 @@ typedef struct iso_thread_attr {
 } iso_thread_attr_t;
 
 /* Makes a thread, ready to run fn(arg), in a heap that is here and of one thread at a time. attr NULL: defaults. It ends
- * by returning, or with its heap (iso_heap_destroy), or its stack (iso_stack_destroy), which are not for while it runs.
+ * by returning, or with its heap (iso_heap_destroy), or its stack (iso_stack_destroy), while it does not run.
  * ISO_ERR_INVALID, logged: the stack is too small, the heap is not here, is migrating or is one for many threads, or the job's
  * threads are not open; ISO_ERR_NO_SPACE; ISO_ERR_NO_MEMORY. */
 ISO_API iso_status_t iso_thread_create(iso_heap_t *heap, iso_thread_fn fn, void *arg,
@@ -199,7 +202,7 @@ ISO_API iso_status_t iso_thread_migrate(uint32_t dest);
 
 /* Starts to move threads with their heaps, and all other threads of those, to rank dest; what was ready is ready
  * there, what waits waits. iso_threads_progress sees to the rest; what cannot leave after all is ready here
- * again. Errors, with nothing changed, logged: ISO_ERR_BUSY: one of these threads, or of their heaps', runs or is in a catch
+ * again. As long as nobody knows (ISO_HEAP_IN_DOUBT) they are LEAVING, and refused as such. Errors, with nothing changed, logged: ISO_ERR_BUSY: one of these threads, or of their heaps', runs or is in a catch
  * block; ISO_ERR_NOT_OWNER: one is leaving, or not here, so it is no matter of this rank's; those of iso_migrate, where some may
  * have left. */
 ISO_API iso_status_t iso_threads_move(iso_thread_t *const *threads, size_t count, uint32_t dest);

@@ -315,6 +315,80 @@ void refused()
     job.finish();
 }
 
+// ---- several heaps, of which one does not go ----
+
+const void *unwelcome; // the heap that rank 1 does not admit
+
+bool admits_but_one(iso_job_t * /*job*/, const iso_arrival_t *arrival, void * /*arg*/)
+{
+    return unwelcome == nullptr || arrival->heap != unwelcome;
+}
+
+unsigned ran_as[4]; // here
+
+void *counts(void *arg)
+{
+    iso_thread_yield();
+    ran_as[reinterpret_cast<uintptr_t>(arg)]++;
+    return nullptr;
+}
+
+void *catches(void *arg)
+{
+    try {
+        throw 1;
+    } catch (int) {
+        iso_thread_yield();
+    }
+    return counts(arg);
+}
+
+// None has left if one cannot be sent; and one that is refused when the others are on their way stays, and runs here.
+void several()
+{
+    Job job(admits_but_one);
+    const iso_threads_params_t params = {sizeof params, nullptr, on_arrival, nullptr};
+    EXPECT_STATUS(ISO_OK, iso_threads_open(job.job, &params));
+    job.barrier();
+    const auto run = [&](bool (*done)(void *)) {
+        EXPECT_STATUS(ISO_OK, iso_threads_run(job.job, done, nullptr));
+    };
+    if (self == 0) {
+        iso_thread_t *list[4] = {};
+        for (uintptr_t i = 0; i < 4; i++) {
+            list[i] =
+                Threads::make(job.heap(), i == 2 ? catches : counts, reinterpret_cast<void *>(i));
+            EXPECT_STATUS(ISO_OK, iso_thread_resume(list[i], nullptr));
+        }
+        EXPECT_STATUS(ISO_ERR_BUSY, iso_threads_move(list, 4, 1)); // of the third
+        for (const iso_thread_t *thread : list)
+            EXPECT(iso_thread_state(thread) == ISO_THREAD_READY &&
+                   iso_heap_state(iso_thread_heap(thread)) == ISO_HEAP_OWNED);
+        EXPECT_STATUS(ISO_OK, iso_thread_resume(list[2], nullptr)); // out of its catch block
+        const void *second = iso_thread_heap(list[1]);
+        job.send(job.heap(), 1, static_cast<const void *>(&second), sizeof second);
+        job.barrier();
+        iso_thread_t *const with_one_twice[] = {list[0], list[1], list[0], list[2]};
+        EXPECT_STATUS(ISO_OK, iso_threads_move(with_one_twice, 4, 1));
+        EXPECT(iso_thread_state(list[0]) == ISO_THREAD_LEAVING);
+        iso_thread_t *const with_one_gone[] = {list[3], list[0]};
+        EXPECT_STATUS(ISO_ERR_NOT_OWNER, iso_threads_move(with_one_gone, 2, 1));
+        run([](void *) { return ran_as[1] > 0 && ran_as[3] > 0; });
+        EXPECT(ran_as[0] == 0 && ran_as[2] == 0);
+    } else {
+        while (!letter.came)
+            iso_progress_wait(job.job, 0.5);
+        unwelcome = letter.thread;
+        job.barrier();
+        run([](void *) { return ran_as[0] > 0 && ran_as[2] > 0; });
+        EXPECT(ran_as[1] == 0 && ran_as[3] == 0);
+    }
+    job.barrier();
+    while (iso_threads_close(job.job) == ISO_ERR_BUSY)
+        iso_threads_progress(job.job);
+    job.finish();
+}
+
 // ---- what comes along with a stack ----
 
 uint64_t bytes_of(const iso_thread_t *thread)
@@ -366,6 +440,6 @@ int main(int argc, char **argv)
     const Test tests[] = {{"early", early},         {"together", together},
                           {"told_once", told_once}, {"taken_in", taken_in},
                           {"light", light},         {"moved_early", moved_early},
-                          {"refused", refused}};
+                          {"refused", refused},     {"several", several}};
     return run_test(tests, argc, argv);
 }

@@ -152,12 +152,27 @@ foreach(path shared/2 private/1)
     string(REGEX MATCH "(.*)/(.*)" path ${path})
     set(env ISO_BACKING=${CMAKE_MATCH_1} ISO_NODE_SIZE=${CMAKE_MATCH_2})
     set(name "${CMAKE_MATCH_1}, nodes of ${CMAKE_MATCH_2}")
-    foreach(test early together told_once taken_in moved_early refused)
+    foreach(test early together told_once taken_in moved_early refused several)
         iso_travel_test("lands, ${test}, ${name}" lands 2 ${test} ENV ${env})
     endforeach()
     iso_travel_test("lands, light, ${name}" lands 3 light ENV ${env})
     iso_travel_test("lands, together, ${name}, arrivals in a thread of the library's" lands 2 together
         ENV ${env} ISO_PROGRESS_THREAD=y)
+endforeach()
+
+# In doubt: rank 1 stops with the commit, for longer than the source waits; decided either way, by a rank that goes on or by a death.
+add_executable(doubts doubts.cpp)
+target_link_libraries(doubts PRIVATE isomalloc-thread isomalloc iso_build_flags)
+foreach(path private/1 anon/1)
+    string(REGEX MATCH "(.*)/(.*)" path ${path})
+    set(env ISO_BACKING=${CMAKE_MATCH_1} ISO_NODE_SIZE=${CMAKE_MATCH_2} ISO_TIMEOUT=0.7 ISO_TEST_AT=1:commit_came:1:stop)
+    iso_travel_test("in doubt, goes, ${CMAKE_MATCH_1}" doubts 3 goes ENV ${env})
+    foreach(way stays declared)
+        add_test(NAME "ranks: travel: in doubt, ${way}, ${CMAKE_MATCH_1}" COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/survivors.sh 2
+            $<TARGET_FILE:iso_run> -n 3 --keep-going --no-aslr ${ISO_BIN_DIR}/doubts ${way})
+        set_tests_properties("ranks: travel: in doubt, ${way}, ${CMAKE_MATCH_1}" PROPERTIES TIMEOUT 60 LABELS ranks PROCESSORS 2
+            ENVIRONMENT "${iso_test_environment};${env}")
+    endforeach()
 endforeach()
 
 # The same by Converse's names.

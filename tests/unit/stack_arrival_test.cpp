@@ -194,6 +194,13 @@ TEST_CASE("a heap arrives only with stacks that are where its slots say")
         CHECK(arrives() == ISO_ERR_INVALID);
         stack->low = static_cast<char *>(stack->low) - 4096;
     }
+    SECTION("who runs on it")
+    {
+        void *sp = stack->sp;
+        stack->sp = ISO_STACK_RUNS;
+        CHECK(arrives() == ISO_ERR_INVALID);
+        stack->sp = sp;
+    }
     SECTION("how many there are")
     {
         for (const uint64_t wrong : {1, 3}) {

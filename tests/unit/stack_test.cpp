@@ -57,6 +57,28 @@ TEST_CASE("only the part of a stack that is in use is live")
     CHECK(space.guards() <= 1); // of a large block that was freed
 }
 
+TEST_CASE("a heap stays while somebody says that he runs on a stack of it")
+{
+    const size_t size = GENERATE(size_t{16} << 10, size_t{3} << 20);
+    const ChildResult child = in_child([&] {
+        const Space space;
+        iso_request_t *request = nullptr;
+        iso_stack_t *first = iso_stack_create(space.heap, 16384, "first"),
+                    *stack = iso_stack_create(space.heap, size, "mine");
+        void *sp = first->sp;
+        stack->sp = ISO_STACK_RUNS;
+        if (iso_migrate(space.heap, 0, nullptr, 0, &request) != ISO_ERR_BUSY ||
+            iso_finalize(space.job) != ISO_ERR_BUSY || iso_heap_destroy(space.heap) != ISO_ERR_BUSY)
+            return 1;
+        stack->sp = sp; // anything but that
+        return iso_heap_destroy(space.heap) == ISO_OK ? 0 : 2;
+    });
+    CHECK(child.exited_with(0));
+    CHECK(line_count(child.stderr_text) == 3);
+    CHECK(contains(child.stderr_text, "[0] isomalloc: ERROR iso_migrate of heap 0x"));
+    CHECK(contains(child.stderr_text, "to rank 0: a thread runs on its stack 'mine'"));
+}
+
 TEST_CASE("the stacks of a heap are found, in order, and each has a guard")
 {
     const Space space;
