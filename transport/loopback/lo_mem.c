@@ -92,12 +92,12 @@ iso_status_t lo_rkey_pack(iso_region_t *region, void *buf, size_t *len_p)
 
 static iso_status_t check_process(const iso_endpoint_t *ep, const rkey_blob_t *blob)
 {
-    if (process_same(&blob->process, &ep->peer->process))
+    if (process_same(&blob->process, &ep->peer->base.process))
         return ISO_OK;
     lo_log(ep->tp, ISO_LOG_ERROR,
            "region %u of rank %u is memory of process %" PRId32
            ", and the rank is process %" PRId32,
-           blob->region_id, blob->rank, blob->process.pid, ep->peer->process.pid);
+           blob->region_id, blob->rank, blob->process.pid, ep->peer->base.process.pid);
     return ISO_ERR_INVALID;
 }
 
@@ -109,9 +109,9 @@ iso_status_t lo_rkey_unpack(iso_endpoint_t *ep, const void *buf, size_t len, iso
     memset(&blob, 0, sizeof blob);
     memcpy(&blob, buf, len < sizeof blob ? len : sizeof blob);
     if (len != sizeof blob || blob.magic != RKEY_MAGIC || blob.version != LO_VERSION ||
-        blob.rank != ep->peer->rank || blob.fd < -1 || blob.length == 0 ||
+        blob.rank != ep->peer->base.rank || blob.fd < -1 || blob.length == 0 ||
         blob.length > UINT64_MAX - blob.address || blob.length > UINT64_MAX - blob.offset) {
-        lo_log(tp, ISO_LOG_ERROR, "%zu bytes are not an rkey of rank %u", len, ep->peer->rank);
+        lo_log(tp, ISO_LOG_ERROR, "%zu bytes are not an rkey of rank %u", len, ep->peer->base.rank);
         return ISO_ERR_INVALID;
     }
     iso_rkey_t *rkey = calloc(1, sizeof *rkey);
@@ -120,9 +120,10 @@ iso_status_t lo_rkey_unpack(iso_endpoint_t *ep, const void *buf, size_t len, iso
         return ISO_ERR_NO_MEMORY;
     }
     const object_part_t part = {blob.fd, blob.inode, blob.offset, blob.length};
-    const iso_status_t status = blob.fd < 0 ? check_process(ep, &blob)
-                                            : object_open(tp->host, &tp->objects, blob.rank,
-                                                          &ep->peer->process, &part, &rkey->object);
+    const iso_status_t status = blob.fd < 0
+                                    ? check_process(ep, &blob)
+                                    : object_open(tp->host, &tp->objects, blob.rank,
+                                                  &ep->peer->base.process, &part, &rkey->object);
     if (status != ISO_OK) {
         free(rkey);
         return status;

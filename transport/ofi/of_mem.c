@@ -252,7 +252,7 @@ static bool is_good(const iso_endpoint_t *ep, const rkey_blob_t *blob, const uns
                     size_t len)
 {
     return len >= sizeof *blob && blob->magic == RKEY_MAGIC && blob->version == OF_VERSION &&
-           blob->rank == ep->peer->rank && blob->length > 0 &&
+           blob->rank == ep->peer->base.rank && blob->length > 0 &&
            blob->length <= UINT64_MAX - blob->address &&
            blob->length <= UINT64_MAX - blob->offset && (blob->fd < 0 || ep->tp->is_shm) &&
            blob->raw_len == len - sizeof *blob && blob->raw_len <= OF_RAW_KEY &&
@@ -270,12 +270,12 @@ iso_status_t of_rkey_unpack(iso_endpoint_t *ep, const void *buf, size_t len, iso
     if (len > sizeof blob && len <= sizeof blob + sizeof raw)
         memcpy(raw, (const char *)buf + sizeof blob, len - sizeof blob);
     if (!is_good(ep, &blob, raw, len)) {
-        of_log(tp, ISO_LOG_ERROR, "%zu bytes are not an rkey of rank %u", len, ep->peer->rank);
+        of_log(tp, ISO_LOG_ERROR, "%zu bytes are not an rkey of rank %u", len, ep->peer->base.rank);
         return ISO_ERR_INVALID;
     }
-    if (ep->peer->life.state == LIFE_DEAD)
+    if (ep->peer->base.state == PEER_DEAD)
         return ISO_ERR_PEER_DEAD;
-    if (ep->peer->life.state != LIFE_ALIVE)
+    if (ep->peer->base.state != PEER_ALIVE)
         return ISO_ERR_UNREACHABLE;
     iso_rkey_t *rkey = calloc(1, sizeof *rkey);
     if (rkey == NULL) {
@@ -301,7 +301,7 @@ iso_status_t of_rkey_unpack(iso_endpoint_t *ep, const void *buf, size_t len, iso
     if (blob.fd >= 0) {
         const object_part_t part = {blob.fd, blob.inode, blob.offset, blob.length};
         const iso_status_t status = object_open(tp->host, &tp->objects, blob.rank,
-                                                &ep->peer->life.process, &part, &rkey->object);
+                                                &ep->peer->base.process, &part, &rkey->object);
         if (status != ISO_OK) {
             free(rkey);
             return status;

@@ -132,7 +132,7 @@ iso_status_t of_send(iso_endpoint_t *ep, const void *data, size_t len)
 
     if (len > OF_MAX_SEND) {
         of_log(tp, ISO_LOG_ERROR, "a message of %zu bytes to rank %u: at most %u can be sent", len,
-               ep->peer->rank, OF_MAX_SEND);
+               ep->peer->base.rank, OF_MAX_SEND);
         return ISO_ERR_INVALID;
     }
     const iso_status_t status = of_ep_usable(ep);
@@ -257,7 +257,7 @@ static of_peer_t *sender_of(iso_transport_t *tp, const of_buffer_t *buffer)
         header->version == OF_VERSION && header->source < tp->host->size &&
         header->len == buffer->len - sizeof *header &&
         memcmp(header->cookie, tp->host->cookie, sizeof header->cookie) == 0)
-        return of_peer_get(tp, header->source);
+        return peers_get(&tp->peers, header->source);
     if (tp->dropped++ == 0)
         of_log(tp, ISO_LOG_WARN,
                "a message that is not of this job, or says what cannot be, was dropped (the first; "
@@ -280,7 +280,7 @@ static of_buffer_t *join(iso_transport_t *tp, of_peer_t *peer, const void *data,
     peer->begun = record->kind == OF_BEGUN ? begun : NULL;
     if (begun->header.len + record->len > OF_MAX_SEND) {
         of_log(tp, ISO_LOG_ERROR, "a message of rank %u is longer than can be: it is dropped",
-               peer->rank);
+               peer->base.rank);
         peer->begun = NULL;
         of_buffer_put(tp, begun);
         return NULL;
@@ -295,13 +295,13 @@ static unsigned take_message(iso_transport_t *tp, of_peer_t *peer, const void *d
                              const of_record_t *record)
 {
     if (peer->begun == NULL && record->kind == OF_WHOLE) {
-        tp->host->message(tp->host->arg, peer->rank, data, record->len);
+        tp->host->message(tp->host->arg, peer->base.rank, data, record->len);
         return 1;
     }
     of_buffer_t *whole = join(tp, peer, data, record);
     if (whole == NULL)
         return 0;
-    tp->host->message(tp->host->arg, peer->rank, whole->data, whole->header.len);
+    tp->host->message(tp->host->arg, peer->base.rank, whole->data, whole->header.len);
     of_buffer_put(tp, whole);
     return 1;
 }
@@ -318,14 +318,14 @@ static bool take_note(iso_transport_t *tp, of_peer_t *peer, of_record_kind_t kin
         peer->owed = note.number;
     else if (kind == OF_ANSWER && note.number - peer->answered - 1 < peer->asked - peer->answered)
         peer->answered = note.number;
-    if (kind == OF_ANSWER && peer->ep != NULL)
-        of_flushes_end(peer->ep, peer->answered);
-    if (kind == OF_LOST && peer->ep != NULL)
-        of_ep_fail(peer->ep, FI_EIO);
+    if (kind == OF_ANSWER && peer->base.ep != NULL)
+        of_flushes_end(peer->base.ep, peer->answered);
+    if (kind == OF_LOST && peer->base.ep != NULL)
+        of_ep_fail(peer->base.ep, FI_EIO);
     else if (kind == OF_LOST)
         of_peer_fail(tp, peer, FI_EIO); /* it hears nothing of the next way either */
-    if (peer->ep != NULL)
-        of_ep_busy(peer->ep);
+    if (peer->base.ep != NULL)
+        of_ep_busy(peer->base.ep);
     return true;
 }
 
@@ -349,7 +349,7 @@ static bool hand_over(iso_transport_t *tp, of_peer_t *peer, of_buffer_t *buffer,
         of_record_t record;
         if (!read_record(buffer, &record)) {
             of_log(tp, ISO_LOG_ERROR, "a message of rank %u makes no sense: it is dropped",
-                   peer->rank);
+                   peer->base.rank);
             return true;
         }
         if (record.kind < OF_AFTER)
@@ -400,7 +400,7 @@ static unsigned go_on(iso_transport_t *tp, of_peer_t *peer)
 
     peer->waits = false;
     for (of_buffer_t *buffer;
-         (buffer = peer->early) != NULL && peer->life.state != LIFE_DEAD && !peer->deaf;) {
+         (buffer = peer->early) != NULL && peer->base.state != PEER_DEAD && !peer->deaf;) {
         const bool is_next = buffer->header.number == peer->heard; /* else it is one once more */
         if (buffer->header.number > peer->heard) {
             if (tp->in_order)
@@ -423,7 +423,7 @@ static unsigned deliver(iso_transport_t *tp, of_buffer_t *buffer)
 {
     of_peer_t *peer = sender_of(tp, buffer);
 
-    if (peer == NULL || peer->deaf || peer->life.state == LIFE_DEAD ||
+    if (peer == NULL || peer->deaf || peer->base.state == PEER_DEAD ||
         buffer->header.number < peer->heard) {
         of_buffer_put(tp, buffer);
         return 0;

@@ -10,12 +10,12 @@
 #ifndef ISO_TRANSPORT_UCX_H
 #define ISO_TRANSPORT_UCX_H
 
-#include "transport/common/by_rank.h"
 #include "transport/common/caller.h"
 #include "transport/common/clock.h"
 #include "transport/common/events.h"
 #include "transport/common/hash.h"
 #include "transport/common/life.h"
+#include "transport/common/peers.h"
 #include "transport/common/process.h"
 #include <assert.h>
 #include <isomalloc/iso_ucx.h>
@@ -98,13 +98,10 @@ typedef struct ux_landed {
 
 /* A rank that this one has connected to or heard of; lives as long as the instance. */
 typedef struct ux_peer {
-    struct ux_peer *next; /* in tp->peers */
-    uint32_t rank;
-    life_t life;
+    peer_t base;          /* first */
     uint64_t sent;        /* number of the next message to it */
     uint64_t heard;       /* and of the next one from it */
     ux_message_t *early;  /* came before their turn, by number */
-    iso_endpoint_t *ep;   /* NULL: not connected */
     uint32_t connections; /* made to it so far */
     ux_landed_t landed;
     /* Under inbox.lock: it has asked, or answered. */
@@ -281,7 +278,7 @@ struct iso_transport {
 
     ux_inbox_t inbox;
     ux_op_t *ended, **ended_last; /* taken out of the inbox */
-    ux_op_t *held;                /* ended, to peers whose state is LIFE_FAILED */
+    ux_op_t *held;                /* ended, to peers whose state is PEER_FAILED */
     ux_op_t *spares[4];           /* by size, see ux_op.c */
     unsigned sends;               /* of all endpoints */
     unsigned closing;             /* operations in its hands whose endpoint UCX was told to close */
@@ -290,7 +287,6 @@ struct iso_transport {
     iso_endpoint_t *busy; /* with own puts that are not wholly in UCX's hands */
 
     events_t events;
-    lives_t lives;
     bool polled; /* UCX gives no descriptor */
     bool in_progress;
     unsigned seen;       /* of inbox.added: what was put into it up to there has been taken out */
@@ -298,8 +294,7 @@ struct iso_transport {
     unsigned unclosed;   /* endpoints that must not be closed, see ux_ep.c: nor may the worker be */
     uint64_t dropped;    /* messages that were none of this job's */
 
-    ux_peer_t *peers;
-    by_rank_t by_rank; /* the same, to be found */
+    peers_t peers;
 
     uint32_t endpoints, regions, rkeys; /* open */
     uint64_t registered;                /* bytes of the regions */
@@ -329,11 +324,8 @@ typedef struct ux_address {
 iso_status_t ux_address_read(iso_transport_t *tp, uint32_t rank, const void *address, size_t len,
                              ux_address_t *address_p);
 
-/* ux_ep.c: peers, the way to them, and its end. */
+/* ux_ep.c: the way to a peer, and its end. */
 iso_status_t ux_peers_open(iso_transport_t *tp);
-void ux_peers_close(iso_transport_t *tp);
-ux_peer_t *ux_peer_find(const iso_transport_t *tp, uint32_t rank);
-ux_peer_t *ux_peer_get(iso_transport_t *tp, uint32_t rank); /* NULL: no memory, logged */
 iso_status_t ux_connect(iso_transport_t *tp, uint32_t rank, const void *address, size_t len,
                         iso_endpoint_t **ep_p);
 void ux_disconnect(iso_endpoint_t *ep);
@@ -341,12 +333,8 @@ void ux_disconnect(iso_endpoint_t *ep);
 iso_status_t ux_ep_usable(const iso_endpoint_t *ep);
 /* UCX gave up: ends what is under way, and finds out whether the peer is dead. */
 void ux_ep_fail(iso_endpoint_t *ep, ucs_status_t why);
-/* The peer's process has ended and all it had sent was delivered. */
-void ux_peer_died(iso_transport_t *tp, ux_peer_t *peer);
 /* Handles endpoints that UCX has failed since the last call. Returns events. */
 unsigned ux_eps_failed(iso_transport_t *tp);
-/* Decides about peers whose time is up. Returns events. */
-unsigned ux_peers_decide(iso_transport_t *tp);
 
 /* ux_op.c: operations in UCX's hands, and their ends. */
 /* A fresh one, of the kind's struct, of which the part after ux_op_t is the caller's to set; NULL: no memory,

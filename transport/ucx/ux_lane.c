@@ -149,9 +149,10 @@ void ux_lane_tell(iso_endpoint_t *ep)
     ep->one_sided = rdma[0] != '\0';
     ep->piece = piece_of(ep->tp, am_transport);
     if (rdma[0] != '\0')
-        ux_log(ep->tp, ISO_LOG_INFO, "puts to rank %u: one-sided, lane %s", ep->peer->rank, rdma);
+        ux_log(ep->tp, ISO_LOG_INFO, "puts to rank %u: one-sided, lane %s", ep->peer->base.rank,
+               rdma);
     else
         ux_log(ep->tp, ISO_LOG_INFO,
                "puts to rank %u: active messages of our own, which its CPU copies, lane %s",
-               ep->peer->rank, am);
+               ep->peer->base.rank, am);
 }

@@ -314,14 +314,14 @@ iso_status_t ux_rkey_unpack(iso_endpoint_t *ep, const void *buf, size_t len, iso
     memset(&blob, 0, sizeof blob);
     memcpy(&blob, buf, len < sizeof blob ? len : sizeof blob);
     if (len < sizeof blob || blob.magic != RKEY_MAGIC || blob.version != UX_VERSION ||
-        blob.rank != ep->peer->rank || blob.length == 0 ||
+        blob.rank != ep->peer->base.rank || blob.length == 0 ||
         blob.length > UINT64_MAX - blob.address || blob.ucp_len != len - sizeof blob ||
         blob.zero != 0 || blob.hash != hash_of(blob.region, ucp, blob.ucp_len)) {
-        ux_log(tp, ISO_LOG_ERROR, "%zu bytes are not an rkey of rank %u", len, ep->peer->rank);
+        ux_log(tp, ISO_LOG_ERROR, "%zu bytes are not an rkey of rank %u", len, ep->peer->base.rank);
         return ISO_ERR_INVALID;
     }
     if (ep->ucp == NULL)
-        return ep->peer->life.state == LIFE_DEAD ? ISO_ERR_PEER_DEAD : ISO_ERR_UNREACHABLE;
+        return ep->peer->base.state == PEER_DEAD ? ISO_ERR_PEER_DEAD : ISO_ERR_UNREACHABLE;
     iso_rkey_t *rkey = calloc(1, sizeof *rkey);
     if (rkey == NULL) {
         ux_log(tp, ISO_LOG_ERROR, "no memory for an rkey of rank %u", blob.rank);

@@ -41,7 +41,6 @@ static iso_status_t ux_open(const iso_transport_host_t *host, iso_transport_t **
     if (tp == NULL)
         return ISO_ERR_NO_MEMORY;
     tp->host = host;
-    tp->lives.host = host;
     status = caller_check_host(host);
     if (status != ISO_OK)
         goto free_tp;
@@ -74,7 +73,7 @@ close_landing:
 close_context:
     ux_context_close(tp);
 close_peers:
-    ux_peers_close(tp);
+    peers_close(&tp->peers);
 free_tp:
     free(tp);
     return status;
@@ -84,13 +83,13 @@ static void ux_close(iso_transport_t *tp)
 {
     caller_check_close(tp->host, tp->endpoints, tp->regions, tp->rkeys);
     const bool quiet = ux_ops_quiesce(tp);
-    events_close(&tp->events, &tp->lives);
+    events_close(&tp->events, &tp->peers);
     ux_context_close(tp); /* a worker of our own calls nobody back from here on */
     if (tp->unclosed > 0 || (tp->shares_worker && !quiet))
         return; /* UCX may still write here */
     ux_inbox_close(tp);
     ux_ops_free(tp);
-    ux_peers_close(tp);
+    peers_close(&tp->peers);
     ux_landing_close(tp);
     free(tp);
 }

@@ -23,7 +23,7 @@ iso_status_t ux_send(iso_endpoint_t *ep, const void *data, size_t len)
 
     if (len > UX_MAX_SEND) {
         ux_log(tp, ISO_LOG_ERROR, "a message of %zu bytes to rank %u: at most %u can be sent", len,
-               peer->rank, UX_MAX_SEND);
+               peer->base.rank, UX_MAX_SEND);
         return ISO_ERR_INVALID;
     }
     iso_status_t status = ux_ep_usable(ep);
@@ -169,14 +169,18 @@ static void free_messages(ux_message_t *message)
     }
 }
 
+static void free_early(ux_peer_t *peer)
+{
+    free_messages(peer->early);
+    peer->early = NULL;
+}
+
 void ux_inbox_close(iso_transport_t *tp)
 {
     free_messages(tp->inbox.first);
     free_messages(tp->inbox.spares);
-    for (ux_peer_t *peer = tp->peers; peer != NULL; peer = peer->next) {
-        free_messages(peer->early);
-        peer->early = NULL;
-    }
+    for (peer_t *peer = tp->peers.first; peer != NULL; peer = peer->next)
+        free_early((ux_peer_t *)(void *)peer);
     ux_lock_close(&tp->inbox.lock);
 }
 
@@ -196,7 +200,7 @@ static ux_peer_t *sender_of(iso_transport_t *tp, const ux_message_t *message)
         header->version == UX_VERSION && header->source < tp->host->size &&
         header->len == message->len - sizeof *header &&
         memcmp(header->cookie, tp->host->cookie, sizeof header->cookie) == 0)
-        return ux_peer_get(tp, header->source);
+        return peers_get(&tp->peers, header->source);
     if (tp->dropped++ == 0)
         ux_log(tp, ISO_LOG_WARN,
                "a message that is not of this job, or says what cannot be, was dropped (the first; "
@@ -207,7 +211,7 @@ static ux_peer_t *sender_of(iso_transport_t *tp, const ux_message_t *message)
 static unsigned hand_over(iso_transport_t *tp, ux_peer_t *peer, ux_message_t *message)
 {
     peer->heard++;
-    tp->host->message(tp->host->arg, peer->rank, message->data, message->header.len);
+    tp->host->message(tp->host->arg, peer->base.rank, message->data, message->header.len);
     give_back(&tp->inbox, message);
     return 1;
 }
@@ -254,14 +258,14 @@ static unsigned go_on(iso_transport_t *tp, ux_peer_t *peer)
 
 unsigned ux_inbox_go_on(iso_transport_t *tp, ux_peer_t *peer)
 {
-    return peer->life.state == LIFE_DEAD ? 0 : go_on(tp, peer);
+    return peer->base.state == PEER_DEAD ? 0 : go_on(tp, peer);
 }
 
 static unsigned deliver(iso_transport_t *tp, ux_message_t *message)
 {
     ux_peer_t *peer = sender_of(tp, message);
 
-    if (peer == NULL || peer->life.state == LIFE_DEAD || message->header.number < peer->heard) {
+    if (peer == NULL || peer->base.state == PEER_DEAD || message->header.number < peer->heard) {
         give_back(&tp->inbox, message);
         return 0;
     }
