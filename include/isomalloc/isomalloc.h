@@ -247,8 +247,8 @@ ISO_API iso_status_t iso_init(const iso_params_t *params, iso_job_t **job_p);
 
 /* Leaves the job. Collective: makes progress until every rank that lives has called it, so that
  * migrations under way are settled first (each within the timeout). Heaps still here, and all
- * memory of the iso space, are gone. ISO_ERR_BUSY, and nothing happens: the caller's own stack is in the iso space. Thread rules:
- * one thread, no other call running. */
+ * memory of the iso space, are gone. ISO_ERR_BUSY, and nothing happens: the caller's own stack is
+ * in the iso space. Thread rules: one thread, no other call running. */
 ISO_API iso_status_t iso_finalize(iso_job_t *job);
 
 ISO_API uint32_t iso_rank(const iso_job_t *job);
@@ -287,7 +287,8 @@ typedef enum iso_heap_flags {
  * ISO_ERR_INVALID: an unknown flag; ISO_ERR_NO_MEMORY, ISO_ERR_NO_SPACE. */
 ISO_API iso_status_t iso_heap_create_flags(iso_job_t *job, uint32_t flags, iso_heap_t **heap_p);
 
-/* Frees the heap with all its blocks. ISO_ERR_NOT_OWNER; ISO_ERR_BUSY: it is migrating, or the caller's own stack is in it. */
+/* Frees the heap with all its blocks. ISO_ERR_NOT_OWNER; ISO_ERR_BUSY: it is migrating, or the
+ * caller's own stack is in it. */
 ISO_API iso_status_t iso_heap_destroy(iso_heap_t *heap);
 
 /* A pointer that travels with the heap: how the receiver finds the data. NULL in a new heap. */
@@ -307,9 +308,9 @@ typedef struct {
  * where it finds any it aborts with a message, as a migration by puts does before it. ISO_ERR_NOT_OWNER. */
 ISO_API iso_status_t iso_heap_stats(iso_heap_t *heap, iso_heap_stats_t *stats_p);
 
-/* Calls fn for every live block that was allocated from the heap, in address order within a slot run; stops when fn returns false.
- * fn must not allocate from or free to this heap. Other threads that use a shared heap wait meanwhile.
- * ISO_ERR_NOT_OWNER. */
+/* Calls fn for every live block that was allocated from the heap, in address order within a slot
+ * run; stops when fn returns false. fn must not allocate from or free to this heap. Other threads
+ * that use a shared heap wait meanwhile. ISO_ERR_NOT_OWNER. */
 typedef bool (*iso_block_fn)(void *block, size_t usable_size, void *arg);
 ISO_API iso_status_t iso_heap_walk(iso_heap_t *heap, iso_block_fn fn, void *arg);
 
@@ -337,23 +338,27 @@ ISO_API void iso_free(void *ptr);
 /* Bytes that may be used at ptr, at least what was asked for. */
 ISO_API size_t iso_usable_size(const void *ptr);
 
-/* Protects pages of a block of the heap as mprotect does: `protection` is PROT_NONE, or of PROT_READ, PROT_WRITE and PROT_EXEC
- * (<sys/mman.h>); PROT_READ | PROT_WRITE ends it. address begins a page; length is rounded up to whole pages, in which
- * nothing but that one block may lie: align what is to be protected, and let small blocks be whole pages long.
+/* Protects pages of a block of the heap as mprotect does: `protection` is PROT_NONE, or of
+ * PROT_READ, PROT_WRITE and PROT_EXEC (<sys/mman.h>); PROT_READ | PROT_WRITE ends it. address
+ * begins a page; length is rounded up to whole pages, in which nothing but that one block may lie:
+ * align what is to be protected, and let small blocks be whole pages long.
  *
- * The protection is the heap's: it holds at whatever rank the heap is, also restored from an image or unpacked. While the
- * heap is frozen (it migrates, or is packed or saved) it is lifted, and what is saved is what the pages hold. It ends with the block:
- * iso_free and iso_realloc of a block with protected pages may be called, and end its protections (not an iso_realloc that
- * fails). A later call takes the place of an earlier one where they overlap. Frees of blocks of up to 32 KiB are somewhat
- * slower where their 2 MiB slot has protected pages.
+ * The protection is the heap's: it holds at whatever rank the heap is, also restored from an image
+ * or unpacked. While the heap is frozen (it migrates, or is packed or saved) it is lifted, and what
+ * is saved is what the pages hold. It ends with the block: iso_free and iso_realloc of a block with
+ * protected pages may be called, and end its protections (not an iso_realloc that fails). A later
+ * call takes the place of an earlier one where they overlap. Frees of blocks of up to 32 KiB are
+ * somewhat slower where their 2 MiB slot has protected pages.
  *
- * Where the heap arrives, a protection that the system does not let be made (each may take two mappings: vm.max_map_count)
- * is logged, left out there, and tried again with the heap's next move. After mprotect by other means the library knows of
- * nothing, and what it is not told of faults in its next user.
+ * Where the heap arrives, a protection that the system does not let be made (each may take two
+ * mappings: vm.max_map_count) is logged, left out there, and tried again with the heap's next move.
+ * After mprotect by other means the library knows of nothing, and what it is not told of faults in
+ * its next user.
  *
- * ISO_ERR_INVALID: it is not of one block's pages alone, or is of a stack (stack.h), or `protection` means nothing;
- * ISO_ERR_NOT_OWNER; ISO_ERR_BUSY: the heap is migrating; ISO_ERR_NO_MEMORY: the heap has no room to note it;
- * ISO_ERR_LIMIT: the process has too many mappings; ISO_ERR_SYSTEM: the system refuses. Nothing is changed then. */
+ * ISO_ERR_INVALID: it is not of one block's pages alone, or is of a stack (stack.h), or
+ * `protection` means nothing; ISO_ERR_NOT_OWNER; ISO_ERR_BUSY: the heap is migrating;
+ * ISO_ERR_NO_MEMORY: the heap has no room to note it; ISO_ERR_LIMIT: the process has too many
+ * mappings; ISO_ERR_SYSTEM: the system refuses. Nothing is changed then. */
 ISO_API iso_status_t iso_protect(iso_heap_t *heap, void *address, size_t length, int protection);
 
 /* A block that moves on its own: the only one of a heap that is made for it, which iso_heap_of tells, to be migrated
@@ -379,21 +384,23 @@ ISO_API bool iso_in_range(const void *ptr);
 /* Starts to move the heap to rank dest, with header_len bytes (copied) for its arrival callback.
  * From the call on the heap is frozen: no call on it and no access to its blocks, until the request
  * ends; if it ends in ISO_OK the heap is dest's. If it ends in ISO_ERR_IN_DOUBT the heap stays
- * frozen, see iso_heap_state. Any other end leaves the heap here, unchanged and usable; ISO_ERR_BUSY
- * as an end: dest, or its node, has not yet read that an earlier attempt was given up. dest may be
- * this rank: no byte moves, the arrival callback runs. Many migrations may be under way at once.
- * Errors at once, with nothing changed: ISO_ERR_NOT_OWNER, ISO_ERR_BUSY (migrating, or the caller's own stack is in it), ISO_ERR_RANK,
- * ISO_ERR_INVALID (header too long, or NULL with a length), ISO_ERR_PEER_DEAD, ISO_ERR_CODE (stack.h). The request is the caller's: iso_wait or
+ * frozen, see iso_heap_state. Any other end leaves the heap here, unchanged and usable;
+ * ISO_ERR_BUSY as an end: dest, or its node, has not yet read that an earlier attempt was given up.
+ * dest may be this rank: no byte moves, the arrival callback runs. Many migrations may be under way
+ * at once. Errors at once, with nothing changed: ISO_ERR_NOT_OWNER, ISO_ERR_BUSY (migrating, or the
+ * caller's own stack is in it), ISO_ERR_RANK, ISO_ERR_INVALID (header too long, or NULL with a
+ * length), ISO_ERR_PEER_DEAD, ISO_ERR_CODE (stack.h). The request is the caller's: iso_wait or
  * iso_test frees it when it has ended. */
 ISO_API iso_status_t iso_migrate(iso_heap_t *heap, uint32_t dest, const void *header,
                                  size_t header_len, iso_request_t **request_p);
 
-/* Gets ready what a migration of the heap to rank dest will need, and moves nothing: the way to dest, its
- * consent for these slots (unless its node shares memory) and, where memory is registered in windows (ISO_REGISTER), the
- * windows that the heap lies in, at both ends, as far as the limits go. For a load balancer that knows what it will move: what is prepared, iso_migrate does
- * not wait for. The heap is used as before; it may grow, migrate or end meanwhile. What is
- * prepared may be displaced by what is used later. The request is one as iso_migrate's: iso_wait or iso_test
- * frees it when it has ended, iso_cancel ends it. Ends and errors are those of iso_migrate; a heap that
+/* Gets ready what a migration of the heap to rank dest will need, and moves nothing: the way to
+ * dest, its consent for these slots (unless its node shares memory) and, where memory is registered
+ * in windows (ISO_REGISTER), the windows that the heap lies in, at both ends, as far as the limits
+ * go. For a load balancer that knows what it will move: what is prepared, iso_migrate does not wait
+ * for. The heap is used as before; it may grow, migrate or end meanwhile. What is prepared may be
+ * displaced by what is used later. The request is one as iso_migrate's: iso_wait or iso_test frees
+ * it when it has ended, iso_cancel ends it. Ends and errors are those of iso_migrate; a heap that
  * cannot be prepared may still migrate. */
 ISO_API iso_status_t iso_prepare(iso_heap_t *heap, uint32_t dest, iso_request_t **request_p);
 
@@ -423,8 +430,8 @@ typedef struct iso_request_info {
     uint64_t bytes_put;  /* put and locally complete */
     uint64_t puts;       /* put operations */
     bool puts_complete;  /* all of them remotely complete */
-    /* Of the live pages bytes that are not put: what means anything of them, in a few pieces, rides in the message that ends
-     * the migration (ISO_INLINE_MAX), of so many bytes. */
+    /* Of the live pages bytes that are not put: what means anything of them, in a few pieces, rides
+     * in the message that ends the migration (ISO_INLINE_MAX), of so many bytes. */
     uint64_t bytes_inline;
 } iso_request_info_t;
 /* Valid until the request has been freed. */
@@ -446,12 +453,14 @@ ISO_API iso_heap_state_t iso_heap_state(const iso_heap_t *heap);
  * of a living rank can give a heap two owners. ISO_ERR_RANK. */
 ISO_API iso_status_t iso_peer_declare_dead(iso_job_t *job, uint32_t rank);
 
-/* Replaces the arrival callback; arrivals that waited for one are delivered by the next progress. When it returns no other thread is
- * inside of the one before (so hold no lock that it takes), unless it was called from a callback. */
+/* Replaces the arrival callback; arrivals that waited for one are delivered by the next progress.
+ * When it returns no other thread is inside of the one before (so hold no lock that it takes),
+ * unless it was called from a callback. */
 ISO_API void iso_set_arrival(iso_job_t *job, iso_arrival_fn fn, void *arg);
 
-/* For a library on top of this one that keeps something for each job: fn(job, arg) is called in iso_finalize, when nothing
- * can arrive any more and the heaps are still here. One at a time; NULL: none. */
+/* For a library on top of this one that keeps something for each job: fn(job, arg) is called in
+ * iso_finalize, when nothing can arrive any more and the heaps are still here. One at a time; NULL:
+ * none. */
 typedef void (*iso_end_fn)(iso_job_t *job, void *arg);
 ISO_API void iso_set_end(iso_job_t *job, iso_end_fn fn, void *arg);
 
