@@ -13,6 +13,7 @@
  *   sender   { sender_waits; fence; room? -> stay awake }              (in lo_arm)
  */
 #include "loopback.h"
+#include "transport/common/hash.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>

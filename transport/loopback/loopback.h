@@ -9,8 +9,8 @@
 #ifndef LOOPBACK_H
 #define LOOPBACK_H
 
+#include "transport/common/blob.h"
 #include "transport/common/caller.h"
-#include "transport/common/hash.h"
 #include "transport/common/peers.h"
 #include "transport/common/process.h"
 #include "transport/common/windows.h"
@@ -19,7 +19,7 @@
 #include <stdalign.h>
 #include <stdatomic.h>
 
-#define LO_VERSION 2u
+#define LO_VERSION 3u
 #define LO_MAX_SEND 16384u
 #define LO_MAX_PUT ((size_t)1 << 20) /* bounds one call: 0.1 ms where warm, 0.4 ms where cold */
 #define LO_MAX_RANKS (64u * 64u * 64u)

@@ -10,20 +10,22 @@
 #ifndef ISO_TRANSPORT_UCX_H
 #define ISO_TRANSPORT_UCX_H
 
+#include "transport/common/blob.h"
 #include "transport/common/caller.h"
 #include "transport/common/clock.h"
+#include "transport/common/envelope.h"
 #include "transport/common/events.h"
-#include "transport/common/hash.h"
 #include "transport/common/life.h"
 #include "transport/common/peers.h"
 #include "transport/common/process.h"
+#include "transport/common/turns.h"
 #include <assert.h>
 #include <isomalloc/iso_ucx.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <ucp/api/ucp.h>
 
-#define UX_VERSION 3u
+#define UX_VERSION 4u
 #define UX_MAX_SEND ISO_TRANSPORT_MIN_SEND
 #define UX_MAX_PUT ((size_t)1 << 30)
 #define UX_AM_ID 1u                /* of our messages, in a worker of our own */
@@ -32,6 +34,7 @@
 #define UX_FLUSHES 32u             /* of own puts to one peer: numbers that the peer tells apart */
 #define UX_FENCES (UX_FLUSHES / 2) /* of them, that were used since the peer's last answer */
 #define UX_SENDS 32u               /* messages that UCX has not let go of yet, to one peer */
+#define UX_LOST 64u                /* ranks that can be named of which messages got lost */
 #define UX_OWN_PINNED (96u << 20)  /* see ux_mem.c */
 #define UX_DRAIN_TURNS 1000u       /* of progress, to hear what a dead process had sent */
 
@@ -41,18 +44,15 @@
 
 /* Before the bytes of each message; a protocol, versioned by UX_VERSION. */
 typedef struct ux_header {
-    uint32_t magic, version;
-    uint32_t source; /* rank */
-    uint32_t len;    /* of what follows */
-    uint64_t number; /* of the message, from 0 in each instance for each peer */
+    envelope_t envelope;
     /* The message comes after own puts of this connection: after flushes up to this; 0: after none. */
     uint32_t connection, flush;
     uint64_t pieces; /* of that flush, plus one; 0: a question tells, or has told */
-    uint8_t cookie[16];
 } ux_header_t;
 
 /* One that has come, header included. */
 typedef struct ux_message {
+    turn_t turn; /* first: while it is kept */
     struct ux_message *next;
     size_t len;
     ux_header_t header;
@@ -100,8 +100,8 @@ typedef struct ux_landed {
 typedef struct ux_peer {
     peer_t base;          /* first */
     uint64_t sent;        /* number of the next message to it */
-    uint64_t heard;       /* and of the next one from it */
-    ux_message_t *early;  /* came before their turn, by number */
+    turns_t turns;        /* its messages that wait */
+    bool deaf;            /* one of its messages got lost: nothing of it is heard any more */
     uint32_t connections; /* made to it so far */
     ux_landed_t landed;
     /* Under inbox.lock: it has asked, or answered. */
@@ -254,7 +254,9 @@ typedef struct ux_inbox {
     ux_op_t *ended, **ended_last;
     iso_endpoint_t *failed;
     ux_peer_t *news;
-    bool lost; /* there was no memory for a message */
+    /* Ranks of which a message is lost, for want of memory. A count of UX_LOST + 1: of others, too. */
+    uint32_t lost[UX_LOST];
+    unsigned lost_count;
 } ux_inbox_t;
 
 /* Where peers' own puts may land. The lock is held while bytes are copied, and never while UCX or the library is
