@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 extern "C" {
+#include "transport/common/caller.h"
 #include "transport/common/events.h"
 #include "transport/common/hash.h"
 }
@@ -170,6 +171,32 @@ TEST_CASE(
     REQUIRE(child.exited_with(0));
     REQUIRE(line_count(child.stderr_text) == 3);
     REQUIRE(contains(child.stderr_text, "raise ulimit -n"));
+}
+
+TEST_CASE("events: rank 0 warns where all ranks are more than there can be descriptors for",
+          "[events]")
+{
+    const ChildResult child = in_child([] {
+        const rlimit limit = {1024, 4096};
+        if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+            return 1;
+        iso_transport_host_t host = {};
+        host.log = [](void *, iso_log_level_t level, const char *text) {
+            fprintf(stderr, "%s: %s\n", level == ISO_LOG_WARN ? "warn" : "info", text);
+        };
+        host.size = 200;
+        caller_check_descriptors(&host, 3);
+        host.size = 2000;
+        caller_check_descriptors(&host, 3);
+        host.rank = 1;
+        caller_check_descriptors(&host, 3);
+        return 0;
+    });
+    REQUIRE(child.exited_with(0));
+    REQUIRE(line_count(child.stderr_text) == 2);
+    REQUIRE(contains(child.stderr_text, "warn: 1024 descriptors"));
+    REQUIRE(contains(child.stderr_text, "info: 1024 descriptors"));
+    REQUIRE(contains(child.stderr_text, "1999 others needs some 6061"));
 }
 
 TEST_CASE("events: a process is seen where pids and start times mean the same", "[events]")

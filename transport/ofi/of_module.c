@@ -75,6 +75,7 @@ static iso_status_t of_open(const iso_transport_host_t *host, iso_transport_t **
     status = of_recvs_post(tp);
     if (status != ISO_OK)
         goto close_events;
+    caller_check_descriptors(host, 2); /* its process, and a connection or its memory */
     *tp_p = tp;
     return ISO_OK;
 

@@ -61,6 +61,7 @@ static iso_status_t ux_open(const iso_transport_host_t *host, iso_transport_t **
     status = ux_events_open(tp);
     if (status != ISO_OK)
         goto close_inbox;
+    caller_check_descriptors(host, 3); /* its process, and over tcp and posix one each */
     if (host->on_demand)
         ux_mem_try_on_demand(tp);
     *tp_p = tp;
