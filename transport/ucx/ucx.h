@@ -199,7 +199,7 @@ typedef struct ux_piece {
 
 struct iso_region {
     iso_transport_t *tp;
-    iso_region_t *next; /* in tp->landing.regions */
+    iso_region_t *next; /* in tp->landing.regions, or deregistered in tp->gone */
     uint32_t number;    /* in this instance, for its rkeys */
     iso_memory_t memory;
     ucp_mem_h memh;
@@ -284,8 +284,10 @@ struct iso_transport {
     ux_op_t *spares[4];           /* by size, see ux_op.c */
     unsigned sends;               /* of all endpoints */
     unsigned closing;             /* operations in its hands whose endpoint UCX was told to close */
+    bool stuck; /* it has not let go of them in time: it is not waited for again until it has */
 
     ux_landing_t landing;
+    iso_region_t *gone;   /* deregistered, and UCX may not have let go of them */
     iso_endpoint_t *busy; /* with own puts that are not wholly in UCX's hands */
 
     events_t events;
@@ -372,6 +374,8 @@ void ux_mem_try_on_demand(iso_transport_t *tp);
 iso_status_t ux_mem_register(iso_transport_t *tp, const iso_memory_t *memory,
                              iso_region_t **region_p);
 void ux_mem_deregister(iso_region_t *region);
+/* Once UCX has let go: what was deregistered before. */
+void ux_mem_free_gone(iso_transport_t *tp);
 iso_status_t ux_rkey_pack(iso_region_t *region, void *buf, size_t *len_p);
 iso_status_t ux_rkey_unpack(iso_endpoint_t *ep, const void *buf, size_t len, iso_rkey_t **rkey_p);
 void ux_rkey_destroy(iso_rkey_t *rkey);

@@ -222,19 +222,36 @@ iso_status_t ux_mem_register(iso_transport_t *tp, const iso_memory_t *memory,
     return ISO_OK;
 }
 
+void ux_mem_free_gone(iso_transport_t *tp)
+{
+    for (iso_region_t *region; (region = tp->gone) != NULL;) {
+        tp->gone = region->next;
+        const ucs_status_t status = unmap_region(tp, region);
+        if (status != UCS_OK)
+            ux_log(tp, ISO_LOG_WARN, "UCX cannot deregister %" PRIu64 " MiB at %p: %s",
+                   region->memory.length >> 20, region->memory.address, ucs_status_string(status));
+        tp->registered -= region->memory.length;
+        free(region);
+    }
+}
+
+/* UCX may still read for an endpoint that was closed by force, and a device that reads what is not registered any more is
+ * as wrong as UCX with a handle that is none. So a region stays UCX's until UCX has let go. What it sends meanwhile goes nowhere:
+ * the way to that peer is closed, at both ends. */
 void ux_mem_deregister(iso_region_t *region)
 {
     iso_transport_t *tp = region->tp;
 
     ux_landing_remove(tp, region);
-    ux_ops_quiesce(tp); /* a device may still read for an endpoint that is gone */
-    const ucs_status_t status = unmap_region(tp, region);
-    if (status != UCS_OK)
-        ux_log(tp, ISO_LOG_WARN, "UCX cannot deregister %" PRIu64 " MiB at %p: %s",
-               region->memory.length >> 20, region->memory.address, ucs_status_string(status));
     tp->regions--;
-    tp->registered -= region->memory.length;
-    free(region);
+    region->next = tp->gone;
+    tp->gone = region;
+    if (ux_ops_quiesce(tp))
+        ux_mem_free_gone(tp);
+    else
+        ux_log(tp, ISO_LOG_WARN,
+               "%" PRIu64 " MiB at %p stay registered with UCX until it has let go of them",
+               region->memory.length >> 20, region->memory.address);
 }
 
 static ucs_status_t pack(const iso_region_t *region, void **bytes_p, size_t *len_p)

@@ -248,12 +248,14 @@ unsigned ux_ops_end(iso_transport_t *tp)
 
 bool ux_ops_quiesce(iso_transport_t *tp)
 {
-    const uint64_t until = clock_coarse_ms() + QUIESCE_MS;
+    const uint64_t until = clock_coarse_ms() + (tp->stuck ? 0 : QUIESCE_MS);
 
     for (ux_ops_take(tp); tp->closing > 0 && clock_coarse_ms() < until; ux_ops_take(tp))
         ucp_worker_progress(tp->worker);
-    if (tp->closing == 0)
-        return true;
+    const bool was_stuck = tp->stuck;
+    tp->stuck = tp->closing > 0;
+    if (!tp->stuck || was_stuck)
+        return !tp->stuck;
     ux_log(tp, ISO_LOG_WARN, "UCX has not let go of %u operations after %d ms", tp->closing,
            QUIESCE_MS);
     return false;
