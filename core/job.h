@@ -81,7 +81,8 @@ struct iso_job {
 
     iso_module_t bootstrap_module;
     const iso_bootstrap_t *bootstrap; /* NULL: a job of one rank without a launcher */
-    unsigned char *blobs; /* what all ranks published, where the bootstrap cannot look up */
+    unsigned char *blobs; /* what all ranks published, where the bootstrap cannot look up, */
+    size_t blob_len;      /* in as many bytes each as the longest has */
 
     iso_node_t node;
     iso_space_t space;

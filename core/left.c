@@ -4,21 +4,12 @@
 #include "core/job.h"
 #include "core/stack_guard.h"
 #include <assert.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define LOOK_AFTER 0.01 /* s: who is away for so long does not go to and fro */
-
-static void idle_forget(iso_retain_t *retain, iso_left_t *left)
-{
-    retain->unseen -= left->idle.count > 0;
-    iso_runs_free(&left->idle);
-}
-
 static void left_unlink(iso_retain_t *retain, iso_left_t *left)
 {
-    idle_forget(retain, left);
+    iso_left_idle_forget(retain, left);
     if (left->prev)
         left->prev->next = left->next;
     else
@@ -102,8 +93,6 @@ static bool claim_words(iso_job_t *job, const iso_heap_t *heap, const iso_extent
     return true;
 }
 
-static void look(iso_job_t *job, iso_left_t *left);
-
 bool iso_left_claim(iso_job_t *job, const iso_heap_t *heap, const iso_extent_t *extents,
                     uint32_t count, iso_coming_t coming)
 {
@@ -124,7 +113,7 @@ bool iso_left_claim(iso_job_t *job, const iso_heap_t *heap, const iso_extent_t *
                 continue;
             if (coming !=
                 ISO_COMING_GRANTED) /* its stacks may be gone by now: nobody would look again */
-                look(job, retain->left_of[slot]);
+                iso_left_look_at(job, retain->left_of[slot]);
             left_detach_slot(job, slot);
             /* Which of these units the arriving heap uses is not known without a look at every
              * slot of it: the look is postponed until trim has a reason for it. */
@@ -145,16 +134,6 @@ void iso_left_own(iso_job_t *job, const iso_extent_t *extents, uint32_t count)
             iso_node_own(&job->node, extents[e].first + i);
 }
 
-static uint32_t run_units(const iso_run_t *run, uintptr_t slot_address)
-{
-    uintptr_t end = run->address + run->length, slot_end = slot_address + ISO_SLOT_SIZE;
-    uintptr_t low = run->address > slot_address ? run->address : slot_address;
-    uintptr_t high = end < slot_end ? end : slot_end;
-    uint32_t first = (uint32_t)((low - slot_address) >> ISO_UNIT_SHIFT);
-    uint32_t last = (uint32_t)((high - 1 - slot_address) >> ISO_UNIT_SHIFT);
-    return (uint32_t)((UINT64_C(2) << last) - (UINT64_C(1) << first));
-}
-
 static void mark_runs(iso_job_t *job, const iso_runs_t *runs)
 {
     bool whole = iso_windows_pin(job);
@@ -165,83 +144,15 @@ static void mark_runs(iso_job_t *job, const iso_runs_t *runs)
             uintptr_t address = (uintptr_t)iso_space_slot_address(&job->space, slot);
             if (address >= run->address + run->length)
                 break;
-            job->retain.resident[slot] |= whole ? ISO_UNITS_ALL : run_units(run, address);
+            job->retain.resident[slot] |= whole ? ISO_UNITS_ALL : iso_units_of_run(run, address);
         }
     }
-}
-
-/* What is resident of this range is left's. It is from its first page in memory on: what a stack once used. */
-static void look_at_range(iso_job_t *job, iso_left_t *left, const iso_run_t *range)
-{
-    iso_retain_t *retain = &job->retain;
-    const uint64_t guard = iso_os_page_size(); /* it begins with one */
-    const uint64_t offset = iso_space_offset(&job->space, (void *)range->address) + guard;
-    uint64_t first = guard + iso_space_first_page(&job->space, offset, range->length - guard);
-    if (first >= range->length)
-        return;
-    first &= ~(uint64_t)(ISO_UNIT_SIZE - 1);
-    const iso_run_t run = {range->address + first, range->length - first};
-    uint32_t slot = iso_space_slot(&job->space, (void *)run.address);
-    for (;; slot++) {
-        const uintptr_t address = (uintptr_t)iso_space_slot_address(&job->space, slot);
-        if (address >= run.address + run.length)
-            return;
-        if (retain->left_of[slot] != left)
-            continue;
-        const uint32_t more = run_units(&run, address) & ~retain->resident[slot];
-        retain->resident[slot] |= more;
-        retain->left_units += iso_units_in(more);
-        left->units += iso_units_in(more);
-        if (left->state == ISO_LEFT_REVOKING)
-            retain->revoking_units += iso_units_in(more);
-    }
-}
-
-static void look(iso_job_t *job, iso_left_t *left)
-{
-    for (size_t i = 0; i < left->idle.count; i++)
-        look_at_range(job, left, &left->idle.list[i]);
-    idle_forget(&job->retain, left);
-}
-
-void iso_left_look(iso_job_t *job, double before)
-{
-    iso_retain_t *retain = &job->retain;
-    double next = INFINITY;
-    if (retain->unseen == 0 || retain->look_at > before)
-        return;
-    uint32_t waiting = 0;
-    /* those that nobody has looked at are the newest, apart from what left without anything idle */
-    for (iso_left_t *left = retain->newest; left && waiting < retain->unseen; left = left->prev) {
-        if (left->idle.count == 0)
-            continue;
-        if (left->went <= before) {
-            look(job, left);
-        } else {
-            waiting++;
-            next = left->went;
-        }
-    }
-    retain->look_at = next;
-    iso_retain_trim(job);
-}
-
-void iso_left_advance(iso_job_t *job)
-{
-    if (job->retain.unseen > 0)
-        iso_left_look(job, iso_os_now_coarse() - LOOK_AFTER);
-}
-
-/* A little later: the coarse clock may be late by a tick. */
-double iso_left_deadline(const iso_job_t *job)
-{
-    return job->retain.unseen > 0 ? job->retain.look_at + 2 * LOOK_AFTER : INFINITY;
 }
 
 static void release_left(iso_job_t *job, iso_left_t *left)
 {
     iso_retain_t *retain = &job->retain;
-    look(job, left);
+    iso_left_look_at(job, left);
     uint32_t remaining = left->slots_left; /* left itself is freed with its last slot */
     for (uint32_t e = 0; remaining > 0; e++)
         for (uint32_t i = 0; remaining > 0 && i < iso_extent_slots(&left->extents[e]); i++) {

@@ -22,6 +22,17 @@ typedef enum iso_left_state {
     ISO_LEFT_REVOKING /* holder was asked to stop and has not answered yet */
 } iso_left_state_t;
 
+/* Of the slot at this address, the units that the run, which reaches into it, lies in: a mask. */
+static inline uint32_t iso_units_of_run(const iso_run_t *run, uintptr_t slot_address)
+{
+    uintptr_t end = run->address + run->length, slot_end = slot_address + ISO_SLOT_SIZE;
+    uintptr_t low = run->address > slot_address ? run->address : slot_address;
+    uintptr_t high = end < slot_end ? end : slot_end;
+    uint32_t first = (uint32_t)((low - slot_address) >> ISO_UNIT_SHIFT);
+    uint32_t last = (uint32_t)((high - 1 - slot_address) >> ISO_UNIT_SHIFT);
+    return (uint32_t)((UINT64_C(2) << last) - (UINT64_C(1) << first));
+}
+
 /* What one heap left behind. */
 typedef struct iso_left {
     struct iso_left *next, *prev; /* oldest first */
@@ -75,6 +86,9 @@ void iso_left_leave(iso_job_t *job, iso_heap_t *heap, const iso_extent_t *extent
  * The system has to be asked for each: so a heap that is back at once, as one that goes to and fro, is not asked
  * for. */
 void iso_left_look(iso_job_t *job, double before);
+/* Of one heap; and nothing of its ranges any more, looked at or not. */
+void iso_left_look_at(iso_job_t *job, iso_left_t *left);
+void iso_left_idle_forget(iso_retain_t *retain, iso_left_t *left);
 /* Where it is time for it; and when that will be: INFINITY: when another heap has left. */
 void iso_left_advance(iso_job_t *job);
 double iso_left_deadline(const iso_job_t *job);

@@ -4,6 +4,7 @@
 #include "core/exchange.h"
 #include "core/job.h"
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Transports that `auto` prefers between nodes, the best first. */
@@ -65,35 +66,67 @@ iso_status_t iso_links_open(iso_job_t *job, bool other_hosts)
     return status;
 }
 
-static void fill_card(const iso_job_t *job, iso_card_t *card)
+static iso_status_t fill_card(const iso_job_t *job, iso_card_t *card, size_t *len_p)
 {
     const iso_link_t *links[2] = {job->node_link, job->net_link};
+    size_t used = 0;
     memset(card, 0, sizeof *card);
-    for (int i = 0; i < 2; i++)
-        if (links[i]) {
-            card->lengths[i] = (uint32_t)links[i]->address_len;
-            memcpy(card->addresses[i], links[i]->address, links[i]->address_len);
+    *len_p = offsetof(iso_card_t, addresses);
+    for (int i = 0; i < 2; i++) {
+        const size_t len = links[i] ? links[i]->address_len : 0;
+        if (len > sizeof card->addresses - used) {
+            iso_log(&job->logger, ISO_LOG_ERROR,
+                    "the addresses of two transports take %zu bytes, the room is %zu: name fewer "
+                    "devices to them",
+                    used + len, sizeof card->addresses);
+            return ISO_ERR_LIMIT;
         }
+        if (len > 0)
+            memcpy(card->addresses + used, links[i]->address, len);
+        card->lengths[i] = (uint32_t)len;
+        used += len;
+        *len_p += len;
+    }
     if (job->net_link)
         strncpy(card->transport, job->net_link->ops->name, sizeof card->transport - 1);
+    return ISO_OK;
+}
+
+/* Where the bootstrap cannot look up. */
+static iso_status_t exchange_cards(iso_job_t *job, const iso_card_t *card, size_t len)
+{
+    uint64_t mine = len, most = 0;
+    void *all;
+    iso_status_t status = iso_exchange_all(job, &mine, sizeof mine, &all);
+    if (status != ISO_OK)
+        return status;
+    for (uint32_t r = 0; r < job->size; r++)
+        most = ((uint64_t *)all)[r] > most ? ((uint64_t *)all)[r] : most;
+    free(all);
+    if (most > sizeof *card)
+        return ISO_ERR_INVALID;
+    status = iso_exchange_all(job, card, (size_t)most, &all);
+    if (status != ISO_OK)
+        return status;
+    job->blobs = all;
+    job->blob_len = (size_t)most;
+    return ISO_OK;
 }
 
 iso_status_t iso_links_publish(iso_job_t *job)
 {
     iso_card_t card;
-    void *all;
-    fill_card(job, &card);
+    size_t len;
+    const iso_status_t filled = fill_card(job, &card, &len);
+    iso_status_t status = ISO_OK;
     if (!job->bootstrap)
-        return ISO_OK;
-    iso_status_t status;
+        return filled;
     if (job->bootstrap->publish) {
         iso_depth_enter();
-        status = job->bootstrap->publish(job->bootstrap->ctx, &card, sizeof card);
+        status = job->bootstrap->publish(job->bootstrap->ctx, &card, len);
         iso_depth_leave();
-        return status;
+    } else {
+        status = exchange_cards(job, &card, len);
     }
-    status = iso_exchange_all(job, &card, sizeof card, &all);
-    if (status == ISO_OK)
-        job->blobs = all;
-    return status;
+    return filled != ISO_OK ? filled : status;
 }

@@ -99,16 +99,16 @@ void iso_peer_send(iso_job_t *job, iso_peer_t *peer, iso_msg_t *msg)
 iso_status_t iso_peer_card(const iso_job_t *job, uint32_t rank, iso_card_t *card_p)
 {
     iso_status_t status = ISO_OK;
-    size_t len = sizeof *card_p;
+    const size_t head = offsetof(iso_card_t, addresses);
+    size_t len = job->blobs ? job->blob_len : sizeof *card_p;
     iso_depth_enter();
     if (job->blobs)
-        memcpy(card_p, job->blobs + (size_t)rank * sizeof *card_p, sizeof *card_p);
+        memcpy(card_p, job->blobs + (size_t)rank * len, len);
     else
         status = job->bootstrap->lookup(job->bootstrap->ctx, rank, card_p, &len);
     iso_depth_leave();
-    if (status == ISO_OK &&
-        (len != sizeof *card_p || card_p->lengths[0] > ISO_TRANSPORT_ADDRESS_MAX ||
-         card_p->lengths[1] > ISO_TRANSPORT_ADDRESS_MAX))
+    if (status == ISO_OK && (len < head || card_p->lengths[0] > len - head ||
+                             card_p->lengths[1] > len - head - card_p->lengths[0]))
         status = ISO_ERR_INVALID;
     if (status != ISO_OK)
         iso_log(&job->logger, ISO_LOG_ERROR, "cannot look up how to reach rank %" PRIu32 ": %s",
@@ -156,7 +156,7 @@ static iso_status_t connect_to(iso_job_t *job, iso_peer_t *peer)
         return ISO_ERR_UNREACHABLE;
     }
     int which = peer->same_node ? 0 : 1;
-    return peer->link->ops->connect(peer->link->tp, peer->rank, card.addresses[which],
+    return peer->link->ops->connect(peer->link->tp, peer->rank, iso_card_address(&card, which),
                                     card.lengths[which], &peer->ep);
 }
 

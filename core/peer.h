@@ -52,13 +52,18 @@ typedef struct iso_peers {
     bool queued; /* messages may be waiting for room */
 } iso_peers_t;
 
-/* What a rank publishes about itself for those that want to talk to it. */
+/* What a rank publishes about itself for those that want to talk to it: as much of it as there is. */
 typedef struct iso_card {
     uint64_t node; /* equal in ranks of one (pretended) node */
     uint32_t lengths[2];
-    char transport[32];                                    /* between nodes */
-    unsigned char addresses[2][ISO_TRANSPORT_ADDRESS_MAX]; /* inside the node, between nodes */
+    char transport[32]; /* between nodes */
+    /* Inside the node, between nodes: one behind the other. A bootstrap takes 4 KiB in all. */
+    unsigned char addresses[4048];
 } iso_card_t;
+static inline const unsigned char *iso_card_address(const iso_card_t *card, int which)
+{
+    return card->addresses + (which > 0 ? card->lengths[0] : 0);
+}
 
 /* What rank has published, to be had from the first collective after that. Logs why not. */
 iso_status_t iso_peer_card(const iso_job_t *job, uint32_t rank, iso_card_t *card_p);

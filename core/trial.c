@@ -123,8 +123,8 @@ static iso_status_t try_neighbour(iso_job_t *job, int which, iso_region_t *regio
     uint32_t rank = neighbour_of(job, which);
     iso_status_t status = iso_peer_card(job, rank, &card);
     if (status == ISO_OK)
-        status =
-            link->ops->connect(link->tp, rank, card.addresses[which], card.lengths[which], &ep);
+        status = link->ops->connect(link->tp, rank, iso_card_address(&card, which),
+                                    card.lengths[which], &ep);
     if (status != ISO_OK)
         return status;
     status = put_word(job, which, ep, region, probe);

@@ -164,16 +164,18 @@ ISO_API iso_status_t iso_image_restore(iso_job_t *job, iso_image_t *image, uint3
 ISO_API iso_status_t iso_image_map(iso_job_t *job, iso_image_t *image, uint32_t number,
                                    iso_heap_t **heap_p);
 
-/* Called for a heap that has been restored and is this rank's own. The image is good during the call. No lock is held. */
+/* Called for a heap that has been restored and is this rank's own. The image is good during the
+ * call. No lock is held. */
 typedef void (*iso_restored_fn)(iso_job_t *job, iso_heap_t *heap, const iso_image_t *image,
                                 uint32_t number, void *arg);
 
-/* Restores (ISO_MAP_IMAGES=y: maps) all heaps of the images that were named when the job began that belong to this
- * rank, and were not restored yet, image by image in the order of their names; fn (NULL: nothing) is called after each.
- * Local: other ranks do the same for theirs, and what points into those may be followed after an iso_barrier. Stops at
- * the first that fails, and returns its error, those of iso_image_open and iso_image_restore; ISO_ERR_INVALID also if
- * an image was replaced since iso_init. A job without such images: ISO_OK, nothing to do. One thread of a rank calls it: of
- * two at once one may get ISO_ERR_BUSY for a heap that the other has just restored. */
+/* Restores (ISO_MAP_IMAGES=y: maps) all heaps of the images that were named when the job began that
+ * belong to this rank, and were not restored yet, image by image in the order of their names; fn
+ * (NULL: nothing) is called after each. Local: other ranks do the same for theirs, and what points
+ * into those may be followed after an iso_barrier. Stops at the first that fails, and returns its
+ * error, those of iso_image_open and iso_image_restore; ISO_ERR_INVALID also if an image was
+ * replaced since iso_init. A job without such images: ISO_OK, nothing to do. One thread of a rank
+ * calls it: of two at once one may get ISO_ERR_BUSY for a heap that the other has just restored. */
 ISO_API iso_status_t iso_restart(iso_job_t *job, iso_restored_fn fn, void *arg);
 
 #ifdef __cplusplus

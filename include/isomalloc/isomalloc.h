@@ -122,7 +122,8 @@ typedef enum iso_huge_pages {
     ISO_HUGE_PAGES_NONE = 1  /* the default: making one waits for kernel threads */
 } iso_huge_pages_t;
 
-/* How much of the iso space is registered with the transport, which some devices take for pinned memory. */
+/* How much of the iso space is registered with the transport, which some devices take for pinned
+ * memory. */
 typedef enum iso_registration {
     ISO_REGISTER_AUTO = 0,  /* space, or window where a device would pin more than may be pinned */
     ISO_REGISTER_SPACE = 1, /* all of it, at the start */
@@ -247,9 +248,9 @@ ISO_API iso_status_t iso_init(const iso_params_t *params, iso_job_t **job_p);
 
 /* Leaves the job. Collective: makes progress until every rank that lives has called it, so that
  * migrations under way are settled first (each within the timeout). Heaps still here, and all
- * memory of the iso space, are gone. ISO_ERR_BUSY, and nothing happens: the caller's own stack is in the iso space, or somebody runs on one
- * there (ISO_STACK_RUNS, stack.h). Thread rules:
- * one thread, no other call running. */
+ * memory of the iso space, are gone. ISO_ERR_BUSY, and nothing happens: the caller's own stack is
+ * in the iso space, or somebody runs on one there (ISO_STACK_RUNS, stack.h). Thread rules: one
+ * thread, no other call running. */
 ISO_API iso_status_t iso_finalize(iso_job_t *job);
 
 ISO_API uint32_t iso_rank(const iso_job_t *job);
@@ -258,19 +259,21 @@ ISO_API uint32_t iso_size(const iso_job_t *job);
 /* What a rank is to this one: do they share a (pretended) node? ISO_ERR_RANK. */
 ISO_API iso_status_t iso_same_node(iso_job_t *job, uint32_t rank, bool *same_p);
 
-/* Waits until every living rank has come here; makes progress meanwhile, so heaps may arrive. Inside
- * a host, a migration that ended at its source before the barrier has had its arrival callback after
- * it. Collective. Not from a callback. */
+/* Waits until every living rank has come here; makes progress meanwhile, so heaps may arrive.
+ * Inside a host, a migration that ended at its source before the barrier has had its arrival
+ * callback after it. Collective. Not from a callback. */
 ISO_API iso_status_t iso_barrier(iso_job_t *job);
 
 /* The iso space of the job: its first address and its length in bytes, the same in every rank. */
 ISO_API void iso_space(const iso_job_t *job, void **base_p, size_t *size_p);
 
-/* What was chosen, for people and logs: the effective backing and the transport between nodes (in a
- * job of one node that inside it, "none" in a job of one rank). The strings are static or live as long as the job. */
+/* What was chosen, for people and logs: the effective backing and the transport between nodes (in
+ * a job of one node that inside it, "none" in a job of one rank). The strings are static or live
+ * as long as the job. */
 ISO_API const char *iso_backing_name(const iso_job_t *job);
 ISO_API const char *iso_transport_name(const iso_job_t *job);
-/* What is registered with the transport (iso_params_t::registration), how much at a time, and why so. */
+/* What is registered with the transport (iso_params_t::registration), how much at a time, and why
+ * so. */
 ISO_API const char *iso_registration(const iso_job_t *job);
 
 /* ---- heaps --------------------------------------------------------------------------------- */
@@ -288,8 +291,8 @@ typedef enum iso_heap_flags {
  * ISO_ERR_INVALID: an unknown flag; ISO_ERR_NO_MEMORY, ISO_ERR_NO_SPACE. */
 ISO_API iso_status_t iso_heap_create_flags(iso_job_t *job, uint32_t flags, iso_heap_t **heap_p);
 
-/* Frees the heap with all its blocks. ISO_ERR_NOT_OWNER; ISO_ERR_BUSY: it is migrating, or the caller's own stack is in it, or one
- * that somebody runs on (ISO_STACK_RUNS, stack.h). */
+/* Frees the heap with all its blocks. ISO_ERR_NOT_OWNER; ISO_ERR_BUSY: it is migrating, or the
+ * caller's own stack is in it, or one that somebody runs on (ISO_STACK_RUNS, stack.h). */
 ISO_API iso_status_t iso_heap_destroy(iso_heap_t *heap);
 
 /* A pointer that travels with the heap: how the receiver finds the data. NULL in a new heap. */
@@ -305,13 +308,14 @@ typedef struct {
     uint64_t epoch;       /* grows with every migration of the heap, also with one that failed */
 } iso_heap_stats_t;
 
-/* Counts by a walk of the metadata, O(slots + their 4 KiB chunks in use), and looks for damage on the way:
- * where it finds any it aborts with a message, as a migration by puts does before it. ISO_ERR_NOT_OWNER. */
+/* Counts by a walk of the metadata, O(slots + their 4 KiB chunks in use), and looks for damage on
+ * the way: where it finds any it aborts with a message, as a migration by puts does before it.
+ * ISO_ERR_NOT_OWNER. */
 ISO_API iso_status_t iso_heap_stats(iso_heap_t *heap, iso_heap_stats_t *stats_p);
 
-/* Calls fn for every live block that was allocated from the heap, in address order within a slot run; stops when fn returns false.
- * fn must not allocate from or free to this heap. Other threads that use a shared heap wait meanwhile.
- * ISO_ERR_NOT_OWNER. */
+/* Calls fn for every live block that was allocated from the heap, in address order within a slot
+ * run; stops when fn returns false. fn must not allocate from or free to this heap. Other threads
+ * that use a shared heap wait meanwhile. ISO_ERR_NOT_OWNER. */
 typedef bool (*iso_block_fn)(void *block, size_t usable_size, void *arg);
 ISO_API iso_status_t iso_heap_walk(iso_heap_t *heap, iso_block_fn fn, void *arg);
 
@@ -323,8 +327,8 @@ ISO_API iso_status_t iso_heap_populate(iso_heap_t *heap);
 
 /* As in C: NULL with errno ENOMEM when the space has no room; a size of 0 gives a unique block.
  * Blocks are aligned to 16 bytes, power-of-two sizes up to 4 KiB to their size. Any size up to the
- * space. Contents are undefined (iso_calloc: zero). The heap must be one, and at this rank: NULL is a
- * fault. */
+ * space. Contents are undefined (iso_calloc: zero). The heap must be one, and at this rank: NULL
+ * is a fault. */
 ISO_API void *iso_malloc(iso_heap_t *heap, size_t size) ISO_ALLOC_FN((2));
 ISO_API void *iso_calloc(iso_heap_t *heap, size_t count, size_t size) ISO_ALLOC_FN((2, 3));
 /* ptr NULL allocates from heap; otherwise heap must be ptr's own, or NULL. On failure ptr stays. A
@@ -333,39 +337,46 @@ ISO_API void *iso_realloc(iso_heap_t *heap, void *ptr, size_t size)
     __attribute__((warn_unused_result, alloc_size(3)));
 /* alignment: a power of two up to 2 MiB, else NULL with errno EINVAL. */
 ISO_API void *iso_aligned_alloc(iso_heap_t *heap, size_t alignment, size_t size) ISO_ALLOC_FN((3));
-/* NULL is ignored. O(1) from the address. A block of more than 2 MiB faults when it is used after that,
- * until its addresses are handed out again: its first page, or all of it (iso_params_t::guard). */
+/* NULL is ignored. O(1) from the address. A block of more than 2 MiB faults when it is used after
+ * that, until its addresses are handed out again: its first page, or all of it
+ * (iso_params_t::guard). */
 ISO_API void iso_free(void *ptr);
 /* Bytes that may be used at ptr, at least what was asked for. */
 ISO_API size_t iso_usable_size(const void *ptr);
 
-/* Protects pages of a block of the heap as mprotect does: `protection` is PROT_NONE, or of PROT_READ, PROT_WRITE and PROT_EXEC
- * (<sys/mman.h>); PROT_READ | PROT_WRITE ends it. address begins a page; length is rounded up to whole pages, in which
- * nothing but that one block may lie: align what is to be protected, and let small blocks be whole pages long.
+/* Protects pages of a block of the heap as mprotect does: `protection` is PROT_NONE, or of
+ * PROT_READ, PROT_WRITE and PROT_EXEC (<sys/mman.h>); PROT_READ | PROT_WRITE ends it. address
+ * begins a page; length is rounded up to whole pages, in which nothing but that one block may lie:
+ * align what is to be protected, and let small blocks be whole pages long.
  *
- * The protection is the heap's: it holds at whatever rank the heap is, also restored from an image or unpacked. While the
- * heap is frozen (it migrates, or is packed or saved) it is lifted, and what is saved is what the pages hold. It ends with the block:
- * iso_free and iso_realloc of a block with protected pages may be called, and end its protections (not an iso_realloc that
- * fails). A later call takes the place of an earlier one where they overlap. Frees of blocks of up to 32 KiB are somewhat
- * slower where their 2 MiB slot has protected pages.
+ * The protection is the heap's: it holds at whatever rank the heap is, also restored from an image
+ * or unpacked. While the heap is frozen (it migrates, or is packed or saved) it is lifted, and what
+ * is saved is what the pages hold. It ends with the block: iso_free and iso_realloc of a block with
+ * protected pages may be called, and end its protections (not an iso_realloc that fails). A later
+ * call takes the place of an earlier one where they overlap. Frees of blocks of up to 32 KiB are
+ * somewhat slower where their 2 MiB slot has protected pages.
  *
- * Where the heap arrives, a protection that the system does not let be made (each may take two mappings: vm.max_map_count)
- * is logged, left out there, and tried again with the heap's next move. After mprotect by other means the library knows of
- * nothing, and what it is not told of faults in its next user.
+ * Where the heap arrives, a protection that the system does not let be made (each may take two
+ * mappings: vm.max_map_count) is logged, left out there, and tried again with the heap's next move.
+ * After mprotect by other means the library knows of nothing, and what it is not told of faults in
+ * its next user.
  *
- * ISO_ERR_INVALID: it is not of one block's pages alone, or is of a stack (stack.h), or `protection` means nothing;
- * ISO_ERR_NOT_OWNER; ISO_ERR_BUSY: the heap is migrating; ISO_ERR_NO_MEMORY: the heap has no room to note it;
- * ISO_ERR_LIMIT: the process has too many mappings; ISO_ERR_SYSTEM: the system refuses. Nothing is changed then. */
+ * ISO_ERR_INVALID: it is not of one block's pages alone, or is of a stack (stack.h), or
+ * `protection` means nothing; ISO_ERR_NOT_OWNER; ISO_ERR_BUSY: the heap is migrating;
+ * ISO_ERR_NO_MEMORY: the heap has no room to note it; ISO_ERR_LIMIT: the process has too many
+ * mappings; ISO_ERR_SYSTEM: the system refuses. Nothing is changed then. */
 ISO_API iso_status_t iso_protect(iso_heap_t *heap, void *address, size_t length, int protection);
 
-/* A block that moves on its own: the only one of a heap that is made for it, which iso_heap_of tells, to be migrated
- * or packed (iso_pup_block). It begins a 2 MiB slot; beside its own pages it takes three, and 6 MiB of addresses, or
- * 4 MiB more than it is long: for many small ones a heap is better. iso_realloc and iso_free do with it as with any
- * block; freeing it ends its heap, and it faults when it is used after that, until its addresses are handed out
- * again. NULL with errno ENOMEM. */
+/* A block that moves on its own: the only one of a heap that is made for it, which iso_heap_of
+ * tells, to be migrated or packed (iso_pup_block). It begins a 2 MiB slot; beside its own pages it
+ * takes three, and 6 MiB of addresses, or 4 MiB more than it is long: for many small ones a heap
+ * is better. iso_realloc and iso_free do with it as with any block; freeing it ends its heap, and
+ * it faults when it is used after that, until its addresses are handed out again. NULL with errno
+ * ENOMEM. */
 ISO_API void *iso_movable_alloc(iso_job_t *job, size_t size)
     __attribute__((malloc, warn_unused_result, alloc_size(2)));
-/* Bytes that were asked for of such a block (iso_usable_size may be more); 0: it is none that is here. */
+/* Bytes that were asked for of such a block (iso_usable_size may be more); 0: it is none that is
+ * here. */
 ISO_API size_t iso_movable_length(const void *block);
 
 /* The heap at this rank that ptr points into (any address in its slots), or NULL. O(1). */
@@ -379,24 +390,26 @@ ISO_API bool iso_in_range(const void *ptr);
 #define ISO_HEADER_MAX 2048             /* bytes of a user header */
 
 /* Starts to move the heap to rank dest, with header_len bytes (copied) for its arrival callback.
- * From the call on the heap is frozen: no call on it and no access to its blocks, until the request
- * ends; if it ends in ISO_OK the heap is dest's. If it ends in ISO_ERR_IN_DOUBT the heap stays
- * frozen, see iso_heap_state. Any other end leaves the heap here, unchanged and usable; ISO_ERR_BUSY
- * as an end: dest, or its node, has not yet read that an earlier attempt was given up. dest may be
- * this rank: no byte moves, the arrival callback runs. Many migrations may be under way at once.
- * Errors at once, with nothing changed: ISO_ERR_NOT_OWNER, ISO_ERR_BUSY (migrating, or the caller's own stack is in it, or one that
- * somebody runs on: ISO_STACK_RUNS, stack.h), ISO_ERR_RANK,
- * ISO_ERR_INVALID (header too long, or NULL with a length), ISO_ERR_PEER_DEAD, ISO_ERR_CODE (stack.h). The request is the caller's: iso_wait or
- * iso_test frees it when it has ended. */
+ * From the call on the heap is frozen: no call on it and no access to its blocks, until the
+ * request ends; if it ends in ISO_OK the heap is dest's. If it ends in ISO_ERR_IN_DOUBT the heap
+ * stays frozen, see iso_heap_state. Any other end leaves the heap here, unchanged and usable;
+ * ISO_ERR_BUSY as an end: dest, or its node, has not yet read that an earlier attempt was given
+ * up. dest may be this rank: no byte moves, the arrival callback runs. Many migrations may be
+ * under way at once. Errors at once, with nothing changed: ISO_ERR_NOT_OWNER, ISO_ERR_BUSY
+ * (migrating, or the caller's own stack is in it, or one that somebody runs on: ISO_STACK_RUNS,
+ * stack.h), ISO_ERR_RANK, ISO_ERR_INVALID (header too long, or NULL with a length),
+ * ISO_ERR_PEER_DEAD, ISO_ERR_CODE (stack.h). The request is the caller's: iso_wait or iso_test
+ * frees it when it has ended. */
 ISO_API iso_status_t iso_migrate(iso_heap_t *heap, uint32_t dest, const void *header,
                                  size_t header_len, iso_request_t **request_p);
 
-/* Gets ready what a migration of the heap to rank dest will need, and moves nothing: the way to dest, its
- * consent for these slots (unless its node shares memory) and, where memory is registered in windows (ISO_REGISTER), the
- * windows that the heap lies in, at both ends, as far as the limits go. For a load balancer that knows what it will move: what is prepared, iso_migrate does
- * not wait for. The heap is used as before; it may grow, migrate or end meanwhile. What is
- * prepared may be displaced by what is used later. The request is one as iso_migrate's: iso_wait or iso_test
- * frees it when it has ended, iso_cancel ends it. Ends and errors are those of iso_migrate; a heap that
+/* Gets ready what a migration of the heap to rank dest will need, and moves nothing: the way to
+ * dest, its consent for these slots (unless its node shares memory) and, where memory is registered
+ * in windows (ISO_REGISTER), the windows that the heap lies in, at both ends, as far as the limits
+ * go. For a load balancer that knows what it will move: what is prepared, iso_migrate does not wait
+ * for. The heap is used as before; it may grow, migrate or end meanwhile. What is prepared may be
+ * displaced by what is used later. The request is one as iso_migrate's: iso_wait or iso_test frees
+ * it when it has ended, iso_cancel ends it. Ends and errors are those of iso_migrate; a heap that
  * cannot be prepared may still migrate. */
 ISO_API iso_status_t iso_prepare(iso_heap_t *heap, uint32_t dest, iso_request_t **request_p);
 
@@ -406,9 +419,9 @@ ISO_API iso_status_t iso_test(iso_request_t *request);
 ISO_API iso_status_t iso_wait(iso_request_t *request);
 
 /* Gives up a migration: possible until its commit is sent (inside a node: until the target has
- * taken it). ISO_OK: the request, still the caller's, will end in ISO_ERR_CANCELED, and the heap is
- * usable here then. ISO_ERR_BUSY: too late, the target decides; of a small heap that dest was ready for, the commit may
- * have been sent before iso_migrate returned. */
+ * taken it). ISO_OK: the request, still the caller's, will end in ISO_ERR_CANCELED, and the heap
+ * is usable here then. ISO_ERR_BUSY: too late, the target decides; of a small heap that dest was
+ * ready for, the commit may have been sent before iso_migrate returned. */
 ISO_API iso_status_t iso_cancel(iso_request_t *request);
 
 typedef enum iso_migration_path {
@@ -426,8 +439,8 @@ typedef struct iso_request_info {
     uint64_t bytes_put;  /* put and locally complete */
     uint64_t puts;       /* put operations */
     bool puts_complete;  /* all of them remotely complete */
-    /* Of the live pages bytes that are not put: what means anything of them, in a few pieces, rides in the message that ends
-     * the migration (ISO_INLINE_MAX), of so many bytes. */
+    /* Of the live pages bytes that are not put: what means anything of them, in a few pieces, rides
+     * in the message that ends the migration (ISO_INLINE_MAX), of so many bytes. */
     uint64_t bytes_inline;
 } iso_request_info_t;
 /* Valid until the request has been freed. */
@@ -440,8 +453,8 @@ typedef enum iso_heap_state {
     ISO_HEAP_IN_DOUBT =
         3 /* frozen: the commit was sent, or puts are under way, and no answer came */
 } iso_heap_state_t;
-/* The state of a heap as this rank knows it. Any heap address may be asked for, but that of a heap that
- * another thread destroys at the same time. */
+/* The state of a heap as this rank knows it. Any heap address may be asked for, but that of a heap
+ * that another thread destroys at the same time. */
 ISO_API iso_heap_state_t iso_heap_state(const iso_heap_t *heap);
 
 /* The caller asserts that a rank's process is gone (it learned so from its resource manager).
@@ -449,12 +462,14 @@ ISO_API iso_heap_state_t iso_heap_state(const iso_heap_t *heap);
  * of a living rank can give a heap two owners. ISO_ERR_RANK. */
 ISO_API iso_status_t iso_peer_declare_dead(iso_job_t *job, uint32_t rank);
 
-/* Replaces the arrival callback; arrivals that waited for one are delivered by the next progress. When it returns no other thread is
- * inside of the one before (so hold no lock that it takes), unless it was called from a callback. */
+/* Replaces the arrival callback; arrivals that waited for one are delivered by the next progress.
+ * When it returns no other thread is inside of the one before (so hold no lock that it takes),
+ * unless it was called from a callback. */
 ISO_API void iso_set_arrival(iso_job_t *job, iso_arrival_fn fn, void *arg);
 
-/* For a library on top of this one that keeps something for each job: fn(job, arg) is called in iso_finalize, when nothing
- * can arrive any more and the heaps are still here. One at a time; NULL: none. */
+/* For a library on top of this one that keeps something for each job: fn(job, arg) is called in
+ * iso_finalize, when nothing can arrive any more and the heaps are still here. One at a time; NULL:
+ * none. */
 typedef void (*iso_end_fn)(iso_job_t *job, void *arg);
 ISO_API void iso_set_end(iso_job_t *job, iso_end_fn fn, void *arg);
 
@@ -465,9 +480,9 @@ ISO_API void iso_set_end(iso_job_t *job, iso_end_fn fn, void *arg);
  * waits) from time to time. */
 ISO_API unsigned iso_progress(iso_job_t *job);
 
-/* Makes progress until something has happened, in this thread or by another's progress, or `seconds`
- * have passed (negative: no limit), sleeping meanwhile. ISO_OK, or ISO_ERR_TIMED_OUT when nothing
- * happened. */
+/* Makes progress until something has happened, in this thread or by another's progress, or
+ * `seconds` have passed (negative: no limit), sleeping meanwhile. ISO_OK, or ISO_ERR_TIMED_OUT
+ * when nothing happened. */
 ISO_API iso_status_t iso_progress_wait(iso_job_t *job, double seconds);
 
 /* For event loops: a descriptor that becomes readable when progress has work, provided that it was
@@ -480,10 +495,10 @@ ISO_API iso_status_t iso_event_arm(iso_job_t *job);
 
 /* ---- looking at a job that hangs ------------------------------------------------------------- */
 
-/* Writes to descriptor fd, at once, a block of text on what this rank is doing: heaps on their way with
- * step, epoch and time left, heaps in doubt, peers and what is queued for them, grants, slots. For
- * people; the format may change. With ISO_DUMP_SIGNAL set a signal does the same, to stderr, also
- * while every thread of the program is busy or hangs. */
+/* Writes to descriptor fd, at once, a block of text on what this rank is doing: heaps on their way
+ * with step, epoch and time left, heaps in doubt, peers and what is queued for them, grants,
+ * slots. For people; the format may change. With ISO_DUMP_SIGNAL set a signal does the same, to
+ * stderr, also while every thread of the program is busy or hangs. */
 ISO_API void iso_dump(iso_job_t *job, int fd);
 
 /* ---- statistics ---------------------------------------------------------------------------- */

@@ -1,10 +1,12 @@
 /*
- * thread.h - user-level threads that migrate with their stack: libisomalloc-thread, on top of isomalloc.h and stack.h.
+ * thread.h - user-level threads that migrate with their stack: libisomalloc-thread, on top of
+ * isomalloc.h and stack.h.
  *
- * A thread is made in a heap, its stack is a block of that heap, and it goes where the heap goes: stack, registers
- * and all. iso_thread_migrate(dest), called from inside, returns at rank dest, on the same stack, at the same
- * addresses, as if nothing had happened; and so a thread that is suspended goes on where it was, when somebody else
- * has moved it. All threads of a heap move together; a thread that is to move alone has a heap of its own.
+ * A thread is made in a heap, its stack is a block of that heap, and it goes where the heap goes:
+ * stack, registers and all. iso_thread_migrate(dest), called from inside, returns at rank dest, on
+ * the same stack, at the same addresses, as if nothing had happened; and so a thread that is
+ * suspended goes on where it was, when somebody else has moved it. All threads of a heap move
+ * together; a thread that is to move alone has a heap of its own.
  *
  *     static void *work(void *arg)
  *     {
@@ -14,9 +16,10 @@
  *         return mesh_sum(mesh);
  *     }
  *
- * Scheduling is the runtime's: iso_thread_resume is a plain call that runs a thread until it yields, suspends, ends
- * or leaves. Programs that have no scheduler use iso_threads_run, which resumes threads in turn. A switch is some
- * thirty instructions, beside the call that makes it, without a system call.
+ * Scheduling is the runtime's: iso_thread_resume is a plain call that runs a thread until it
+ * yields, suspends, ends or leaves. Programs that have no scheduler use iso_threads_run, which
+ * resumes threads in turn. A switch is some thirty instructions, beside the call that makes it,
+ * without a system call.
  *
  * What a thread may rely on in another process, and what not:
  *   - Addresses: its stack, its heap and other heaps of the iso space that are there. Of the process's own memory
@@ -93,46 +96,52 @@ typedef enum iso_thread_state {
 
 typedef struct iso_threads_params {
     size_t struct_size; /* sizeof(iso_threads_params_t) */
-    /* For a runtime with a scheduler of its own; NULL: iso_threads_run is the scheduler, or who calls iso_threads_next. The thread can be resumed, for
-     * another reason than that a resume of it has returned READY: it was made, or awakened, or a thread that it
-     * waited for has ended; or its heap has arrived, or has stayed here after it had begun to leave. It may be resumed from then on, until
-     * a resume of a thread of its heap returns LEAVING, or iso_threads_move has made it LEAVING (iso_thread_state): that
-     * calls it again, here or elsewhere. A move that ends before it has begun, to this rank itself or in an error
-     * that is returned, does not: what could be resumed still can. Runs where it happens: an arrival as an
-     * iso_arrival_fn does. It may resume the thread at once, and that one may take its heap away: the others of the heap are
-     * told of where they are then. Where several of the system's threads resume, one that has been told of may
-     * have left with another one meanwhile: resuming it is refused (ISO_ERR_NOT_OWNER). */
+    /* For a runtime with a scheduler of its own; NULL: iso_threads_run is the scheduler, or who
+     * calls iso_threads_next. The thread can be resumed, for another reason than that a resume of
+     * it has returned READY: it was made, or awakened, or a thread that it waited for has ended; or
+     * its heap has arrived, or has stayed here after it had begun to leave. It may be resumed from
+     * then on, until a resume of a thread of its heap returns LEAVING, or iso_threads_move has made
+     * it LEAVING (iso_thread_state): that calls it again, here or elsewhere. A move that ends
+     * before it has begun, to this rank itself or in an error that is returned, does not: what
+     * could be resumed still can. Runs where it happens: an arrival as an iso_arrival_fn does. It
+     * may resume the thread at once, and that one may take its heap away: the others of the heap
+     * are told of where they are then. Where several of the system's threads resume, one that has
+     * been told of may have left with another one meanwhile: resuming it is refused
+     * (ISO_ERR_NOT_OWNER). */
     void (*ready)(iso_thread_t *thread, void *arg);
     iso_arrival_fn
         arrival; /* in the place of the job's: called for each heap, after its threads. NULL: nothing */
     void *arg;
 } iso_threads_params_t;
 
-/* Makes threads possible in the heaps of a job: takes its arrival callback (iso_set_arrival) and its iso_set_end over. NULL: all
- * defaults. ISO_ERR_NO_MEMORY; and logged: ISO_ERR_BUSY: it is open; ISO_ERR_LIMIT: eight jobs of this process have threads;
- * ISO_ERR_CODE: this library was loaded (dlopen) after the process's first iso_init;
- * ISO_ERR_INVALID: struct_size; ISO_ERR_SYSTEM. */
+/* Makes threads possible in the heaps of a job: takes its arrival callback (iso_set_arrival) and
+ * its iso_set_end over. NULL: all defaults. ISO_ERR_NO_MEMORY; and logged: ISO_ERR_BUSY: it is
+ * open; ISO_ERR_LIMIT: eight jobs of this process have threads; ISO_ERR_CODE: this library was
+ * loaded (dlopen) after the process's first iso_init; ISO_ERR_INVALID: struct_size;
+ * ISO_ERR_SYSTEM. */
 ISO_API iso_status_t iso_threads_open(iso_job_t *job, const iso_threads_params_t *params);
-/* Before iso_finalize, which else does it and says so in a line. Threads that are not finished are not resumed any
- * more, unless the job's threads are opened again and their heap is taken in (iso_threads_take_in). ISO_ERR_BUSY,
- * and nothing happens: a heap is still on its way from here, or in doubt; or, logged, a thread calls, or a callback, or iso_threads_run
- * runs. ISO_ERR_INVALID: not open. Afterwards the job's arrival callback is iso_threads_params_t::arrival, not the one that the job had
- * before (iso_set_arrival). Hold no lock that `ready` or `arrival` takes. */
+/* Before iso_finalize, which else does it and says so in a line. Threads that are not finished are
+ * not resumed any more, unless the job's threads are opened again and their heap is taken in
+ * (iso_threads_take_in). ISO_ERR_BUSY, and nothing happens: a heap is still on its way from here,
+ * or in doubt; or, logged, a thread calls, or a callback, or iso_threads_run runs. ISO_ERR_INVALID:
+ * not open. Afterwards the job's arrival callback is iso_threads_params_t::arrival, not the one
+ * that the job had before (iso_set_arrival). Hold no lock that `ready` or `arrival` takes. */
 ISO_API iso_status_t iso_threads_close(iso_job_t *job);
 
-/* Makes progress, and looks after threads that are leaving. A runtime that has a scheduler of its own calls it
- * where it would call iso_progress. Returns the number of things that happened. */
+/* Makes progress, and looks after threads that are leaving. A runtime that has a scheduler of its
+ * own calls it where it would call iso_progress. Returns the number of things that happened. */
 ISO_API unsigned iso_threads_progress(iso_job_t *job);
 
-/* The scheduler of programs that have none: resumes all that can be, in turn, and makes progress, until
- * `until` returns true: it is asked before each turn. Sleeps while there is nothing to do, at most a tenth of a second before
- * it asks again. Not from a thread or a callback. ISO_ERR_INVALID: the job's threads have another scheduler, or
- * there are none. */
+/* The scheduler of programs that have none: resumes all that can be, in turn, and makes progress,
+ * until `until` returns true: it is asked before each turn. Sleeps while there is nothing to do, at
+ * most a tenth of a second before it asks again. Not from a thread or a callback. ISO_ERR_INVALID:
+ * the job's threads have another scheduler, or there are none. */
 ISO_API iso_status_t iso_threads_run(iso_job_t *job, bool (*until)(void *arg), void *arg);
 
-/* For a runtime whose scheduler wants no queue of its own (`ready` NULL), in the place of iso_threads_run: the thread that has waited
- * longest of those that can be resumed, which the caller resumes. Threads that have left meanwhile, or are gone, are passed
- * over. NULL: there is none, or they have another scheduler, or are not open. */
+/* For a runtime whose scheduler wants no queue of its own (`ready` NULL), in the place of
+ * iso_threads_run: the thread that has waited longest of those that can be resumed, which the
+ * caller resumes. Threads that have left meanwhile, or are gone, are passed over. NULL: there is
+ * none, or they have another scheduler, or are not open. */
 ISO_API iso_thread_t *iso_threads_next(iso_job_t *job);
 /* How many wait there for their turn, those that iso_threads_next would pass over as well. */
 ISO_API uint32_t iso_threads_waiting(const iso_job_t *job);
@@ -146,37 +155,42 @@ typedef struct iso_thread_attr {
     bool detached;      /* nobody joins it: it goes when it ends */
 } iso_thread_attr_t;
 
-/* Makes a thread, ready to run fn(arg), in a heap that is here and of one thread at a time. attr NULL: defaults. It ends
- * by returning, or with its heap (iso_heap_destroy), or its stack (iso_stack_destroy), while it does not run.
- * ISO_ERR_INVALID, logged: the stack is too small, the heap is not here, is migrating or is one for many threads, or the job's
- * threads are not open; ISO_ERR_NO_SPACE; ISO_ERR_NO_MEMORY. */
+/* Makes a thread, ready to run fn(arg), in a heap that is here and of one thread at a time. attr
+ * NULL: defaults. It ends by returning, or with its heap (iso_heap_destroy), or its stack
+ * (iso_stack_destroy), while it does not run. ISO_ERR_INVALID, logged: the stack is too small, the
+ * heap is not here, is migrating or is one for many threads, or the job's threads are not open;
+ * ISO_ERR_NO_SPACE; ISO_ERR_NO_MEMORY. */
 ISO_API iso_status_t iso_thread_create(iso_heap_t *heap, iso_thread_fn fn, void *arg,
                                        const iso_thread_attr_t *attr, iso_thread_t **thread_p);
 
-/* Runs a thread that is ready until it stops; *state_p (NULL: not wanted) says in what state: READY, if it has
- * yielded, SUSPENDED, LEAVING, or FINISHED, after which a detached one is gone. From anywhere, also from another
- * thread. Logged: ISO_ERR_INVALID: it has finished; ISO_ERR_BUSY: it waits or runs;
- * ISO_ERR_NOT_OWNER: it is not here, or its heap is leaving. */
+/* Runs a thread that is ready until it stops; *state_p (NULL: not wanted) says in what state:
+ * READY, if it has yielded, SUSPENDED, LEAVING, or FINISHED, after which a detached one is gone.
+ * From anywhere, also from another thread. Logged: ISO_ERR_INVALID: it has finished; ISO_ERR_BUSY:
+ * it waits or runs; ISO_ERR_NOT_OWNER: it is not here, or its heap is leaving. */
 ISO_API iso_status_t iso_thread_resume(iso_thread_t *thread, iso_thread_state_t *state_p);
 
-/* Of a thread at this rank, or that was here (LEAVING); not of one that was joined, or was detached and has ended: nothing is left of
- * it. */
+/* Of a thread at this rank, or that was here (LEAVING); not of one that was joined, or was detached
+ * and has ended: nothing is left of it. */
 ISO_API iso_thread_state_t iso_thread_state(const iso_thread_t *thread);
-/* A thread that waits can be resumed again. ISO_ERR_INVALID: it does not wait; ISO_ERR_NOT_OWNER: it is not here, or not
- * yet: its heap lands, and the job's arrival callback has not been called for it; ISO_ERR_NO_MEMORY: it still waits. */
+/* A thread that waits can be resumed again. ISO_ERR_INVALID: it does not wait; ISO_ERR_NOT_OWNER:
+ * it is not here, or not yet: its heap lands, and the job's arrival callback has not been called
+ * for it; ISO_ERR_NO_MEMORY: it still waits. */
 ISO_API iso_status_t iso_thread_awaken(iso_thread_t *thread);
 
-/* Waits until the thread ends, and ends it for good: *result_p (NULL: not wanted) is what it returned. From a
- * thread: of one of the same heap. From outside: by running the scheduler meanwhile; with a scheduler of the
- * runtime's own the thread must have finished. ISO_ERR_INVALID, logged: none of this, or it is detached;
- * ISO_ERR_BUSY: another one waits for it, or did until it ended; ISO_ERR_NOT_OWNER: it is not here, or leaves. */
+/* Waits until the thread ends, and ends it for good: *result_p (NULL: not wanted) is what it
+ * returned. From a thread: of one of the same heap. From outside: by running the scheduler
+ * meanwhile; with a scheduler of the runtime's own the thread must have finished. ISO_ERR_INVALID,
+ * logged: none of this, or it is detached; ISO_ERR_BUSY: another one waits for it, or did until it
+ * ended; ISO_ERR_NOT_OWNER: it is not here, or leaves. */
 ISO_API iso_status_t iso_thread_join(iso_thread_t *thread, void **result_p);
 
 ISO_API iso_heap_t *iso_thread_heap(const iso_thread_t *thread);
-/* Its stack: of one that may be gone, iso_stack_find of that one's `low`, kept from when it was here, tells whether it is. */
+/* Its stack: of one that may be gone, iso_stack_find of that one's `low`, kept from when it was
+ * here, tells whether it is. */
 ISO_API iso_stack_t *iso_thread_stack(const iso_thread_t *thread);
 ISO_API const char *iso_thread_name(const iso_thread_t *thread);
-/* Calls fn for every thread of a heap that is here; stops when it returns false. fn makes and ends none. ISO_ERR_NOT_OWNER. */
+/* Calls fn for every thread of a heap that is here; stops when it returns false. fn makes and ends
+ * none. ISO_ERR_NOT_OWNER. */
 typedef bool (*iso_thread_walk_fn)(iso_thread_t *thread, void *arg);
 ISO_API iso_status_t iso_thread_walk(const iso_heap_t *heap, iso_thread_walk_fn fn, void *arg);
 
@@ -184,69 +198,82 @@ ISO_API iso_status_t iso_thread_walk(const iso_heap_t *heap, iso_thread_walk_fn 
 
 /* The thread that calls; NULL: none. */
 ISO_API iso_thread_t *iso_thread_self(void);
-/* Lets others run; it can be resumed at once, or (suspend) when it is awakened. ISO_ERR_INVALID, ISO_ERR_BUSY: see above. */
+/* Lets others run; it can be resumed at once, or (suspend) when it is awakened. ISO_ERR_INVALID,
+ * ISO_ERR_BUSY: see above. */
 ISO_API iso_status_t iso_thread_yield(void);
 ISO_API iso_status_t iso_thread_suspend(void);
-/* Ends the thread, as returning from its function does; but destructors of C++ do not run. Outside of any thread, or inside of a
- * call of the library, it ends the process, with a line: there is nothing to go back to. */
+/* Ends the thread, as returning from its function does; but destructors of C++ do not run. Outside
+ * of any thread, or inside of a call of the library, it ends the process, with a line: there is
+ * nothing to go back to. */
 __attribute__((noreturn)) ISO_API void iso_thread_exit(void *result);
 
-/* Goes to rank dest, with its heap and all threads of it: ISO_OK is returned there. All else is returned here, and
- * nothing has changed: ends and errors of iso_migrate, ISO_ERR_CODE (see above), and each with a line of the log ISO_ERR_INVALID:
- * the caller is no thread, or AddressSanitizer has its locals; ISO_ERR_RANK; ISO_ERR_BUSY: it is inside of a call of the
- * library; or it, or another of its heap, is inside of a catch block; or another one runs, because it has resumed this one.
- * ISO_ERR_IN_DOUBT is returned when the doubt has ended and the heap has stayed. To this rank itself is nothing to do. */
+/* Goes to rank dest, with its heap and all threads of it: ISO_OK is returned there. All else is
+ * returned here, and nothing has changed: ends and errors of iso_migrate, ISO_ERR_CODE (see above),
+ * and each with a line of the log ISO_ERR_INVALID: the caller is no thread, or AddressSanitizer has
+ * its locals; ISO_ERR_RANK; ISO_ERR_BUSY: it is inside of a call of the library; or it, or another
+ * of its heap, is inside of a catch block; or another one runs, because it has resumed this one.
+ * ISO_ERR_IN_DOUBT is returned when the doubt has ended and the heap has stayed. To this rank
+ * itself is nothing to do. */
 ISO_API iso_status_t iso_thread_migrate(uint32_t dest);
 
-/* ---- from outside, for a load balancer ---------------------------------------------------------- */
+/* ---- from outside, for a load balancer
+ * ---------------------------------------------------------- */
 
-/* Starts to move threads with their heaps, and all other threads of those, to rank dest; what was ready is ready
- * there, what waits waits. iso_threads_progress sees to the rest; what cannot leave after all is ready here
- * again. As long as nobody knows (ISO_HEAP_IN_DOUBT) they are LEAVING, and refused as such. Errors, with nothing changed, logged: ISO_ERR_BUSY: one of these threads, or of their heaps', runs or is in a catch
- * block; ISO_ERR_NOT_OWNER: one is leaving, or not here, so it is no matter of this rank's; those of iso_migrate, where some may
- * have left. */
+/* Starts to move threads with their heaps, and all other threads of those, to rank dest; what was
+ * ready is ready there, what waits waits. iso_threads_progress sees to the rest; what cannot leave
+ * after all is ready here again. As long as nobody knows (ISO_HEAP_IN_DOUBT) they are LEAVING, and
+ * refused as such. Errors, with nothing changed, logged: ISO_ERR_BUSY: one of these threads, or of
+ * their heaps', runs or is in a catch block; ISO_ERR_NOT_OWNER: one is leaving, or not here, so it
+ * is no matter of this rank's; those of iso_migrate, where some may have left. */
 ISO_API iso_status_t iso_threads_move(iso_thread_t *const *threads, size_t count, uint32_t dest);
 /* The same of a heap with all its threads. */
 ISO_API iso_status_t iso_threads_move_heap(iso_heap_t *heap, uint32_t dest);
 
-/* For heaps with threads that move in another way: packed by a pup routine (pup.h), to a file or as a part of an
- * object, or by iso_migrate. let_go, before: the scheduler forgets the heap's threads. Until take_in none of them is
- * resumed, or awakened: they count as not here (ISO_ERR_NOT_OWNER, ISO_THREAD_LEAVING). take_in, where the heap is then, or
- * here again: those that can be resumed are the scheduler's. Of threads that are already, nothing changes; those of
- * a heap that arrives (iso_arrival_fn) are. ISO_ERR_BUSY, logged: one of them runs, or is in a catch block;
+/* For heaps with threads that move in another way: packed by a pup routine (pup.h), to a file or as
+ * a part of an object, or by iso_migrate. let_go, before: the scheduler forgets the heap's threads.
+ * Until take_in none of them is resumed, or awakened: they count as not here (ISO_ERR_NOT_OWNER,
+ * ISO_THREAD_LEAVING). take_in, where the heap is then, or here again: those that can be resumed
+ * are the scheduler's. Of threads that are already, nothing changes; those of a heap that arrives
+ * (iso_arrival_fn) are. ISO_ERR_BUSY, logged: one of them runs, or is in a catch block;
  * ISO_ERR_NOT_OWNER; ISO_ERR_NO_MEMORY, logged: take_in can be called again. */
 ISO_API iso_status_t iso_threads_let_go(iso_heap_t *heap);
 ISO_API iso_status_t iso_threads_take_in(iso_heap_t *heap);
 
-/* ---- storage that moves ------------------------------------------------------------------------- */
+/* ---- storage that moves
+ * ------------------------------------------------------------------------- */
 
 #define ISO_THREAD_KEYS 16 /* at most */
 
-/* A key for a value of each thread, NULL at first. All ranks make the same keys in the same order, before there are
- * threads. destroy (NULL: nothing) is called at a thread's end with its value, in the thread, which may still do what threads do, unless
- * that is NULL; once for each key: a value that it sets anew is not destroyed.
- * ISO_ERR_LIMIT. */
+/* A key for a value of each thread, NULL at first. All ranks make the same keys in the same order,
+ * before there are threads. destroy (NULL: nothing) is called at a thread's end with its value, in
+ * the thread, which may still do what threads do, unless that is NULL; once for each key: a value
+ * that it sets anew is not destroyed. ISO_ERR_LIMIT. */
 typedef uint32_t iso_thread_key_t;
 ISO_API iso_status_t iso_thread_key_create(void (*destroy)(void *value), iso_thread_key_t *key_p);
 /* The calling thread's. NULL, or ISO_ERR_INVALID: no thread calls, or there is no such key. */
 ISO_API void *iso_thread_value(iso_thread_key_t key);
 ISO_API iso_status_t iso_thread_set_value(iso_thread_key_t key, void *value);
 
-/* ---- a switch alone ----------------------------------------------------------------------------- */
+/* ---- a switch alone
+ * ----------------------------------------------------------------------------- */
 
-/* For runtimes that have threads and a scheduler of their own, on stacks of stack.h or any: what the threads above are switched
- * by, and no more. Nothing is checked, C++'s state of exceptions stays where it is, and AddressSanitizer and Valgrind are the caller's to
- * tell. Not Boost.Context's, because the stack protector's canary has to be switched at the same point as the stack, or the functions
- * around it fail their check in another process, and because unwinders find their way through it.
+/* For runtimes that have threads and a scheduler of their own, on stacks of stack.h or any: what
+ * the threads above are switched by, and no more. Nothing is checked, C++'s state of exceptions
+ * stays where it is, and AddressSanitizer and Valgrind are the caller's to tell. Not
+ * Boost.Context's, because the stack protector's canary has to be switched at the same point as the
+ * stack, or the functions around it fail their check in another process, and because unwinders find
+ * their way through it.
  *
- * Leaves the stack that the caller is on, whose stack pointer becomes *save, for the one that `to` is the saved
- * pointer of. Returns when somebody switches back: in another process, maybe. Preserves what a call does, and the modes of
- * floating point. Always 0, so that who has nothing more to do can call it last: each function that returns after it does so
- * where the processor did not expect it. */
+ * Leaves the stack that the caller is on, whose stack pointer becomes *save, for the one that `to`
+ * is the saved pointer of. Returns when somebody switches back: in another process, maybe.
+ * Preserves what a call does, and the modes of floating point. Always 0, so that who has nothing
+ * more to do can call it last: each function that returns after it does so where the processor did
+ * not expect it. */
 ISO_API int iso_thread_switch(void **save, void *to);
-/* Makes a stack that ends at `end` (an iso_stack_t: at itself) one that waits: who switches to it calls main(arg), which never
- * returns, with the canary and the floating-point modes of who calls this. Takes less than 256 bytes. Returns its stack pointer:
- * what iso_stack_t::sp has to be, if it migrates before. */
+/* Makes a stack that ends at `end` (an iso_stack_t: at itself) one that waits: who switches to it
+ * calls main(arg), which never returns, with the canary and the floating-point modes of who calls
+ * this. Takes less than 256 bytes. Returns its stack pointer: what iso_stack_t::sp has to be, if it
+ * migrates before. */
 ISO_API void *iso_thread_prepare(void *end, void (*main)(void *arg), void *arg);
 
 #ifdef __cplusplus

@@ -25,9 +25,10 @@ extern "C" {
 #define ISO_TRANSPORT_ABI 2u
 
 /* Every transport carries messages of at least this many bytes, and addresses and rkeys of at most
- * those: what the library plans its own messages with. */
+ * those: what the library plans its own messages with. (UCX's address grows with the devices that
+ * a host has.) */
 #define ISO_TRANSPORT_MIN_SEND 8192
-#define ISO_TRANSPORT_ADDRESS_MAX 1024
+#define ISO_TRANSPORT_ADDRESS_MAX 3072
 #define ISO_TRANSPORT_RKEY_MAX 512
 
 typedef struct iso_transport iso_transport_t; /* an open instance; the module defines it */

@@ -134,28 +134,33 @@ void port_unmap(const iso_memory_t *memory)
 typedef struct card {
     uint32_t address_len, rkey_len;
     uint64_t memory;
-    unsigned char address[ISO_TRANSPORT_ADDRESS_MAX], rkey[ISO_TRANSPORT_RKEY_MAX];
+    unsigned char rkey[ISO_TRANSPORT_RKEY_MAX];
 } card_t;
-_Static_assert(sizeof(card_t) <= ISO_HEADER_MAX, "it travels in a header");
+#define ADDRESS_PART (ISO_TRANSPORT_ADDRESS_MAX / 2)
+_Static_assert(sizeof(card_t) <= ISO_HEADER_MAX && ADDRESS_PART <= ISO_HEADER_MAX &&
+                   ADDRESS_PART * 2 == ISO_TRANSPORT_ADDRESS_MAX,
+               "they travel in headers");
 
 void port_connect(port_t *port, size_t length)
 {
     const iso_transport_ops_t *ops = port->ops;
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     card_t mine = {0}, theirs;
-    size_t address_len = sizeof mine.address, rkey_len = sizeof mine.rkey;
+    unsigned char address[ISO_TRANSPORT_ADDRESS_MAX] = {0}, to[ISO_TRANSPORT_ADDRESS_MAX];
+    size_t address_len = sizeof address, rkey_len = sizeof mine.rkey;
     port_map(&port->memory, (length + page - 1) / page * page);
     memset(port->memory.address, 0, port->memory.length);
     pair_check(ops->mem_register(port->tp, &port->memory, &port->region), "registering memory");
-    pair_check(ops->address(port->tp, mine.address, &address_len), "the transport's address");
+    pair_check(ops->address(port->tp, address, &address_len), "the transport's address");
     pair_check(ops->rkey_pack(port->region, mine.rkey, &rkey_len), "packing the rkey");
     mine.address_len = (uint32_t)address_len;
     mine.rkey_len = (uint32_t)rkey_len;
     mine.memory = (uintptr_t)port->memory.address;
     pair_exchange(port->pair, &mine, &theirs, sizeof mine, port_turn, port);
-    pair_check(
-        ops->connect(port->tp, port->pair->peer, theirs.address, theirs.address_len, &port->ep),
-        "connecting the transport");
+    for (size_t at = 0; at < sizeof address; at += ADDRESS_PART)
+        pair_exchange(port->pair, address + at, to + at, ADDRESS_PART, port_turn, port);
+    pair_check(ops->connect(port->tp, port->pair->peer, to, theirs.address_len, &port->ep),
+               "connecting the transport");
     pair_check(ops->rkey_unpack(port->ep, theirs.rkey, theirs.rkey_len, &port->rkey),
                "unpacking the rkey");
     port->remote = theirs.memory;

@@ -31,13 +31,13 @@ function(iso_network_tests label over)
             ENV ${private} ISO_INLINE_MAX=${most})
     endforeach()
     foreach(test parts full_ring)
-        iso_ranks_test(NAME "${test}${over}" RANKS 2 PROGRAM protocol ARGS ${test} LABELS ${label}
+        iso_ranks_test(NAME "${test}${over}" RANKS 2 PROGRAM slots ARGS ${test} LABELS ${label}
             ENV ${private} ISO_POISON=n)
     endforeach()
     iso_ranks_test(NAME "refused${over}" RANKS 3 PROGRAM protocol ARGS refused LABELS ${label}
         ENV ${private})
     iso_ranks_test(NAME "idle${over}" RANKS 2 PROGRAM protocol ARGS idle LABELS ${label} ENV ${network})
-    iso_ranks_test(NAME "borrow${over}" RANKS 4 PROGRAM protocol ARGS borrow LABELS ${label}
+    iso_ranks_test(NAME "borrow${over}" RANKS 4 PROGRAM slots ARGS borrow LABELS ${label}
         ENV ${network} ISO_SPACE_SIZE=128M)
     iso_ranks_test(NAME "threads${over}" RANKS 3 PROGRAM threads ARGS crowd TIMEOUT 150 LABELS ${label}
         ENV ${private} ISO_RETAIN=1M ISO_SPACE_SIZE=256M)

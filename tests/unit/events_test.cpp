@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 extern "C" {
+#include "transport/common/caller.h"
 #include "transport/common/events.h"
 #include "transport/common/hash.h"
 }
@@ -21,17 +22,17 @@ bool readable(int fd, int timeout_ms = 0)
 // The descriptors of a transport, whose network library has an eventfd or nothing.
 struct Events {
     iso_transport_host_t host = {};
-    lives_t lives = {};
+    peers_t peers = {};
     events_t events = {};
     int own_fd;
     explicit Events(bool own = true) : own_fd(own ? eventfd(0, EFD_NONBLOCK) : -1)
     {
-        lives.host = &host;
-        REQUIRE(events_open(&events, &lives, own_fd) == ISO_OK);
+        peers.host = &host;
+        REQUIRE(events_open(&events, &peers, own_fd) == ISO_OK);
     }
     ~Events()
     {
-        events_close(&events, &lives);
+        events_close(&events, &peers);
         if (own_fd >= 0)
             close(own_fd);
     }
@@ -97,7 +98,7 @@ TEST_CASE("events: a sleeper is woken by the timer, once, or not where it was ta
     uint32_t ranks[EVENTS_LOOK];
     events_set_timer(&opened.events, 1000000);
     REQUIRE(readable(opened.events.event_fd, 10000));
-    REQUIRE(events_look(&opened.events, &opened.lives, ranks) == 0);
+    REQUIRE(events_look(&opened.events, &opened.peers, ranks) == 0);
     REQUIRE_FALSE(readable(opened.events.event_fd, 20));
     events_set_timer(&opened.events, 1000000);
     events_set_timer(&opened.events, 0);
@@ -111,20 +112,22 @@ TEST_CASE(
     Events opened;
     uint32_t ranks[EVENTS_LOOK];
     const Child child;
-    life_t life = life_new(rank_of_child);
-    life.process = child.id;
-    REQUIRE(life_watch(&opened.lives, &life) == ISO_OK);
-    REQUIRE(life.pidfd >= 0);
+    peer_t peer = {};
+    peer.rank = rank_of_child;
+    peer.pidfd = -1;
+    peer.process = child.id;
+    REQUIRE(peers_watch(&opened.peers, &peer) == 0);
+    REQUIRE(peer.pidfd >= 0);
     REQUIRE_FALSE(readable(opened.events.event_fd));
-    REQUIRE(events_look(&opened.events, &opened.lives, ranks) == 0);
+    REQUIRE(events_look(&opened.events, &opened.peers, ranks) == 0);
     child.kill(); // and nobody reaps it
     REQUIRE(readable(opened.events.event_fd, 10000));
     for (int again = 0; again < 2; again++) {
-        REQUIRE(events_look(&opened.events, &opened.lives, ranks) == 1);
+        REQUIRE(events_look(&opened.events, &opened.peers, ranks) == 1);
         REQUIRE(ranks[0] == rank_of_child);
     }
-    life_unwatch(&opened.lives, &life);
-    REQUIRE(events_look(&opened.events, &opened.lives, ranks) == 0);
+    peers_unwatch(&opened.peers, &peer);
+    REQUIRE(events_look(&opened.events, &opened.peers, ranks) == 0);
     REQUIRE_FALSE(readable(opened.events.event_fd));
 }
 
@@ -147,8 +150,8 @@ TEST_CASE(
     const ChildResult child = in_child([] {
         iso_transport_host_t host = {};
         host.log = [](void *, iso_log_level_t, const char *text) { fprintf(stderr, "%s\n", text); };
-        lives_t lives = {};
-        lives.host = &host;
+        peers_t peers = {};
+        peers.host = &host;
         events_t events = {};
         const int first = dup(0);
         close(first);
@@ -157,7 +160,7 @@ TEST_CASE(
                                   static_cast<rlim_t>(first + 3)};
             if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
                 return 1;
-            if (events_open(&events, &lives, -1) != ISO_ERR_LIMIT)
+            if (events_open(&events, &peers, -1) != ISO_ERR_LIMIT)
                 return 2;
             if (dup(0) != (room > 0 ? first : -1))
                 return 3;
@@ -168,6 +171,32 @@ TEST_CASE(
     REQUIRE(child.exited_with(0));
     REQUIRE(line_count(child.stderr_text) == 3);
     REQUIRE(contains(child.stderr_text, "raise ulimit -n"));
+}
+
+TEST_CASE("events: rank 0 warns where all ranks are more than there can be descriptors for",
+          "[events]")
+{
+    const ChildResult child = in_child([] {
+        const rlimit limit = {1024, 4096};
+        if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+            return 1;
+        iso_transport_host_t host = {};
+        host.log = [](void *, iso_log_level_t level, const char *text) {
+            fprintf(stderr, "%s: %s\n", level == ISO_LOG_WARN ? "warn" : "info", text);
+        };
+        host.size = 200;
+        caller_check_descriptors(&host, 3);
+        host.size = 2000;
+        caller_check_descriptors(&host, 3);
+        host.rank = 1;
+        caller_check_descriptors(&host, 3);
+        return 0;
+    });
+    REQUIRE(child.exited_with(0));
+    REQUIRE(line_count(child.stderr_text) == 2);
+    REQUIRE(contains(child.stderr_text, "warn: 1024 descriptors"));
+    REQUIRE(contains(child.stderr_text, "info: 1024 descriptors"));
+    REQUIRE(contains(child.stderr_text, "1999 others needs some 6061"));
 }
 
 TEST_CASE("events: a process is seen where pids and start times mean the same", "[events]")

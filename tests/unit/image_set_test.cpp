@@ -198,7 +198,7 @@ TEST_CASE("image: which addresses it wants is known from some bytes of it", "[im
     }
 }
 
-#ifdef CAN_FAIL_CALLOC
+#ifdef CAN_FAIL_ALLOCATION
 TEST_CASE("image: a heap that there is no memory for when its pages have come leaves plain memory",
           "[image]")
 {

@@ -246,7 +246,7 @@ TEST_CASE("an rkey of anonymous memory serves only for the process it is of", "[
     for (const size_t from_end : {size_t{16}, size_t{8}}) {
         std::string other = source.key;
         other[other.size() - from_end]++;
-        CHECK(unpack(source.ep, other, &rkey) == ISO_ERR_INVALID);
+        CHECK(unpack(source.ep, resealed(other), &rkey) == ISO_ERR_INVALID);
     }
     CHECK(source.rank.said("is memory of process"));
     CHECK(rkey == nullptr);

@@ -251,7 +251,7 @@ TEST_CASE("an rkey serves only the rank it is of", "[loopback]")
     CHECK(unpack(to_one, "", &rkey) == ISO_ERR_INVALID);
     char small[8];
     size_t len = sizeof small;
-    CHECK(loopback().rkey_pack(of_one, small, &len) == ISO_ERR_INVALID);
+    CHECK(loopback().rkey_pack(of_one, small, &len) == ISO_ERR_LIMIT);
     REQUIRE(unpack(to_one, key, &rkey) == ISO_OK);
     CHECK(loopback().put(to_two, memory.bytes, 8, region, reinterpret_cast<uintptr_t>(memory.bytes),
                          rkey, nullptr) == ISO_ERR_INVALID);

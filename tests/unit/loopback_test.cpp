@@ -79,7 +79,7 @@ TEST_CASE("loopback refuses hosts it cannot serve", "[loopback]")
 
     char small[8];
     size_t len = sizeof small;
-    CHECK(loopback().address(rank.tp, small, &len) == ISO_ERR_INVALID);
+    CHECK(loopback().address(rank.tp, small, &len) == ISO_ERR_LIMIT);
     CHECK(len == sizeof small);
 }
 
@@ -98,7 +98,8 @@ TEST_CASE("connecting checks the address", "[loopback]")
     CHECK(rank.connect(1, newer, &ep) == ISO_ERR_VERSION);
     std::string elsewhere = address;
     elsewhere[lo::address_boot_id] ^= 1;
-    CHECK(rank.connect(1, elsewhere, &ep) == ISO_ERR_UNREACHABLE);
+    CHECK(rank.connect(1, elsewhere, &ep) == ISO_ERR_INVALID);
+    CHECK(rank.connect(1, resealed(elsewhere), &ep) == ISO_ERR_UNREACHABLE);
     CHECK(rank.said("runs on another host"));
     CHECK(ep == nullptr);
 
@@ -126,7 +127,7 @@ TEST_CASE("a process of another job, size or rank is refused", "[loopback]")
     std::string forged = second.address();
     uint32_t claimed = 1;
     memcpy(&forged[8], &claimed, sizeof claimed);
-    CHECK(rank.connect(1, forged, &ep) == ISO_ERR_UNREACHABLE);
+    CHECK(rank.connect(1, resealed(forged), &ep) == ISO_ERR_UNREACHABLE);
     CHECK(rank.said("is rank 2 of 3"));
 
     // a descriptor that is no inbox at all
@@ -134,7 +135,7 @@ TEST_CASE("a process of another job, size or rank is refused", "[loopback]")
     forged = second.address();
     memcpy(&forged[8], &claimed, sizeof claimed);
     memcpy(&forged[lo::address_inbox_fd], &memory.fd, sizeof memory.fd);
-    CHECK(rank.connect(1, forged, &ep) == ISO_ERR_UNREACHABLE);
+    CHECK(rank.connect(1, resealed(forged), &ep) == ISO_ERR_UNREACHABLE);
     CHECK(ep == nullptr);
     CHECK(rank.failures.empty());
 }

@@ -213,7 +213,7 @@ TEST_CASE("parcel: any bytes in the list are refused or sound, and nobody falls"
     come.end();
 }
 
-#ifdef CAN_FAIL_CALLOC
+#ifdef CAN_FAIL_ALLOCATION
 namespace {
 
 struct Counted {

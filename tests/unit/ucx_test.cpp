@@ -1,5 +1,6 @@
 // The UCX transport over what every machine has: tcp, and shared memory. What it says of itself, whom it
 // connects to, and how a peer leaves; the rest is true of every network transport (network_test.cpp).
+#include "tests/unit/no_memory.hpp"
 #include "tests/unit/ucx.hpp"
 
 TEST_CASE("ucx says what it is and what it can do", "[ucx]")
@@ -67,7 +68,7 @@ TEST_CASE("ucx says what makes an address smaller, and knows one whose message i
     REQUIRE(rank.connect(1, address, &ep) == ISO_OK);
     CHECK(ucx().fence(ep) == ISO_OK); // without a key nothing was put, whatever the lane
     ucx().disconnect(ep);
-    address[12]++;
+    address[24]++;
     CHECK(rank.connect(1, address, &ep) == ISO_ERR_INVALID);
 }
 
@@ -105,3 +106,44 @@ TEST_CASE("ucx: a peer that leaves and lives is unreachable, not dead", "[ucx]")
     CHECK(rank.failures[1].how == ISO_FAILURE_DEAD);
     ucx().disconnect(ep);
 }
+
+#ifdef CAN_FAIL_ALLOCATION
+TEST_CASE("ucx: a rank is not heard any more of which a message is lost for want of memory, and "
+          "others are",
+          "[ucx]")
+{
+    OVER_EACH;
+    CAPTURE(over);
+    UcxRank zero(0, 3), one(1, 3), two(2, 3);
+    iso_endpoint_t *from_one = nullptr, *from_two = nullptr;
+    REQUIRE(one.connect(0, zero.address(), &from_one) == ISO_OK);
+    REQUIRE(two.connect(0, zero.address(), &from_two) == ISO_OK);
+    const auto others = [&] {
+        one.progress();
+        two.progress();
+    };
+    REQUIRE(say(from_one, "lost") == ISO_OK);
+    no_memory_from = ISO_TRANSPORT_MIN_SEND;
+    no_memory_to = ISO_TRANSPORT_MIN_SEND + 200; // a message, and what goes before it
+    const bool noticed = zero.until([&] {
+        others();
+        return !zero.failures.empty();
+    });
+    no_memory_to = 0;
+    REQUIRE(noticed);
+    CHECK(zero.reported(1, ISO_FAILURE_UNREACHABLE));
+    CHECK(zero.said("no memory for a message of rank 1"));
+    for (int i = 0; i < 20; i++)
+        CHECK(say_soon(one, from_one, "not heard"));
+    CHECK(say_soon(two, from_two, "heard"));
+    CHECK(zero.until([&] {
+        others();
+        return !zero.messages.empty();
+    }));
+    REQUIRE(zero.messages.size() == 1);
+    CHECK(zero.messages[0].data == "heard");
+    CHECK(zero.failures.size() == 1);
+    ucx().disconnect(from_one);
+    ucx().disconnect(from_two);
+}
+#endif

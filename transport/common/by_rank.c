@@ -21,19 +21,21 @@ void by_rank_close(by_rank_t *table)
 
 void *by_rank_get(const by_rank_t *table, uint32_t rank)
 {
-    void **leaf = table->leaves[rank / LEAF_RANKS];
+    void **leaf = __atomic_load_n(&table->leaves[rank / LEAF_RANKS], __ATOMIC_ACQUIRE);
 
-    return leaf != NULL ? leaf[rank % LEAF_RANKS] : NULL;
+    return leaf != NULL ? __atomic_load_n(&leaf[rank % LEAF_RANKS], __ATOMIC_ACQUIRE) : NULL;
 }
 
 bool by_rank_set(by_rank_t *table, uint32_t rank, void *entry)
 {
-    void ***leaf = &table->leaves[rank / LEAF_RANKS];
+    void ***at = &table->leaves[rank / LEAF_RANKS], **leaf = *at;
 
-    if (*leaf == NULL)
-        *leaf = calloc(LEAF_RANKS, sizeof **leaf);
-    if (*leaf == NULL)
-        return false;
-    (*leaf)[rank % LEAF_RANKS] = entry;
+    if (leaf == NULL) {
+        leaf = calloc(LEAF_RANKS, sizeof *leaf);
+        if (leaf == NULL)
+            return false;
+        __atomic_store_n(at, leaf, __ATOMIC_RELEASE);
+    }
+    __atomic_store_n(&leaf[rank % LEAF_RANKS], entry, __ATOMIC_RELEASE);
     return true;
 }

@@ -1,6 +1,6 @@
 /*
  * by_rank.h - a table of peers by rank, whose memory grows with the ranks that are spoken with and not with the job:
- * leaves of it are made when needed, and stay.
+ * leaves of it are made when needed, and stay. One thread sets entries; others may get them meanwhile.
  *
  * Compiled into every module that wants it: a module needs nothing outside itself.
  */
@@ -21,7 +21,7 @@ bool by_rank_open(by_rank_t *table, uint32_t size);
 void by_rank_close(by_rank_t *table);
 /* NULL: there is none. */
 void *by_rank_get(const by_rank_t *table, uint32_t rank);
-/* false: no memory. */
+/* What was written to the entry before is there for who gets it. false: no memory. */
 bool by_rank_set(by_rank_t *table, uint32_t rank, void *entry);
 
 #endif

@@ -3,6 +3,9 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/resource.h>
+
+#define OTHER_DESCRIPTORS 64 /* of the transport itself, the library and the program, about */
 
 void caller_log(const iso_transport_host_t *host, iso_log_level_t level, const char *format, ...)
 {
@@ -32,6 +35,21 @@ iso_status_t caller_check_host(const iso_transport_host_t *host)
         return ISO_ERR_RANK;
     }
     return ISO_OK;
+}
+
+void caller_check_descriptors(const iso_transport_host_t *host, unsigned of_each)
+{
+    const uint64_t needed = (uint64_t)of_each * (host->size - 1) + OTHER_DESCRIPTORS;
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= needed)
+        return;
+    caller_log(
+        host, host->rank == 0 ? ISO_LOG_WARN : ISO_LOG_INFO,
+        "%" PRIu64 " descriptors may be open in this process, and a rank that speaks with all "
+        "%u others needs some %" PRIu64 ": set ulimit -n higher if ranks speak with many (up to "
+        "%" PRIu64 " are allowed)",
+        (uint64_t)limit.rlim_cur, host->size - 1, needed, (uint64_t)limit.rlim_max);
 }
 
 void caller_check_close(const iso_transport_host_t *host, uint32_t endpoints, uint32_t regions,

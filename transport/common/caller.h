@@ -14,6 +14,8 @@ void caller_log(const iso_transport_host_t *host, iso_log_level_t level, const c
 
 /* What open is given. */
 iso_status_t caller_check_host(const iso_transport_host_t *host);
+/* Of each peer that is met so many descriptors are open: are there enough for all ranks? If not it is said so. */
+void caller_check_descriptors(const iso_transport_host_t *host, unsigned of_each);
 /* What has not been given back when an instance is closed: nothing, else it is said. */
 void caller_check_close(const iso_transport_host_t *host, uint32_t endpoints, uint32_t regions,
                         uint32_t rkeys);

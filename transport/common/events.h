@@ -2,7 +2,7 @@
  * events.h - the descriptors of a transport over a network: what wakes a sleeper, and when they are looked at.
  *
  *   event_fd     the network library's own descriptor, and
- *     watch_fd   pidfds of peers (life.h), and
+ *     watch_fd   pidfds of peers (peers.h), and
  *       timer_fd for what gives no event
  *
  * To look at watch_fd is a system call: progress does it once after a sleep, and otherwise once in a while.
@@ -12,7 +12,7 @@
 #ifndef TRANSPORT_COMMON_EVENTS_H
 #define TRANSPORT_COMMON_EVENTS_H
 
-#include "transport/common/life.h"
+#include "transport/common/peers.h"
 
 #define EVENTS_LOOK 32         /* ranks that one look finds */
 #define EVENTS_LOOK_EVERY_MS 1 /* or as often as the coarse clock ticks, up to 10 ms */
@@ -23,9 +23,9 @@ typedef struct events {
     uint64_t look_at; /* coarse ms at which watch_fd is looked at again */
 } events_t;
 
-/* Opens lives->watch_fd as well. own_fd: the network library's; -1: it has none. Errors are logged. */
-iso_status_t events_open(events_t *events, lives_t *lives, int own_fd);
-void events_close(events_t *events, lives_t *lives);
+/* Opens peers->watch_fd as well. own_fd: the network library's; -1: it has none. Errors are logged. */
+iso_status_t events_open(events_t *events, peers_t *peers, int own_fd);
+void events_close(events_t *events, peers_t *peers);
 
 /* A sleeper wakes after `ns` at the latest; 0: when something happens. */
 void events_set_timer(const events_t *events, long ns);
@@ -40,6 +40,6 @@ static inline bool events_due(events_t *events, uint64_t now_ms)
     return true;
 }
 /* The ranks whose processes have ended. Returns how many; those that were not found this time are the next. */
-unsigned events_look(const events_t *events, const lives_t *lives, uint32_t ranks[EVENTS_LOOK]);
+unsigned events_look(const events_t *events, const peers_t *peers, uint32_t ranks[EVENTS_LOOK]);
 
 #endif

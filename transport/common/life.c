@@ -1,119 +1,105 @@
 /* life.c - see life.h. */
 #include "transport/common/life.h"
 #include "transport/common/caller.h"
+#include "transport/common/clock.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <unistd.h>
 
-life_t life_new(uint32_t rank)
+iso_status_t life_watch(peers_t *peers, peer_t *peer, const process_id_t *process)
 {
-    return (life_t){.rank = rank, .pidfd = -1};
-}
+    peer->process = *process;
+    const int error = process->pid != 0 ? peers_watch(peers, peer) : 0;
 
-iso_status_t life_check(const lives_t *lives, const life_t *life, const process_id_t *process)
-{
-    if (life->state != LIFE_ALIVE || life->death_due) {
-        caller_log(lives->host, ISO_LOG_ERROR, "rank %u cannot be reached: it %s", life->rank,
-                   life->state == LIFE_DEAD || life->death_due ? "has ended"
-                                                               : "could not be reached before");
-        return ISO_ERR_UNREACHABLE;
-    }
-    if (life->process.pid != 0 && process->pid != 0 && !process_same(&life->process, process)) {
-        caller_log(lives->host, ISO_LOG_ERROR,
-                   "process %" PRId32 " says that it is rank %u, but process %" PRId32 " is",
-                   process->pid, life->rank, life->process.pid);
-        return ISO_ERR_UNREACHABLE;
-    }
-    return ISO_OK;
-}
-
-iso_status_t life_watch(lives_t *lives, life_t *life)
-{
-    struct epoll_event event = {.events = EPOLLIN, .data.u64 = life->rank};
-    int pidfd, error;
-
-    if (life->pidfd >= 0 || life->process.pid == 0 || life->rank == lives->host->rank)
+    if (error == 0)
         return ISO_OK;
-    error = process_watch(&life->process, &pidfd);
-    if (error == 0 && epoll_ctl(lives->watch_fd, EPOLL_CTL_ADD, pidfd, &event) != 0) {
-        error = errno;
-        close(pidfd);
-    }
-    if (error == 0) {
-        life->pidfd = pidfd;
-        return ISO_OK;
-    }
     if (error == ESRCH) {
-        caller_log(lives->host, ISO_LOG_ERROR,
-                   "rank %u cannot be reached: its process %" PRId32 " has ended", life->rank,
-                   life->process.pid);
-        life->death_due = true;
-        lives->undecided++;
+        caller_log(peers->host, ISO_LOG_ERROR,
+                   "rank %u cannot be reached: its process %" PRId32 " has ended", peer->rank,
+                   process->pid);
+        peer->death_due = true;
+        peers->undecided++;
         return ISO_ERR_UNREACHABLE;
     }
     if (error == EMFILE || error == ENFILE) {
-        caller_log(lives->host, ISO_LOG_ERROR,
-                   "cannot watch process %" PRId32 " of rank %u: raise ulimit -n",
-                   life->process.pid, life->rank);
+        caller_log(peers->host, ISO_LOG_ERROR,
+                   "cannot watch process %" PRId32 " of rank %u: raise ulimit -n", process->pid,
+                   peer->rank);
         return ISO_ERR_LIMIT;
     }
-    caller_log(lives->host, ISO_LOG_INFO,
-               "the end of process %" PRId32 " of rank %u is not watched: %s", life->process.pid,
-               life->rank, strerror(error));
+    caller_log(peers->host, ISO_LOG_INFO,
+               "the end of process %" PRId32 " of rank %u is not watched: %s", process->pid,
+               peer->rank, strerror(error));
     return ISO_OK;
 }
 
-void life_unwatch(const lives_t *lives, life_t *life)
+/* ---- ends ------------------------------------------------------------------------------------ */
+
+static void settle(peers_t *peers, peer_t *peer, peer_state_t state)
 {
-    if (life->pidfd < 0)
+    peers->kind->end(peers->tp, peer, state);
+    peers_settle(peers, peer, state);
+}
+
+static void give_up(peers_t *peers, peer_t *peer)
+{
+    caller_log(peers->host, ISO_LOG_INFO, "nothing gets through to rank %u any more: %s",
+               peer->rank, peers->kind->explain(peer->error));
+    settle(peers, peer, PEER_UNREACHABLE);
+}
+
+/* Its process has ended. Returns events. */
+static unsigned bury(peers_t *peers, peer_t *peer)
+{
+    const unsigned events = peers->kind->drain(peers->tp);
+
+    peers_unwatch(peers, peer);
+    if (peer->state != PEER_DEAD)
+        settle(peers, peer, PEER_DEAD);
+    return events + 1;
+}
+
+void life_fail(peers_t *peers, peer_t *peer, int error)
+{
+    if (peer->state != PEER_ALIVE)
         return;
-    /* Not left to close: a child forked meanwhile may still have the descriptor open. */
-    epoll_ctl(lives->watch_fd, EPOLL_CTL_DEL, life->pidfd, NULL);
-    close(life->pidfd);
-    life->pidfd = -1;
-}
-
-iso_status_t life_usable(const life_t *life)
-{
-    switch (life->state) {
-    case LIFE_DEAD:
-        return ISO_ERR_PEER_DEAD;
-    case LIFE_UNREACHABLE:
-        return ISO_ERR_UNREACHABLE;
-    case LIFE_FAILED:
-        return ISO_ERR_AGAIN;
-    case LIFE_ALIVE:
-        break;
+    peer->error = error;
+    if (peer->pidfd < 0) { /* it cannot turn out to be dead */
+        give_up(peers, peer);
+        return;
     }
-    return ISO_OK;
+    peer->state = PEER_FAILED;
+    peer->decide_at = clock_coarse_ms() + LIFE_GRACE_MS;
+    peers->undecided++;
 }
 
-bool life_failed(lives_t *lives, life_t *life, uint64_t now_ms)
+unsigned life_look(peers_t *peers, const events_t *events)
 {
-    if (life->pidfd < 0)
-        return false;
-    life->state = LIFE_FAILED;
-    life->decide_at = now_ms + LIFE_GRACE_MS;
-    lives->undecided++;
-    return true;
+    uint32_t ranks[EVENTS_LOOK];
+    unsigned done = 0;
+    const unsigned count = events_look(events, peers, ranks);
+
+    for (unsigned i = 0; i < count; i++) {
+        peer_t *peer = peers_find(peers, ranks[i]);
+        if (peer != NULL && peer->pidfd >= 0) /* no callback has settled it meanwhile */
+            done += bury(peers, peer);
+    }
+    return done;
 }
 
-life_state_t life_verdict(const life_t *life, uint64_t now_ms)
+unsigned life_decide(peers_t *peers)
 {
-    if (life->death_due ||
-        (life->state == LIFE_FAILED && life->pidfd >= 0 && process_ended(life->pidfd)))
-        return LIFE_DEAD;
-    return life->state == LIFE_FAILED && now_ms >= life->decide_at ? LIFE_UNREACHABLE : LIFE_ALIVE;
-}
+    const uint64_t now = clock_coarse_ms();
+    unsigned done = 0;
 
-void life_settle(lives_t *lives, life_t *life, life_state_t state)
-{
-    if (life->state == LIFE_FAILED || life->death_due)
-        lives->undecided--;
-    life->death_due = false;
-    life->state = state;
-    lives->host->peer_failed(lives->host->arg, life->rank,
-                             state == LIFE_DEAD ? ISO_FAILURE_DEAD : ISO_FAILURE_UNREACHABLE);
+    for (peer_t *peer = peers->first; peer != NULL && peers->undecided > 0; peer = peer->next) {
+        const bool failed = peer->state == PEER_FAILED;
+        if (peer->death_due || (failed && peer->pidfd >= 0 && process_ended(peer->pidfd))) {
+            done += bury(peers, peer);
+        } else if (failed && now >= peer->decide_at) {
+            done++;
+            give_up(peers, peer);
+        }
+    }
+    return done;
 }

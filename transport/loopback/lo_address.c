@@ -9,36 +9,26 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define ADDRESS_MAGIC 0x6f6c2d6fu
+static const blob_kind_t address_kind = {0x6f6c2d6fu, LO_VERSION, "a loopback address", ""};
 
-typedef struct address_blob {
-    uint32_t magic, version;
-    uint32_t rank;
+typedef struct address_body {
     int32_t inbox_fd;
+    uint32_t zero;
     process_id_t process;
     process_place_t place;
-} address_blob_t;
-static_assert(sizeof(address_blob_t) <= ISO_TRANSPORT_ADDRESS_MAX, "addresses have a limit");
+} address_body_t;
+static_assert(sizeof(blob_head_t) + sizeof(address_body_t) <= ISO_TRANSPORT_ADDRESS_MAX,
+              "addresses have a limit");
 
 iso_status_t lo_address(iso_transport_t *tp, void *buf, size_t *len_p)
 {
-    address_blob_t blob;
+    address_body_t body;
 
-    if (*len_p < sizeof blob) {
-        lo_log(tp, ISO_LOG_ERROR, "an address takes %zu bytes, the room is %zu", sizeof blob,
-               *len_p);
-        return ISO_ERR_INVALID;
-    }
-    memset(&blob, 0, sizeof blob);
-    blob.magic = ADDRESS_MAGIC;
-    blob.version = LO_VERSION;
-    blob.rank = tp->host->rank;
-    blob.inbox_fd = tp->inbox_fd;
-    blob.process = tp->process;
-    blob.place = tp->place;
-    memcpy(buf, &blob, sizeof blob);
-    *len_p = sizeof blob;
-    return ISO_OK;
+    memset(&body, 0, sizeof body);
+    body.inbox_fd = tp->inbox_fd;
+    body.process = tp->process;
+    body.place = tp->place;
+    return blob_write(tp->host, &address_kind, &body, sizeof body, NULL, 0, buf, len_p);
 }
 
 /* Why pids of one place mean nothing in the other; NULL if they are the same place. */
@@ -60,27 +50,23 @@ static const char *apart(const process_place_t *a, const process_place_t *b)
 iso_status_t lo_address_read(iso_transport_t *tp, uint32_t rank, const void *address, size_t len,
                              process_id_t *process_p, int *inbox_fd_p)
 {
-    address_blob_t blob;
+    address_body_t body;
     const char *why;
+    const iso_status_t status =
+        blob_read(tp->host, &address_kind, rank, address, len, &body, sizeof body, NULL, NULL);
 
-    memset(&blob, 0, sizeof blob);
-    memcpy(&blob, address, len < sizeof blob ? len : sizeof blob);
-    if (blob.magic == ADDRESS_MAGIC && blob.version != LO_VERSION) {
-        lo_log(tp, ISO_LOG_ERROR, "rank %u speaks version %u of loopback, this rank %u", rank,
-               blob.version, LO_VERSION);
-        return ISO_ERR_VERSION;
-    }
-    if (len != sizeof blob || blob.magic != ADDRESS_MAGIC || blob.rank != rank ||
-        blob.process.pid <= 0 || blob.process.start == 0 || blob.inbox_fd < 0) {
-        lo_log(tp, ISO_LOG_ERROR, "%zu bytes are not a loopback address of rank %u", len, rank);
+    if (status != ISO_OK)
+        return status;
+    if (body.process.pid <= 0 || body.process.start == 0 || body.inbox_fd < 0) {
+        lo_log(tp, ISO_LOG_ERROR, "the address of rank %u names no process or no inbox", rank);
         return ISO_ERR_INVALID;
     }
-    why = apart(&blob.place, &tp->place);
+    why = apart(&body.place, &tp->place);
     if (why != NULL) {
         lo_log(tp, ISO_LOG_ERROR, "rank %u cannot be reached: it %s", rank, why);
         return ISO_ERR_UNREACHABLE;
     }
-    *process_p = blob.process;
-    *inbox_fd_p = blob.inbox_fd;
+    *process_p = body.process;
+    *inbox_fd_p = body.inbox_fd;
     return ISO_OK;
 }

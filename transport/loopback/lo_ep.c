@@ -1,5 +1,5 @@
 /*
- * lo_ep.c - the table of peers, and making and ending the way to one.
+ * lo_ep.c - making and ending the way to a peer.
  *
  * To connect is to open the peer's inbox, to make sure that it is of this job and of that rank, and
  * to map its control block and this rank's ring in it. The peer takes no part. A peer, once known,
@@ -15,50 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-iso_status_t lo_peers_create(iso_transport_t *tp)
-{
-    if (by_rank_open(&tp->by_rank, tp->host->size))
-        return ISO_OK;
-    lo_log(tp, ISO_LOG_ERROR, "no memory for the table of %u ranks", tp->host->size);
-    return ISO_ERR_NO_MEMORY;
-}
-
-lo_peer_t *lo_peer_find(const iso_transport_t *tp, uint32_t rank)
-{
-    return by_rank_get(&tp->by_rank, rank);
-}
-
-lo_peer_t *lo_peer_get(iso_transport_t *tp, uint32_t rank)
-{
-    lo_peer_t *peer = lo_peer_find(tp, rank);
-
-    if (peer != NULL)
-        return peer;
-    peer = calloc(1, sizeof *peer);
-    if (peer != NULL) {
-        peer->rank = rank;
-        peer->pidfd = -1;
-    }
-    if (peer == NULL || !by_rank_set(&tp->by_rank, rank, peer)) {
-        free(peer);
-        lo_log(tp, ISO_LOG_ERROR, "no memory to keep track of rank %u", rank);
-        return NULL;
-    }
-    peer->next = tp->peers;
-    tp->peers = peer;
-    return peer;
-}
-
-void lo_peers_free(iso_transport_t *tp)
-{
-    while (tp->peers != NULL) {
-        lo_peer_t *peer = tp->peers;
-        tp->peers = peer->next;
-        lo_peer_unwatch(tp, peer);
-        free(peer);
-    }
-    by_rank_close(&tp->by_rank);
-}
+const peer_kind_t lo_peer_kind = {.size = sizeof(lo_peer_t)};
 
 /* Is it the inbox of that rank of this job, whole, and never to shrink (a mapping of it cannot
  * fault)? Nothing is mapped before. */
@@ -125,8 +82,8 @@ static iso_status_t map_inbox(iso_endpoint_t *ep, int fd)
 unmap_control:
     munmap(control, LO_CONTROL_BYTES);
 failed:
-    lo_log(tp, ISO_LOG_ERROR, "cannot map the inbox of rank %u (2 x 64 KiB): %s", ep->peer->rank,
-           strerror(errno));
+    lo_log(tp, ISO_LOG_ERROR, "cannot map the inbox of rank %u (2 x 64 KiB): %s",
+           ep->peer->base.rank, strerror(errno));
     return ISO_ERR_SYSTEM;
 }
 
@@ -136,43 +93,19 @@ static void unmap_inbox(iso_endpoint_t *ep)
     munmap(ep->control, LO_CONTROL_BYTES);
 }
 
-/* Is there a reason not to connect, before anything is tried? */
-static iso_status_t check_peer(const iso_transport_t *tp, const lo_peer_t *peer,
-                               const process_id_t *process)
-{
-    if (peer->ep != NULL) {
-        lo_log(tp, ISO_LOG_ERROR, "rank %u is connected already: disconnect it first", peer->rank);
-        return ISO_ERR_INVALID;
-    }
-    if (peer->state != LO_PEER_ALIVE) {
-        lo_log(tp, ISO_LOG_ERROR, "rank %u cannot be reached: it %s", peer->rank,
-               peer->state == LO_PEER_DEAD     ? "has ended"
-               : peer->state == LO_PEER_CLOSED ? "has closed the transport"
-                                               : "sent garbage before");
-        return ISO_ERR_UNREACHABLE;
-    }
-    if (peer->process.pid != 0 && !process_same(&peer->process, process)) {
-        lo_log(tp, ISO_LOG_ERROR,
-               "process %" PRId32 " says that it is rank %u, but process %" PRId32 " is",
-               process->pid, peer->rank, peer->process.pid);
-        return ISO_ERR_UNREACHABLE;
-    }
-    return ISO_OK;
-}
-
 static iso_status_t watch(iso_transport_t *tp, lo_peer_t *peer)
 {
-    const int error = lo_peer_watch(tp, peer);
+    const int error = peers_watch(&tp->peers, &peer->base);
 
     if (error == 0)
         return ISO_OK;
     if (error == ESRCH) {
         lo_log(tp, ISO_LOG_ERROR, "rank %u cannot be reached: its process %" PRId32 " has ended",
-               peer->rank, peer->process.pid);
+               peer->base.rank, peer->base.process.pid);
         return ISO_ERR_UNREACHABLE;
     }
     lo_log(tp, ISO_LOG_ERROR, "cannot watch process %" PRId32 " of rank %u: %s%s",
-           peer->process.pid, peer->rank, strerror(error),
+           peer->base.process.pid, peer->base.rank, strerror(error),
            error == EMFILE   ? " (raise ulimit -n)"
            : error == EACCES ? " (is /proc mounted with hidepid?)"
                              : "");
@@ -184,24 +117,20 @@ iso_status_t lo_connect(iso_transport_t *tp, uint32_t rank, const void *address,
 {
     process_id_t process;
     iso_endpoint_t *ep;
+    void *found;
     int remote_fd, fd;
 
-    if (rank >= tp->host->size) {
-        lo_log(tp, ISO_LOG_ERROR, "rank %u is not in a job of %u ranks", rank, tp->host->size);
-        return ISO_ERR_RANK;
-    }
-    iso_status_t status = lo_address_read(tp, rank, address, len, &process, &remote_fd);
+    iso_status_t status = peers_check_rank(&tp->peers, rank);
+    if (status == ISO_OK)
+        status = lo_address_read(tp, rank, address, len, &process, &remote_fd);
+    if (status == ISO_OK)
+        status = peers_admit(&tp->peers, rank, &process, &found);
     if (status != ISO_OK)
         return status;
-    lo_peer_t *peer = lo_peer_get(tp, rank);
-    if (peer == NULL)
-        return ISO_ERR_NO_MEMORY;
-    status = check_peer(tp, peer, &process);
-    if (status != ISO_OK)
-        return status;
-    const process_id_t process_before = peer->process;
-    const bool watched_before = peer->pidfd >= 0;
-    peer->process = process;
+    lo_peer_t *peer = found;
+    const process_id_t process_before = peer->base.process;
+    const bool watched_before = peer->base.pidfd >= 0;
+    peer->base.process = process;
     status = watch(tp, peer);
     if (status != ISO_OK)
         goto restore_process;
@@ -225,7 +154,7 @@ iso_status_t lo_connect(iso_transport_t *tp, uint32_t rank, const void *address,
     status = lo_ring_claim(ep);
     if (status != ISO_OK)
         goto unmap;
-    peer->ep = ep;
+    peer->base.ep = ep;
     tp->endpoints++;
     *ep_p = ep;
     return ISO_OK;
@@ -238,7 +167,7 @@ unwatch:
     if (!watched_before)
         lo_peer_unwatch(tp, peer);
 restore_process:
-    peer->process = process_before;
+    peer->base.process = process_before;
     return status;
 }
 
@@ -250,7 +179,7 @@ void lo_disconnect(iso_endpoint_t *ep)
     if (!peer->heard) /* else its messages, and its end, still have to be told */
         lo_peer_unwatch(ep->tp, peer);
     unmap_inbox(ep);
-    peer->ep = NULL;
+    peer->base.ep = NULL;
     ep->tp->endpoints--;
     free(ep);
 }

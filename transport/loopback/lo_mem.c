@@ -13,19 +13,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RKEY_MAGIC 0x6f6c2d6bu
+static const blob_kind_t rkey_kind = {0x6f6c2d6bu, LO_VERSION, "an rkey", ""};
 
-typedef struct rkey_blob {
-    uint32_t magic, version;
-    uint32_t rank; /* whose memory it is */
-    uint32_t region_id;
+typedef struct rkey_body {
     uint64_t address, length;
     uint64_t offset, inode; /* of the object, 0 without one */
     int32_t fd;             /* -1: without an object */
-    uint32_t zero;
-    process_id_t process;
-} rkey_blob_t;
-static_assert(sizeof(rkey_blob_t) <= ISO_TRANSPORT_RKEY_MAX, "rkeys have a limit");
+    uint32_t region_id;
+    process_id_t process; /* whose memory it is */
+} rkey_body_t;
+static_assert(sizeof(blob_head_t) + sizeof(rkey_body_t) <= ISO_TRANSPORT_RKEY_MAX,
+              "rkeys have a limit");
 
 iso_status_t lo_mem_register(iso_transport_t *tp, const iso_memory_t *memory,
                              iso_region_t **region_p)
@@ -67,71 +65,63 @@ void lo_mem_deregister(iso_region_t *region)
 
 iso_status_t lo_rkey_pack(iso_region_t *region, void *buf, size_t *len_p)
 {
-    const rkey_blob_t blob = {
-        .magic = RKEY_MAGIC,
-        .version = LO_VERSION,
-        .rank = region->tp->host->rank,
-        .region_id = region->id,
-        .address = (uintptr_t)region->memory.address,
-        .length = region->memory.length,
-        .offset = region->memory.offset,
-        .inode = region->inode,
-        .fd = region->memory.fd,
-        .process = region->tp->process,
-    };
+    rkey_body_t body;
 
-    if (*len_p < sizeof blob) {
-        lo_log(region->tp, ISO_LOG_ERROR, "an rkey takes %zu bytes, the room is %zu", sizeof blob,
-               *len_p);
-        return ISO_ERR_INVALID;
-    }
-    memcpy(buf, &blob, sizeof blob);
-    *len_p = sizeof blob;
-    return ISO_OK;
+    memset(&body, 0, sizeof body);
+    body.address = (uintptr_t)region->memory.address;
+    body.length = region->memory.length;
+    body.offset = region->memory.offset;
+    body.inode = region->inode;
+    body.fd = region->memory.fd;
+    body.region_id = region->id;
+    body.process = region->tp->process;
+    return blob_write(region->tp->host, &rkey_kind, &body, sizeof body, NULL, 0, buf, len_p);
 }
 
-static iso_status_t check_process(const iso_endpoint_t *ep, const rkey_blob_t *blob)
+static iso_status_t check_process(const iso_endpoint_t *ep, const rkey_body_t *body)
 {
-    if (process_same(&blob->process, &ep->peer->process))
+    if (process_same(&body->process, &ep->peer->base.process))
         return ISO_OK;
     lo_log(ep->tp, ISO_LOG_ERROR,
            "region %u of rank %u is memory of process %" PRId32
            ", and the rank is process %" PRId32,
-           blob->region_id, blob->rank, blob->process.pid, ep->peer->process.pid);
+           body->region_id, ep->peer->base.rank, body->process.pid, ep->peer->base.process.pid);
     return ISO_ERR_INVALID;
 }
 
 iso_status_t lo_rkey_unpack(iso_endpoint_t *ep, const void *buf, size_t len, iso_rkey_t **rkey_p)
 {
     iso_transport_t *tp = ep->tp;
-    rkey_blob_t blob;
+    const uint32_t rank = ep->peer->base.rank;
+    rkey_body_t body;
+    iso_status_t status =
+        blob_read(tp->host, &rkey_kind, rank, buf, len, &body, sizeof body, NULL, NULL);
 
-    memset(&blob, 0, sizeof blob);
-    memcpy(&blob, buf, len < sizeof blob ? len : sizeof blob);
-    if (len != sizeof blob || blob.magic != RKEY_MAGIC || blob.version != LO_VERSION ||
-        blob.rank != ep->peer->rank || blob.fd < -1 || blob.length == 0 ||
-        blob.length > UINT64_MAX - blob.address || blob.length > UINT64_MAX - blob.offset) {
-        lo_log(tp, ISO_LOG_ERROR, "%zu bytes are not an rkey of rank %u", len, ep->peer->rank);
+    if (status != ISO_OK)
+        return status;
+    if (body.fd < -1 || body.length == 0 || body.length > UINT64_MAX - body.address ||
+        body.length > UINT64_MAX - body.offset) {
+        lo_log(tp, ISO_LOG_ERROR, "an rkey of rank %u makes no sense", rank);
         return ISO_ERR_INVALID;
     }
     iso_rkey_t *rkey = calloc(1, sizeof *rkey);
     if (rkey == NULL) {
-        lo_log(tp, ISO_LOG_ERROR, "no memory for an rkey of rank %u", blob.rank);
+        lo_log(tp, ISO_LOG_ERROR, "no memory for an rkey of rank %u", rank);
         return ISO_ERR_NO_MEMORY;
     }
-    const object_part_t part = {blob.fd, blob.inode, blob.offset, blob.length};
-    const iso_status_t status = blob.fd < 0 ? check_process(ep, &blob)
-                                            : object_open(tp->host, &tp->objects, blob.rank,
-                                                          &ep->peer->process, &part, &rkey->object);
+    const object_part_t part = {body.fd, body.inode, body.offset, body.length};
+    status = body.fd < 0 ? check_process(ep, &body)
+                         : object_open(tp->host, &tp->objects, rank, &ep->peer->base.process, &part,
+                                       &rkey->object);
     if (status != ISO_OK) {
         free(rkey);
         return status;
     }
     rkey->tp = tp;
-    rkey->rank = blob.rank;
-    rkey->address = blob.address;
-    rkey->length = blob.length;
-    rkey->offset = blob.offset;
+    rkey->rank = rank;
+    rkey->address = body.address;
+    rkey->length = body.length;
+    rkey->offset = body.offset;
     tp->rkeys++;
     *rkey_p = rkey;
     return ISO_OK;

@@ -65,7 +65,7 @@ static iso_status_t lo_open(const iso_transport_host_t *host, iso_transport_t **
         lo_log(tp, ISO_LOG_ERROR, "%s", why);
         goto free_tp;
     }
-    status = lo_peers_create(tp);
+    status = peers_open(&tp->peers, tp, host, &lo_peer_kind);
     if (status != ISO_OK)
         goto free_tp;
     if (!windows_open(&tp->windows, host)) {
@@ -87,7 +87,7 @@ close_doorbell:
 close_windows:
     windows_close(&tp->windows);
 free_peers:
-    lo_peers_free(tp);
+    peers_close(&tp->peers);
 free_tp:
     free(tp);
     return status;
@@ -97,7 +97,7 @@ static void lo_close(iso_transport_t *tp)
 {
     caller_check_close(tp->host, tp->endpoints, tp->regions, tp->rkeys);
     lo_inbox_close(tp);
-    lo_peers_free(tp);
+    peers_close(&tp->peers);
     lo_doorbell_close(tp);
     windows_close(&tp->windows);
     free(tp);

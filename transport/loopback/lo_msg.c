@@ -13,6 +13,7 @@
  *   sender   { sender_waits; fence; room? -> stay awake }              (in lo_arm)
  */
 #include "loopback.h"
+#include "transport/common/hash.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -89,7 +90,7 @@ close_fd:
 
 static void wake_sender(iso_transport_t *tp, lo_peer_t *peer)
 {
-    lo_ring_t *ring = ring_from(tp, peer->rank);
+    lo_ring_t *ring = ring_from(tp, peer->base.rank);
 
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&ring->sender_waits, memory_order_relaxed) == 0)
@@ -102,32 +103,25 @@ static void wake_sender(iso_transport_t *tp, lo_peer_t *peer)
 void lo_inbox_close(iso_transport_t *tp)
 {
     atomic_store(&tp->control->closed, 1);
-    for (lo_peer_t *peer = tp->peers; peer != NULL; peer = peer->next)
-        if (peer->heard)
-            wake_sender(tp, peer); /* it will find out */
+    for (peer_t *peer = tp->peers.first; peer != NULL; peer = peer->next)
+        if (lo_peer(peer)->heard)
+            wake_sender(tp, lo_peer(peer)); /* it will find out */
     munmap(tp->inbox, lo_ring_offset(tp->host->size));
     close(tp->inbox_fd);
 }
 
 /* ---- who sends ------------------------------------------------------------------------------- */
 
-static uint64_t mix(uint64_t hash, const void *bytes, size_t len)
-{
-    for (size_t i = 0; i < len; i++) /* FNV-1a */
-        hash = (hash ^ ((const unsigned char *)bytes)[i]) * 0x100000001b3u;
-    return hash;
-}
-
 /* Never 0. Garbage must not name a process that does not exist: that would be a death. */
 static uint64_t sender_check(const iso_transport_t *tp, const process_id_t *sender, uint32_t rank,
                              const lo_doorbell_name_t *doorbell)
 {
-    uint64_t hash = mix(0xcbf29ce484222325u, tp->host->cookie, sizeof tp->host->cookie);
+    uint64_t hash = hash_bytes(HASH_START, tp->host->cookie, sizeof tp->host->cookie);
 
-    hash = mix(hash, &rank, sizeof rank);
-    hash = mix(hash, &sender->pid, sizeof sender->pid);
-    hash = mix(hash, &sender->start, sizeof sender->start);
-    hash = mix(hash, doorbell, sizeof *doorbell);
+    hash = hash_bytes(hash, &rank, sizeof rank);
+    hash = hash_bytes(hash, &sender->pid, sizeof sender->pid);
+    hash = hash_bytes(hash, &sender->start, sizeof sender->start);
+    hash = hash_bytes(hash, doorbell, sizeof *doorbell);
     return hash | 1;
 }
 
@@ -141,7 +135,7 @@ iso_status_t lo_ring_claim(iso_endpoint_t *ep)
         lo_log(tp, ISO_LOG_ERROR,
                "process %" PRId32 " sends to rank %u as rank %u already: two processes have one "
                "rank",
-               ring->sender.pid, ep->peer->rank, tp->host->rank);
+               ring->sender.pid, ep->peer->base.rank, tp->host->rank);
         return ISO_ERR_UNREACHABLE;
     }
     ring->sender = tp->process;
@@ -154,8 +148,8 @@ iso_status_t lo_ring_claim(iso_endpoint_t *ep)
     ep->tail = atomic_load_explicit(&ring->tail, memory_order_acquire);
     if (ep->head - ep->tail > LO_RING_DATA || (ep->head | ep->tail) % sizeof(lo_record_t) != 0) {
         lo_log(tp, ISO_LOG_ERROR,
-               "the ring to rank %u holds garbage: head %" PRIu64 ", tail %" PRIu64, ep->peer->rank,
-               ep->head, ep->tail);
+               "the ring to rank %u holds garbage: head %" PRIu64 ", tail %" PRIu64,
+               ep->peer->base.rank, ep->head, ep->tail);
         return ISO_ERR_UNREACHABLE;
     }
     return ISO_OK;
@@ -194,12 +188,12 @@ static void copy_out(const lo_ring_t *ring, uint64_t position, void *bytes, size
 }
 
 /* A send found out that nothing gets through any more: progress reports it. */
-static iso_status_t lose(iso_endpoint_t *ep, lo_peer_state_t state, const char *why)
+static iso_status_t lose(iso_endpoint_t *ep, const char *why)
 {
-    ep->peer->state = state;
+    ep->peer->base.state = PEER_UNREACHABLE;
     ep->peer->unreachable_due = true;
     ep->tp->reports_due++;
-    lo_log(ep->tp, ISO_LOG_WARN, "nothing can be sent to rank %u any more: %s", ep->peer->rank,
+    lo_log(ep->tp, ISO_LOG_WARN, "nothing can be sent to rank %u any more: %s", ep->peer->base.rank,
            why);
     return ISO_ERR_UNREACHABLE;
 }
@@ -210,8 +204,10 @@ static iso_status_t find_room(iso_endpoint_t *ep, uint64_t need)
     if (LO_RING_DATA - (ep->head - ep->tail) >= need)
         return ISO_OK;
     const uint64_t tail = atomic_load_explicit(&ep->ring->tail, memory_order_acquire);
-    if (ep->head - tail > LO_RING_DATA || tail % sizeof(lo_record_t) != 0)
-        return lose(ep, LO_PEER_BROKEN, "it has overwritten its inbox");
+    if (ep->head - tail > LO_RING_DATA || tail % sizeof(lo_record_t) != 0) {
+        ep->peer->broken = true;
+        return lose(ep, "it has overwritten its inbox");
+    }
     ep->tail = tail;
     return LO_RING_DATA - (ep->head - tail) >= need ? ISO_OK : ISO_ERR_AGAIN;
 }
@@ -261,7 +257,7 @@ void lo_ep_forget_blocked(iso_endpoint_t *ep)
 
 bool lo_ep_unblocked(iso_endpoint_t *ep)
 {
-    return ep->peer->state != LO_PEER_ALIVE || /* the next send says so */
+    return ep->peer->base.state != PEER_ALIVE || /* the next send says so */
            atomic_load_explicit(&ep->control->closed, memory_order_relaxed) != 0 ||
            find_room(ep, ep->need) != ISO_ERR_AGAIN;
 }
@@ -272,13 +268,13 @@ iso_status_t lo_send(iso_endpoint_t *ep, const void *data, size_t len)
 
     if (len > LO_MAX_SEND) {
         lo_log(ep->tp, ISO_LOG_ERROR, "a message of %zu bytes to rank %u: at most %u can be sent",
-               len, ep->peer->rank, LO_MAX_SEND);
+               len, ep->peer->base.rank, LO_MAX_SEND);
         return ISO_ERR_INVALID;
     }
-    if (ep->peer->state != LO_PEER_ALIVE)
-        return ep->peer->state == LO_PEER_DEAD ? ISO_ERR_PEER_DEAD : ISO_ERR_UNREACHABLE;
+    if (ep->peer->base.state != PEER_ALIVE)
+        return peer_usable(&ep->peer->base);
     if (atomic_load_explicit(&ep->control->closed, memory_order_relaxed) != 0)
-        return lose(ep, LO_PEER_CLOSED, "it has closed the transport");
+        return lose(ep, "it has closed the transport");
     const iso_status_t status = find_room(ep, need);
     if (status == ISO_ERR_AGAIN)
         block(ep, need);
@@ -297,15 +293,15 @@ iso_status_t lo_send(iso_endpoint_t *ep, const void *data, size_t len)
 
 /* ---- receiving ------------------------------------------------------------------------------- */
 
-/* Its state is set first: from here on nothing of the ring is read. Counts as an event. */
+/* From here on nothing of the ring is read. Counts as an event. */
 static unsigned break_off(iso_transport_t *tp, lo_peer_t *peer, const char *what)
 {
-    peer->state = LO_PEER_BROKEN;
+    peer->broken = true;
     lo_log(tp, ISO_LOG_ERROR,
            "the ring of rank %u holds garbage at position %" PRIu64 " (%s): nothing more is taken "
            "from it",
-           peer->rank, peer->tail, what);
-    tp->host->peer_failed(tp->host->arg, peer->rank, ISO_FAILURE_UNREACHABLE);
+           peer->base.rank, peer->tail, what);
+    peers_settle(&tp->peers, &peer->base, PEER_UNREACHABLE);
     return 1;
 }
 
@@ -322,20 +318,20 @@ static unsigned deliver(iso_transport_t *tp, lo_peer_t *peer, lo_ring_t *ring, u
     copy_out(ring, peer->tail + sizeof record, tp->message, record.len);
     peer->tail += record_bytes(record.len);
     atomic_store_explicit(&ring->tail, peer->tail, memory_order_release);
-    tp->host->message(tp->host->arg, peer->rank, tp->message, record.len);
+    tp->host->message(tp->host->arg, peer->base.rank, tp->message, record.len);
     return 1;
 }
 
 /* Everything up to the head of now: a sender that goes on sets its bit again. */
 static unsigned take(iso_transport_t *tp, lo_peer_t *peer)
 {
-    lo_ring_t *ring = ring_from(tp, peer->rank);
+    lo_ring_t *ring = ring_from(tp, peer->base.rank);
     const uint64_t head = atomic_load_explicit(&ring->head, memory_order_acquire);
     unsigned events = 0;
 
     if (head - peer->tail > LO_RING_DATA || head % sizeof(lo_record_t) != 0)
         return break_off(tp, peer, "its head is out of range");
-    while (peer->tail != head && peer->state != LO_PEER_BROKEN)
+    while (peer->tail != head && !peer->broken)
         events += deliver(tp, peer, ring, head);
     if (events > 0)
         wake_sender(tp, peer);
@@ -346,26 +342,26 @@ static unsigned take(iso_transport_t *tp, lo_peer_t *peer)
  * already; -1: the ring's head is garbage, and that has been reported. */
 static int hear(iso_transport_t *tp, lo_peer_t *peer)
 {
-    const lo_ring_t *ring = ring_from(tp, peer->rank);
+    const lo_ring_t *ring = ring_from(tp, peer->base.rank);
     const uint64_t check = atomic_load_explicit(&ring->sender_check, memory_order_acquire);
     const process_id_t sender = ring->sender;
     const lo_doorbell_name_t doorbell = ring->doorbell;
 
-    if (sender.pid <= 0 || check != sender_check(tp, &sender, peer->rank, &doorbell) ||
-        (peer->process.pid != 0 && !process_same(&peer->process, &sender))) {
+    if (sender.pid <= 0 || check != sender_check(tp, &sender, peer->base.rank, &doorbell) ||
+        (peer->base.process.pid != 0 && !process_same(&peer->base.process, &sender))) {
         break_off(tp, peer, "its sender is not known");
         return -1;
     }
     peer->heard = true;
-    peer->process = sender;
-    const int error = lo_peer_watch(tp, peer);
+    peer->base.process = sender;
+    const int error = peers_watch(&tp->peers, &peer->base);
     if (error != 0 && error != ESRCH) {
         peer->unwatched = true;
         tp->unwatched++;
         lo_log(tp, ISO_LOG_WARN,
                "process %" PRId32 " of rank %u cannot be watched, its end might go unnoticed; "
                "trying again: %s",
-               sender.pid, peer->rank, strerror(error));
+               sender.pid, peer->base.rank, strerror(error));
         return 0;
     }
     return error;
@@ -373,9 +369,9 @@ static int hear(iso_transport_t *tp, lo_peer_t *peer)
 
 static unsigned receive_from(iso_transport_t *tp, uint32_t rank)
 {
-    lo_peer_t *peer = rank < tp->host->size ? lo_peer_get(tp, rank) : NULL;
+    lo_peer_t *peer = rank < tp->host->size ? peers_get(&tp->peers, rank) : NULL;
 
-    if (peer == NULL || peer->state == LO_PEER_BROKEN || peer->state == LO_PEER_DEAD)
+    if (peer == NULL || peer->broken || peer->base.state == PEER_DEAD)
         return 0;
     const int error = peer->heard ? 0 : hear(tp, peer);
     if (error < 0)
@@ -420,7 +416,7 @@ unsigned lo_inbox_receive(iso_transport_t *tp)
 
 unsigned lo_ring_drain(iso_transport_t *tp, lo_peer_t *peer)
 {
-    const lo_ring_t *ring = ring_from(tp, peer->rank);
+    const lo_ring_t *ring = ring_from(tp, peer->base.rank);
 
     if (!peer->heard) {
         if (atomic_load_explicit(&ring->sender_check, memory_order_acquire) == 0)

@@ -54,15 +54,16 @@ iso_status_t lo_doorbell_create(iso_transport_t *tp)
         goto failed;
     if (bind_doorbell(tp) != ISO_OK)
         goto close_doorbell;
-    tp->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (tp->epoll_fd < 0)
+    tp->peers.watch_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (tp->peers.watch_fd < 0)
         goto close_doorbell;
-    if (epoll_ctl(tp->epoll_fd, EPOLL_CTL_ADD, tp->doorbell_fd, &event) != 0)
+    if (epoll_ctl(tp->peers.watch_fd, EPOLL_CTL_ADD, tp->doorbell_fd, &event) != 0)
         goto close_epoll;
     return ISO_OK;
 
 close_epoll:
-    close(tp->epoll_fd);
+    close(tp->peers.watch_fd);
+    tp->peers.watch_fd = -1;
 close_doorbell:
     close(tp->doorbell_fd);
 failed:
@@ -72,7 +73,7 @@ failed:
 
 void lo_doorbell_close(iso_transport_t *tp)
 {
-    close(tp->epoll_fd);
+    close(tp->peers.watch_fd);
     close(tp->doorbell_fd);
 }
 
@@ -127,37 +128,13 @@ static void empty_doorbell(const iso_transport_t *tp)
 
 /* ---- who is alive ---------------------------------------------------------------------------- */
 
-int lo_peer_watch(iso_transport_t *tp, lo_peer_t *peer)
-{
-    struct epoll_event event = {.events = EPOLLIN, .data.u64 = peer->rank};
-    int pidfd;
-
-    if (peer->pidfd >= 0 || peer->rank == tp->host->rank)
-        return 0;
-    int error = process_watch(&peer->process, &pidfd);
-    if (error != 0)
-        return error;
-    if (epoll_ctl(tp->epoll_fd, EPOLL_CTL_ADD, pidfd, &event) != 0) {
-        error = errno;
-        close(pidfd);
-        return error;
-    }
-    peer->pidfd = pidfd;
-    return 0;
-}
-
 void lo_peer_unwatch(iso_transport_t *tp, lo_peer_t *peer)
 {
     if (peer->unwatched) {
         peer->unwatched = false;
         tp->unwatched--;
     }
-    if (peer->pidfd < 0)
-        return;
-    /* Not left to close: a child forked meanwhile may still have the descriptor open. */
-    epoll_ctl(tp->epoll_fd, EPOLL_CTL_DEL, peer->pidfd, NULL);
-    close(peer->pidfd);
-    peer->pidfd = -1;
+    peers_unwatch(&tp->peers, &peer->base);
 }
 
 unsigned lo_peer_ended(iso_transport_t *tp, lo_peer_t *peer)
@@ -165,18 +142,17 @@ unsigned lo_peer_ended(iso_transport_t *tp, lo_peer_t *peer)
     unsigned events = 0;
 
     lo_peer_unwatch(tp, peer);
-    if (peer->state != LO_PEER_BROKEN)
+    if (!peer->broken)
         events += lo_ring_drain(tp, peer);
     lo_peer_unwatch(tp, peer); /* a callback may have connected */
-    if (peer->state == LO_PEER_BROKEN) {
+    if (peer->broken) {
         /* Not everything that it sent has been delivered, so what it owned stays undecided. */
         lo_log(tp, ISO_LOG_ERROR,
                "the process of rank %u has ended, but not all that it sent could be read",
-               peer->rank);
+               peer->base.rank);
         return events + 1;
     }
-    peer->state = LO_PEER_DEAD;
-    tp->host->peer_failed(tp->host->arg, peer->rank, ISO_FAILURE_DEAD);
+    peers_settle(&tp->peers, &peer->base, PEER_DEAD);
     return events + 1;
 }
 
@@ -184,10 +160,11 @@ static unsigned watch_unwatched(iso_transport_t *tp)
 {
     unsigned events = 0;
 
-    for (lo_peer_t *peer = tp->peers; peer != NULL; peer = peer->next) {
+    for (peer_t *base = tp->peers.first; base != NULL; base = base->next) {
+        lo_peer_t *peer = lo_peer(base);
         if (!peer->unwatched)
             continue;
-        const int error = lo_peer_watch(tp, peer);
+        const int error = peers_watch(&tp->peers, &peer->base);
         if (error == ESRCH)
             events += lo_peer_ended(tp, peer);
         else if (error == 0) {
@@ -204,15 +181,15 @@ static unsigned look_at_descriptors(iso_transport_t *tp)
 {
     struct epoll_event found[LOOK_EVENTS];
     unsigned events = 0;
-    const int count = epoll_wait(tp->epoll_fd, found, LOOK_EVENTS, 0);
+    const int count = epoll_wait(tp->peers.watch_fd, found, LOOK_EVENTS, 0);
 
     for (int i = 0; i < count; i++) {
         if (found[i].data.u64 == DOORBELL_TAG) {
             empty_doorbell(tp);
             continue;
         }
-        lo_peer_t *peer = lo_peer_find(tp, (uint32_t)found[i].data.u64);
-        if (peer != NULL && peer->pidfd >= 0) /* no callback has disconnected it meanwhile */
+        lo_peer_t *peer = peers_find(&tp->peers, (uint32_t)found[i].data.u64);
+        if (peer != NULL && peer->base.pidfd >= 0) /* no callback has disconnected it meanwhile */
             events += lo_peer_ended(tp, peer);
     }
     if (tp->unwatched > 0)
@@ -224,12 +201,13 @@ static unsigned report_unreachable(iso_transport_t *tp)
 {
     unsigned events = 0;
 
-    for (lo_peer_t *peer = tp->peers; peer != NULL && tp->reports_due > 0; peer = peer->next) {
+    for (peer_t *base = tp->peers.first; base != NULL && tp->reports_due > 0; base = base->next) {
+        lo_peer_t *peer = lo_peer(base);
         if (!peer->unreachable_due)
             continue;
         peer->unreachable_due = false;
         tp->reports_due--;
-        tp->host->peer_failed(tp->host->arg, peer->rank, ISO_FAILURE_UNREACHABLE);
+        tp->host->peer_failed(tp->host->arg, peer->base.rank, ISO_FAILURE_UNREACHABLE);
         events++;
     }
     return events;
@@ -281,7 +259,7 @@ unsigned lo_progress(iso_transport_t *tp)
 
 int lo_event_fd(iso_transport_t *tp)
 {
-    return tp->epoll_fd;
+    return tp->peers.watch_fd;
 }
 
 static bool has_work(const iso_transport_t *tp)

@@ -8,7 +8,7 @@ static iso_status_t check_put(const iso_endpoint_t *ep, const void *src, size_t 
                               const iso_region_t *region, uint64_t remote, const iso_rkey_t *rkey)
 {
     return caller_check_put(ep->tp->host, LO_MAX_PUT, region != NULL ? &region->memory : NULL, src,
-                            len, ep->peer->rank,
+                            len, ep->peer->base.rank,
                             (caller_target_t){rkey->rank, rkey->address, rkey->length}, remote);
 }
 
@@ -18,7 +18,7 @@ iso_status_t lo_put(iso_endpoint_t *ep, const void *src, size_t len, iso_region_
     iso_status_t status = check_put(ep, src, len, region, remote, rkey);
 
     (void)completion;
-    if (status == ISO_OK && ep->peer->state == LO_PEER_DEAD)
+    if (status == ISO_OK && ep->peer->base.state == PEER_DEAD)
         status = ISO_ERR_PEER_DEAD;
     if (status != ISO_OK)
         return status;

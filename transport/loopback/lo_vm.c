@@ -92,9 +92,9 @@ static const char *remedy(int error)
 
 static bool has_ended(const iso_transport_t *tp, const lo_peer_t *peer)
 {
-    if (peer->rank == tp->host->rank) /* has no pidfd, and is here */
+    if (peer->base.rank == tp->host->rank) /* has no pidfd, and is here */
         return false;
-    return peer->pidfd < 0 || process_ended(peer->pidfd);
+    return peer->base.pidfd < 0 || process_ended(peer->base.pidfd);
 }
 
 iso_status_t lo_vm_put(const iso_endpoint_t *ep, const unsigned char *src, size_t len,
@@ -106,7 +106,7 @@ iso_status_t lo_vm_put(const iso_endpoint_t *ep, const unsigned char *src, size_
     if (has_ended(tp, peer))
         return ISO_ERR_PEER_DEAD;
     while (len > 0) {
-        const ssize_t n = write_to(tp, peer->process.pid, src, len, remote);
+        const ssize_t n = write_to(tp, peer->base.process.pid, src, len, remote);
         if (n > 0) { /* part of it: the next call says what is wrong with the rest */
             src += n;
             remote += (uint64_t)n;
@@ -121,7 +121,8 @@ iso_status_t lo_vm_put(const iso_endpoint_t *ep, const unsigned char *src, size_
         lo_log(tp, ISO_LOG_ERROR,
                "cannot put %zu bytes to %#" PRIx64 " of rank %u (process %" PRId32
                "): process_vm_writev: %s%s",
-               len, remote, peer->rank, peer->process.pid, strerror(error), remedy(error));
+               len, remote, peer->base.rank, peer->base.process.pid, strerror(error),
+               remedy(error));
         return error == ENOMEM ? ISO_ERR_NO_MEMORY : ISO_ERR_SYSTEM;
     }
     return ISO_OK;

@@ -9,8 +9,9 @@
 #ifndef LOOPBACK_H
 #define LOOPBACK_H
 
-#include "transport/common/by_rank.h"
+#include "transport/common/blob.h"
 #include "transport/common/caller.h"
+#include "transport/common/peers.h"
 #include "transport/common/process.h"
 #include "transport/common/windows.h"
 #include <assert.h>
@@ -18,7 +19,7 @@
 #include <stdalign.h>
 #include <stdatomic.h>
 
-#define LO_VERSION 2u
+#define LO_VERSION 3u
 #define LO_MAX_SEND 16384u
 #define LO_MAX_PUT ((size_t)1 << 20) /* bounds one call: 0.1 ms where warm, 0.4 ms where cold */
 #define LO_MAX_RANKS (64u * 64u * 64u)
@@ -92,26 +93,21 @@ static inline uint64_t lo_ring_offset(uint32_t rank)
 
 /* ---- private: peers -------------------------------------------------------------------------- */
 
-typedef enum lo_peer_state {
-    LO_PEER_ALIVE = 0,
-    LO_PEER_CLOSED = 1, /* has closed its instance: takes nothing; what it sent still counts */
-    LO_PEER_BROKEN = 2, /* its ring holds garbage: never read again, so it is never LO_PEER_DEAD */
-    LO_PEER_DEAD = 3
-} lo_peer_state_t;
-
-/* A rank that this one has connected to or heard of; lives as long as the instance. */
+/* A rank that this one has connected to or heard of. One that is unreachable takes nothing (it has closed its instance, or
+ * is broken); what it sent still counts, where it is not broken. */
 typedef struct lo_peer {
-    struct lo_peer *next; /* in tp->peers */
-    uint32_t rank;
-    lo_peer_state_t state;
+    peer_t base;          /* first */
+    bool broken;          /* its ring holds garbage: never read again, so it is never PEER_DEAD */
     bool heard;           /* its bit has shown: it is watched even if nobody connects to it */
     bool unreachable_due; /* found by a send; progress has to report it */
     bool unwatched;       /* no pidfd could be had for it, for want of descriptors; retried */
-    process_id_t process; /* pid 0 until connected or heard */
-    int pidfd;            /* in tp->epoll_fd; -1: none. None for the instance's own rank */
     uint64_t tail;        /* how far its ring has been read; the ring's tail is a copy for it */
-    iso_endpoint_t *ep;   /* NULL: not connected */
 } lo_peer_t;
+
+static inline lo_peer_t *lo_peer(peer_t *base)
+{
+    return (lo_peer_t *)(void *)base;
+}
 
 struct iso_endpoint {
     iso_transport_t *tp;
@@ -155,7 +151,7 @@ struct iso_transport {
     lo_control_t *control;
     unsigned char message[LO_MAX_SEND]; /* a message on its way from ring to callback */
 
-    int doorbell_fd, epoll_fd;
+    int doorbell_fd; /* in peers.watch_fd, which is the event_fd */
     lo_doorbell_name_t doorbell;
     bool doorbell_warned;
     bool armed;          /* since the last progress */
@@ -165,8 +161,7 @@ struct iso_transport {
     uint32_t unwatched;   /* peers with that flag */
     uint32_t reports_due; /* peers with unreachable_due */
 
-    lo_peer_t *peers;
-    by_rank_t by_rank; /* the same, to be found */
+    peers_t peers;
     iso_endpoint_t *blocked;
 
     uint32_t endpoints, regions, rkeys; /* open */
@@ -186,10 +181,7 @@ iso_status_t lo_address_read(iso_transport_t *tp, uint32_t rank, const void *add
                              process_id_t *process_p, int *inbox_fd_p);
 
 /* lo_ep.c */
-iso_status_t lo_peers_create(iso_transport_t *tp);
-lo_peer_t *lo_peer_find(const iso_transport_t *tp, uint32_t rank);
-lo_peer_t *lo_peer_get(iso_transport_t *tp, uint32_t rank); /* NULL: no memory, logged */
-void lo_peers_free(iso_transport_t *tp);
+extern const peer_kind_t lo_peer_kind;
 iso_status_t lo_connect(iso_transport_t *tp, uint32_t rank, const void *address, size_t len,
                         iso_endpoint_t **ep_p);
 void lo_disconnect(iso_endpoint_t *ep);
@@ -232,8 +224,6 @@ iso_status_t lo_vm_put(const iso_endpoint_t *ep, const unsigned char *src, size_
 iso_status_t lo_doorbell_create(iso_transport_t *tp);
 void lo_doorbell_close(iso_transport_t *tp);
 void lo_doorbell_ring(iso_transport_t *tp, const lo_doorbell_name_t *name);
-/* Watches peer->process. 0 or errno, ESRCH when it is gone. */
-int lo_peer_watch(iso_transport_t *tp, lo_peer_t *peer);
 void lo_peer_unwatch(iso_transport_t *tp, lo_peer_t *peer);
 /* The peer's process is gone: delivers what it had sent, then reports it, once. */
 unsigned lo_peer_ended(iso_transport_t *tp, lo_peer_t *peer);

@@ -4,85 +4,69 @@
 #include "ofi.h"
 #include <string.h>
 
-#define ADDRESS_MAGIC 0x6169666fu /* "ofia" */
+static const blob_kind_t address_kind = {0x6169666fu /* "ofia" */, OF_VERSION,
+                                         "a libfabric address", ""};
 
-typedef struct address_blob {
-    uint32_t magic, version;
-    uint32_t rank, format; /* of the name: FI_SOCKADDR_IN and the like */
-    uint32_t name_len, zero;
-    uint64_t hash; /* of the name, which follows */
+typedef struct address_body {
+    uint32_t format, zero; /* of the name, which follows: FI_SOCKADDR_IN and the like */
     char provider[OF_PROVIDER_NAME];
     process_id_t process;
     process_place_t place;
-} address_blob_t;
+} address_body_t;
 
 iso_status_t of_address(iso_transport_t *tp, void *buf, size_t *len_p)
 {
-    address_blob_t blob;
-    size_t room = *len_p > sizeof blob ? *len_p - sizeof blob : 0, len = room;
-    const int error = fi_getname(&tp->ep->fid, (char *)buf + (room > 0 ? sizeof blob : 0), &len);
+    address_body_t body;
+    char name[ISO_TRANSPORT_ADDRESS_MAX];
+    size_t len = sizeof name;
+    const int error = fi_getname(&tp->ep->fid, name, &len);
 
-    if (room == 0 || error == -FI_ETOOSMALL) {
-        of_log(tp, ISO_LOG_ERROR, "libfabric's address takes %zu bytes, the room is %zu", len,
-               room);
-        return ISO_ERR_LIMIT;
-    }
     if (error != 0) {
-        of_log(tp, ISO_LOG_ERROR, "libfabric does not tell the endpoint's address: %s",
+        of_log(tp, ISO_LOG_ERROR,
+               "libfabric does not tell the endpoint's address, of %zu bytes: %s", len,
                fi_strerror(-error));
-        return ISO_ERR_SYSTEM;
+        return error == -FI_ETOOSMALL ? ISO_ERR_LIMIT : ISO_ERR_SYSTEM;
     }
-    memset(&blob, 0, sizeof blob);
-    blob.magic = ADDRESS_MAGIC;
-    blob.version = OF_VERSION;
-    blob.rank = tp->host->rank;
-    blob.format = tp->info->addr_format;
-    blob.name_len = (uint32_t)len;
-    blob.hash = hash_bytes(HASH_START, (char *)buf + sizeof blob, len);
-    snprintf(blob.provider, sizeof blob.provider, "%s", tp->info->fabric_attr->prov_name);
-    blob.process = tp->process;
-    blob.place = tp->place;
-    memcpy(buf, &blob, sizeof blob);
-    *len_p = sizeof blob + len;
-    return ISO_OK;
+    memset(&body, 0, sizeof body);
+    body.format = tp->info->addr_format;
+    snprintf(body.provider, sizeof body.provider, "%s", tp->info->fabric_attr->prov_name);
+    body.process = tp->process;
+    body.place = tp->place;
+    return blob_write(tp->host, &address_kind, &body, sizeof body, name, len, buf, len_p);
 }
 
-static bool same_provider(const iso_transport_t *tp, const address_blob_t *blob)
+static bool same_provider(const iso_transport_t *tp, const address_body_t *body)
 {
-    return blob->format == tp->info->addr_format &&
-           strncmp(blob->provider, tp->info->fabric_attr->prov_name, sizeof blob->provider - 1) ==
+    return body->format == tp->info->addr_format &&
+           strncmp(body->provider, tp->info->fabric_attr->prov_name, sizeof body->provider - 1) ==
                0;
 }
 
 iso_status_t of_address_read(iso_transport_t *tp, uint32_t rank, const void *address, size_t len,
                              of_address_t *address_p)
 {
-    const unsigned char *name = (const unsigned char *)address + sizeof(address_blob_t);
-    address_blob_t blob;
+    address_body_t body;
+    const void *name;
+    size_t name_len;
+    const iso_status_t status = blob_read(tp->host, &address_kind, rank, address, len, &body,
+                                          sizeof body, &name, &name_len);
 
-    memset(&blob, 0, sizeof blob);
-    memcpy(&blob, address, len < sizeof blob ? len : sizeof blob);
-    if (blob.magic == ADDRESS_MAGIC && blob.version != OF_VERSION) {
-        of_log(tp, ISO_LOG_ERROR, "rank %u speaks version %u of this transport, this rank %u", rank,
-               blob.version, OF_VERSION);
-        return ISO_ERR_VERSION;
-    }
-    if (len <= sizeof blob || blob.magic != ADDRESS_MAGIC || blob.rank != rank ||
-        blob.name_len != len - sizeof blob ||
-        blob.hash != hash_bytes(HASH_START, name, blob.name_len)) {
-        of_log(tp, ISO_LOG_ERROR, "%zu bytes are not a libfabric address of rank %u", len, rank);
+    if (status != ISO_OK)
+        return status;
+    if (name_len == 0) {
+        of_log(tp, ISO_LOG_ERROR, "the address of rank %u has no name", rank);
         return ISO_ERR_INVALID;
     }
-    blob.provider[sizeof blob.provider - 1] = '\0';
-    if (!same_provider(tp, &blob)) {
+    body.provider[sizeof body.provider - 1] = '\0';
+    if (!same_provider(tp, &body)) {
         of_log(tp, ISO_LOG_ERROR,
                "rank %u has libfabric's provider %s, this rank %s (or addresses of another kind): "
                "set ISO_OFI_PROVIDER to the same for all",
-               rank, blob.provider, tp->info->fabric_attr->prov_name);
+               rank, body.provider, tp->info->fabric_attr->prov_name);
         return ISO_ERR_UNREACHABLE;
     }
-    address_p->process = process_seen(&tp->place, &tp->process, &blob.place, &blob.process);
+    address_p->process = process_seen(&tp->place, &tp->process, &body.place, &body.process);
     address_p->name = name;
-    address_p->name_len = blob.name_len;
+    address_p->name_len = name_len;
     return ISO_OK;
 }

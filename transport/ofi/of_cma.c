@@ -53,18 +53,18 @@ static iso_status_t complain(iso_endpoint_t *ep, uint64_t remote, int error)
         of_ep_fail(ep, FI_ENOTCONN);
         return ISO_ERR_AGAIN;
     }
-    of_log(ep->tp, ISO_LOG_ERROR, "cannot write to memory of rank %u at %p: %s%s", ep->peer->rank,
-           (void *)(uintptr_t)remote, strerror(error),
+    of_log(ep->tp, ISO_LOG_ERROR, "cannot write to memory of rank %u at %p: %s%s",
+           ep->peer->base.rank, (void *)(uintptr_t)remote, strerror(error),
            error == EPERM ? " (kernel.yama.ptrace_scope must be 0, and both of one user)" : "");
     return ISO_ERR_INVALID;
 }
 
 iso_status_t of_cma_put(iso_endpoint_t *ep, const void *src, size_t len, uint64_t remote)
 {
-    const life_t *life = &ep->peer->life;
-    const pid_t pid = life->process.pid;
+    const peer_t *peer = &ep->peer->base;
+    const pid_t pid = peer->process.pid;
 
-    if (life->pidfd >= 0 && process_ended(life->pidfd)) { /* its pid may be another's by now */
+    if (peer->pidfd >= 0 && process_ended(peer->pidfd)) { /* its pid may be another's by now */
         of_ep_fail(ep, FI_ENOTCONN);
         return ISO_ERR_AGAIN;
     }

@@ -12,16 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static iso_status_t check_peer(const iso_transport_t *tp, const of_peer_t *peer,
-                               const process_id_t *process)
-{
-    if (peer->ep != NULL) {
-        of_log(tp, ISO_LOG_ERROR, "rank %u is connected already: disconnect it first", peer->rank);
-        return ISO_ERR_INVALID;
-    }
-    return life_check(&tp->lives, &peer->life, process);
-}
-
 /* Puts the peer's address into libfabric's table, unless it is there. */
 static iso_status_t insert(iso_transport_t *tp, of_peer_t *peer, const of_address_t *to)
 {
@@ -30,7 +20,7 @@ static iso_status_t insert(iso_transport_t *tp, of_peer_t *peer, const of_addres
         return ISO_OK;
     void *name = calloc(1, to->name_len + 1); /* some are strings */
     if (name == NULL) {
-        of_log(tp, ISO_LOG_ERROR, "no memory for the address of rank %u", peer->rank);
+        of_log(tp, ISO_LOG_ERROR, "no memory for the address of rank %u", peer->base.rank);
         return ISO_ERR_NO_MEMORY;
     }
     memcpy(name, to->name, to->name_len);
@@ -39,7 +29,7 @@ static iso_status_t insert(iso_transport_t *tp, of_peer_t *peer, const of_addres
     if (count != 1) {
         of_log(tp, ISO_LOG_ERROR,
                "libfabric's provider %s does not take the address of rank %u: %s",
-               tp->info->fabric_attr->prov_name, peer->rank,
+               tp->info->fabric_attr->prov_name, peer->base.rank,
                count < 0 ? fi_strerror(-count) : "no room, or not an address");
         free(name);
         return count == -FI_ENOMEM ? ISO_ERR_NO_MEMORY : ISO_ERR_UNREACHABLE;
@@ -55,20 +45,16 @@ iso_status_t of_connect(iso_transport_t *tp, uint32_t rank, const void *address,
                         iso_endpoint_t **ep_p)
 {
     of_address_t to;
+    void *found;
 
-    if (rank >= tp->host->size) {
-        of_log(tp, ISO_LOG_ERROR, "rank %u is not in a job of %u ranks", rank, tp->host->size);
-        return ISO_ERR_RANK;
-    }
-    iso_status_t status = of_address_read(tp, rank, address, len, &to);
+    iso_status_t status = peers_check_rank(&tp->peers, rank);
+    if (status == ISO_OK)
+        status = of_address_read(tp, rank, address, len, &to);
+    if (status == ISO_OK)
+        status = peers_admit(&tp->peers, rank, &to.process, &found);
     if (status != ISO_OK)
         return status;
-    of_peer_t *peer = of_peer_get(tp, rank);
-    if (peer == NULL)
-        return ISO_ERR_NO_MEMORY;
-    status = check_peer(tp, peer, &to.process);
-    if (status != ISO_OK)
-        return status;
+    of_peer_t *peer = found;
     if (tp->is_shm && to.process.pid == 0) {
         of_log(tp, ISO_LOG_ERROR,
                "rank %u is on another host, or in another container, where provider shm does not "
@@ -76,8 +62,7 @@ iso_status_t of_connect(iso_transport_t *tp, uint32_t rank, const void *address,
                rank);
         return ISO_ERR_UNREACHABLE;
     }
-    peer->life.process = to.process;
-    status = life_watch(&tp->lives, &peer->life);
+    status = life_watch(&tp->peers, &peer->base, &to.process);
     if (status != ISO_OK)
         return status;
     status = insert(tp, peer, &to);
@@ -91,20 +76,20 @@ iso_status_t of_connect(iso_transport_t *tp, uint32_t rank, const void *address,
     }
     ep->tp = tp;
     ep->peer = peer;
-    peer->ep = ep;
+    peer->base.ep = ep;
     tp->endpoints++;
     of_ep_busy(ep); /* what it asked before there was a way */
     *ep_p = ep;
     return ISO_OK;
 
 unwatch:
-    life_unwatch(&tp->lives, &peer->life);
+    peers_unwatch(&tp->peers, &peer->base);
     return status;
 }
 
 iso_status_t of_ep_usable(const iso_endpoint_t *ep)
 {
-    const iso_status_t status = life_usable(&ep->peer->life);
+    const iso_status_t status = peer_usable(&ep->peer->base);
 
     if (status != ISO_OK)
         return status;
@@ -160,7 +145,7 @@ static void leave_busy(iso_endpoint_t *ep)
 
 void of_ep_fail(iso_endpoint_t *ep, int error)
 {
-    if (ep->failed || ep->peer->life.state != LIFE_ALIVE)
+    if (ep->failed || ep->peer->base.state != PEER_ALIVE)
         return;
     ep->failed = true;
     ep->error = error;
@@ -191,7 +176,7 @@ void of_disconnect(iso_endpoint_t *ep)
 {
     iso_transport_t *tp = ep->tp;
 
-    if (ep->peer->life.state == LIFE_ALIVE)
+    if (ep->peer->base.state == PEER_ALIVE)
         of_land_advance(ep); /* an answer that is owed */
     of_sends_advance(ep);    /* what was said before the end is */
     of_ep_close(ep, FI_ECANCELED);
@@ -201,7 +186,7 @@ void of_disconnect(iso_endpoint_t *ep)
             *at = ep->next_failed;
             break;
         }
-    ep->peer->ep = NULL;
+    ep->peer->base.ep = NULL;
     tp->endpoints--;
     free(ep);
 }

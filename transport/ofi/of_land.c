@@ -70,17 +70,17 @@ void of_lost(iso_transport_t *tp, of_peer_t *peer, const char *what)
 {
     if (peer->deaf)
         return;
-    of_log(tp, ISO_LOG_ERROR, "what rank %u %s: it is not heard any more", peer->rank, what);
+    of_log(tp, ISO_LOG_ERROR, "what rank %u %s: it is not heard any more", peer->base.rank, what);
     peer->lost = peer->deaf = true;
     enter_landed(tp, peer); /* what was kept of it goes */
-    if (peer->ep != NULL)
-        of_ep_busy(peer->ep);
+    if (peer->base.ep != NULL)
+        of_ep_busy(peer->base.ep);
 }
 
 void of_landed(iso_transport_t *tp, uint64_t data)
 {
     const uint32_t source = (uint32_t)(data >> 32), number = (uint32_t)data;
-    of_peer_t *peer = source < tp->host->size ? of_peer_get(tp, source) : NULL;
+    of_peer_t *peer = source < tp->host->size ? peers_get(&tp->peers, source) : NULL;
 
     if (peer == NULL || peer->deaf)
         return;

@@ -22,26 +22,15 @@
 #include <unistd.h>
 
 #define QUIESCE_MS 200
-#define RKEY_MAGIC 0x6b69666fu /* "ofik" */
+static const blob_kind_t rkey_kind = {0x6b69666fu /* "ofik" */, OF_VERSION, "an rkey", ""};
 
-typedef struct rkey_blob {
-    uint32_t magic, version;
-    uint32_t rank;    /* whose memory it is */
-    uint32_t raw_len; /* of a raw key, which follows; 0: `key` is it */
-    uint64_t hash;    /* of it, and of what is below */
+/* A raw key follows, where the provider has such: else `key` is it. */
+typedef struct rkey_body {
     uint64_t address, length, base, key;
     uint64_t offset, inode; /* of the memory object, over shm; 0 without one */
     int32_t fd;             /* its owner's; -1: none */
     uint32_t zero;
-} rkey_blob_t;
-
-static uint64_t hash_of(const rkey_blob_t *blob, const void *raw)
-{
-    const size_t from = offsetof(rkey_blob_t, address);
-
-    return hash_bytes(hash_bytes(HASH_START, (const char *)blob + from, sizeof *blob - from), raw,
-                      blob->raw_len);
-}
+} rkey_body_t;
 
 static bool has_mode(const iso_transport_t *tp, int mode)
 {
@@ -197,116 +186,107 @@ void of_mem_deregister(iso_region_t *region)
 
 /* ---- keys -------------------------------------------------------------------------------------- */
 
-static iso_status_t fill(iso_region_t *region, rkey_blob_t *blob, unsigned char raw[OF_RAW_KEY])
+static iso_status_t fill(iso_region_t *region, rkey_body_t *body, unsigned char raw[OF_RAW_KEY],
+                         size_t *raw_len_p)
 {
     iso_transport_t *tp = region->tp;
     uint64_t base = 0;
     size_t len = OF_RAW_KEY;
 
-    memset(blob, 0, sizeof *blob);
-    blob->magic = RKEY_MAGIC;
-    blob->version = OF_VERSION;
-    blob->rank = tp->host->rank;
-    blob->address = (uintptr_t)region->memory.address;
-    blob->length = region->memory.length;
-    blob->base = has_mode(tp, FI_MR_VIRT_ADDR) ? 0 : blob->address;
-    blob->fd = region->inode != 0 ? region->memory.fd : -1;
-    blob->inode = region->inode;
-    blob->offset = region->inode != 0 ? region->memory.offset : 0;
-    if (has_mode(tp, FI_MR_RAW)) {
-        const int error = fi_mr_raw_attr(region->mr, &base, raw, &len, 0);
-        if (error != 0) {
-            of_log(tp, ISO_LOG_ERROR, "libfabric does not tell the raw key of a region: %s",
-                   fi_strerror(-error));
-            return error == -FI_ETOOSMALL ? ISO_ERR_LIMIT : ISO_ERR_SYSTEM;
-        }
-        blob->raw_len = (uint32_t)len;
-        blob->key = base; /* which the peer needs to map the bytes */
-    } else {
-        blob->key = fi_mr_key(region->mr);
+    memset(body, 0, sizeof *body);
+    body->address = (uintptr_t)region->memory.address;
+    body->length = region->memory.length;
+    body->base = has_mode(tp, FI_MR_VIRT_ADDR) ? 0 : body->address;
+    body->fd = region->inode != 0 ? region->memory.fd : -1;
+    body->inode = region->inode;
+    body->offset = region->inode != 0 ? region->memory.offset : 0;
+    if (!has_mode(tp, FI_MR_RAW)) {
+        body->key = fi_mr_key(region->mr);
+        *raw_len_p = 0;
+        return ISO_OK;
     }
-    blob->hash = hash_of(blob, raw);
+    const int error = fi_mr_raw_attr(region->mr, &base, raw, &len, 0);
+    if (error != 0) {
+        of_log(tp, ISO_LOG_ERROR, "libfabric does not tell the raw key of a region: %s",
+               fi_strerror(-error));
+        return error == -FI_ETOOSMALL ? ISO_ERR_LIMIT : ISO_ERR_SYSTEM;
+    }
+    body->key = base; /* which the peer needs to map the bytes */
+    *raw_len_p = len;
     return ISO_OK;
 }
 
 iso_status_t of_rkey_pack(iso_region_t *region, void *buf, size_t *len_p)
 {
     unsigned char raw[OF_RAW_KEY];
-    rkey_blob_t blob;
-    const iso_status_t status = fill(region, &blob, raw);
+    rkey_body_t body;
+    size_t raw_len;
+    const iso_status_t status = fill(region, &body, raw, &raw_len);
 
     if (status != ISO_OK)
         return status;
-    if (*len_p < sizeof blob + blob.raw_len) {
-        of_log(region->tp, ISO_LOG_ERROR, "an rkey takes %zu bytes, the room is %zu",
-               sizeof blob + blob.raw_len, *len_p);
-        return ISO_ERR_LIMIT;
-    }
-    memcpy(buf, &blob, sizeof blob);
-    memcpy((char *)buf + sizeof blob, raw, blob.raw_len);
-    *len_p = sizeof blob + blob.raw_len;
-    return ISO_OK;
+    return blob_write(region->tp->host, &rkey_kind, &body, sizeof body, raw, raw_len, buf, len_p);
 }
 
-static bool is_good(const iso_endpoint_t *ep, const rkey_blob_t *blob, const unsigned char *raw,
-                    size_t len)
+static bool is_good(const iso_transport_t *tp, const rkey_body_t *body, size_t raw_len)
 {
-    return len >= sizeof *blob && blob->magic == RKEY_MAGIC && blob->version == OF_VERSION &&
-           blob->rank == ep->peer->rank && blob->length > 0 &&
-           blob->length <= UINT64_MAX - blob->address &&
-           blob->length <= UINT64_MAX - blob->offset && (blob->fd < 0 || ep->tp->is_shm) &&
-           blob->raw_len == len - sizeof *blob && blob->raw_len <= OF_RAW_KEY &&
-           (blob->raw_len > 0) == has_mode(ep->tp, FI_MR_RAW) && blob->hash == hash_of(blob, raw);
+    return body->length > 0 && body->length <= UINT64_MAX - body->address &&
+           body->length <= UINT64_MAX - body->offset && (body->fd < 0 || tp->is_shm) &&
+           raw_len <= OF_RAW_KEY && (raw_len > 0) == has_mode(tp, FI_MR_RAW);
 }
 
 iso_status_t of_rkey_unpack(iso_endpoint_t *ep, const void *buf, size_t len, iso_rkey_t **rkey_p)
 {
     iso_transport_t *tp = ep->tp;
+    const uint32_t rank = ep->peer->base.rank;
     unsigned char raw[OF_RAW_KEY];
-    rkey_blob_t blob;
+    const void *rest;
+    size_t raw_len;
+    rkey_body_t body;
+    const iso_status_t good =
+        blob_read(tp->host, &rkey_kind, rank, buf, len, &body, sizeof body, &rest, &raw_len);
 
-    memset(&blob, 0, sizeof blob);
-    memcpy(&blob, buf, len < sizeof blob ? len : sizeof blob);
-    if (len > sizeof blob && len <= sizeof blob + sizeof raw)
-        memcpy(raw, (const char *)buf + sizeof blob, len - sizeof blob);
-    if (!is_good(ep, &blob, raw, len)) {
-        of_log(tp, ISO_LOG_ERROR, "%zu bytes are not an rkey of rank %u", len, ep->peer->rank);
+    if (good != ISO_OK)
+        return good;
+    if (!is_good(tp, &body, raw_len)) {
+        of_log(tp, ISO_LOG_ERROR, "an rkey of rank %u makes no sense", rank);
         return ISO_ERR_INVALID;
     }
-    if (ep->peer->life.state == LIFE_DEAD)
+    memcpy(raw, rest, raw_len);
+    if (ep->peer->base.state == PEER_DEAD)
         return ISO_ERR_PEER_DEAD;
-    if (ep->peer->life.state != LIFE_ALIVE)
+    if (ep->peer->base.state != PEER_ALIVE)
         return ISO_ERR_UNREACHABLE;
     iso_rkey_t *rkey = calloc(1, sizeof *rkey);
     if (rkey == NULL) {
-        of_log(tp, ISO_LOG_ERROR, "no memory for an rkey of rank %u", blob.rank);
+        of_log(tp, ISO_LOG_ERROR, "no memory for an rkey of rank %u", rank);
         return ISO_ERR_NO_MEMORY;
     }
     *rkey = (iso_rkey_t){.tp = tp,
-                         .rank = blob.rank,
-                         .address = blob.address,
-                         .length = blob.length,
-                         .base = blob.base,
-                         .key = blob.key,
-                         .mapped = blob.raw_len > 0};
+                         .rank = rank,
+                         .address = body.address,
+                         .length = body.length,
+                         .base = body.base,
+                         .key = body.key,
+                         .mapped = raw_len > 0};
     if (rkey->mapped) {
-        const int error = fi_mr_map_raw(tp->domain, blob.key, raw, blob.raw_len, &rkey->key, 0);
+        const int error = fi_mr_map_raw(tp->domain, body.key, raw, raw_len, &rkey->key, 0);
         if (error != 0) {
-            of_log(tp, ISO_LOG_ERROR, "libfabric cannot use the rkey of rank %u: %s", blob.rank,
+            of_log(tp, ISO_LOG_ERROR, "libfabric cannot use the rkey of rank %u: %s", rank,
                    fi_strerror(-error));
             free(rkey);
             return of_status(-error);
         }
     }
-    if (blob.fd >= 0) {
-        const object_part_t part = {blob.fd, blob.inode, blob.offset, blob.length};
-        const iso_status_t status = object_open(tp->host, &tp->objects, blob.rank,
-                                                &ep->peer->life.process, &part, &rkey->object);
+    if (body.fd >= 0) {
+        const object_part_t part = {body.fd, body.inode, body.offset, body.length};
+        const iso_status_t status = object_open(tp->host, &tp->objects, rank,
+                                                &ep->peer->base.process, &part, &rkey->object);
         if (status != ISO_OK) {
             free(rkey);
             return status;
         }
-        rkey->offset = blob.offset;
+        rkey->offset = body.offset;
     }
     tp->rkeys++;
     *rkey_p = rkey;

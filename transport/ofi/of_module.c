@@ -48,7 +48,6 @@ static iso_status_t of_open(const iso_transport_host_t *host, iso_transport_t **
     if (tp == NULL)
         return ISO_ERR_NO_MEMORY;
     tp->host = host;
-    tp->lives.host = host;
     tp->arrived_last = &tp->arrived;
     tp->ended_last = &tp->ended;
     status = caller_check_host(host);
@@ -76,11 +75,12 @@ static iso_status_t of_open(const iso_transport_host_t *host, iso_transport_t **
     status = of_recvs_post(tp);
     if (status != ISO_OK)
         goto close_events;
+    caller_check_descriptors(host, 2); /* its process, and a connection or its memory */
     *tp_p = tp;
     return ISO_OK;
 
 close_events:
-    events_close(&tp->events, &tp->lives);
+    events_close(&tp->events, &tp->peers);
 close_fabric:
     of_fabric_close(tp);
 close_windows:
@@ -89,7 +89,7 @@ close_windows:
 free_info:
     fi_freeinfo(tp->info);
 close_peers:
-    of_peers_close(tp);
+    peers_close(&tp->peers);
 free_tp:
     free(tp);
     return status;
@@ -108,14 +108,14 @@ static void of_close(iso_transport_t *tp)
 {
     caller_check_close(tp->host, tp->endpoints, tp->regions, tp->rkeys);
     let_messages_go(tp);
-    events_close(&tp->events, &tp->lives);
+    events_close(&tp->events, &tp->peers);
     of_fabric_close(tp); /* libfabric writes nowhere from here on */
     of_ops_free(tp);
     of_regions_free(tp);
     if (tp->is_shm)
         windows_close(&tp->windows);
     fi_freeinfo(tp->info);
-    of_peers_close(tp);
+    peers_close(&tp->peers);
     free(tp);
 }
 

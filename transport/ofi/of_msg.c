@@ -82,15 +82,10 @@ static void add_buffer(iso_endpoint_t *ep, bool goes_on)
     buffer->ep = ep;
     buffer->goes_on = goes_on;
     buffer->len = sizeof buffer->header;
-    buffer->header = (of_header_t){.magic = OF_MAGIC,
-                                   .version = OF_VERSION,
-                                   .source = tp->host->rank,
-                                   .number = ep->peer->sent++};
-    memcpy(buffer->header.cookie, tp->host->cookie, sizeof buffer->header.cookie);
-    static_assert(offsetof(of_buffer_t, data) ==
-                      offsetof(of_buffer_t, header) + sizeof(of_header_t),
+    buffer->header = envelope_new(tp->host, OF_MAGIC, OF_VERSION, 0, ep->peer->sent++);
+    static_assert(offsetof(of_buffer_t, data) == offsetof(of_buffer_t, header) + sizeof(envelope_t),
                   "header and data go in one piece");
-    static_assert(sizeof(of_header_t) % sizeof(of_record_t) == 0, "records are aligned");
+    static_assert(sizeof(envelope_t) % sizeof(of_record_t) == 0, "records are aligned");
     ep->sends++;
     *(ep->waiting != NULL ? &ep->last_waiting->next : &ep->waiting) = buffer;
     ep->last_waiting = buffer;
@@ -132,7 +127,7 @@ iso_status_t of_send(iso_endpoint_t *ep, const void *data, size_t len)
 
     if (len > OF_MAX_SEND) {
         of_log(tp, ISO_LOG_ERROR, "a message of %zu bytes to rank %u: at most %u can be sent", len,
-               ep->peer->rank, OF_MAX_SEND);
+               ep->peer->base.rank, OF_MAX_SEND);
         return ISO_ERR_INVALID;
     }
     const iso_status_t status = of_ep_usable(ep);
@@ -251,17 +246,12 @@ iso_status_t of_recvs_post(iso_transport_t *tp)
 /* NULL: not of this job. */
 static of_peer_t *sender_of(iso_transport_t *tp, const of_buffer_t *buffer)
 {
-    const of_header_t *header = &buffer->header;
+    const envelope_t *header = &buffer->header;
 
-    if (buffer->len >= sizeof *header && header->magic == OF_MAGIC &&
-        header->version == OF_VERSION && header->source < tp->host->size &&
-        header->len == buffer->len - sizeof *header &&
-        memcmp(header->cookie, tp->host->cookie, sizeof header->cookie) == 0)
-        return of_peer_get(tp, header->source);
-    if (tp->dropped++ == 0)
-        of_log(tp, ISO_LOG_WARN,
-               "a message that is not of this job, or says what cannot be, was dropped (the first; "
-               "all are counted)");
+    if (buffer->len >= sizeof *header &&
+        envelope_is_good(header, tp->host, OF_MAGIC, OF_VERSION, buffer->len - sizeof *header))
+        return peers_get(&tp->peers, header->source);
+    envelope_drop(tp->host, &tp->dropped);
     return NULL;
 }
 
@@ -280,7 +270,7 @@ static of_buffer_t *join(iso_transport_t *tp, of_peer_t *peer, const void *data,
     peer->begun = record->kind == OF_BEGUN ? begun : NULL;
     if (begun->header.len + record->len > OF_MAX_SEND) {
         of_log(tp, ISO_LOG_ERROR, "a message of rank %u is longer than can be: it is dropped",
-               peer->rank);
+               peer->base.rank);
         peer->begun = NULL;
         of_buffer_put(tp, begun);
         return NULL;
@@ -295,13 +285,13 @@ static unsigned take_message(iso_transport_t *tp, of_peer_t *peer, const void *d
                              const of_record_t *record)
 {
     if (peer->begun == NULL && record->kind == OF_WHOLE) {
-        tp->host->message(tp->host->arg, peer->rank, data, record->len);
+        tp->host->message(tp->host->arg, peer->base.rank, data, record->len);
         return 1;
     }
     of_buffer_t *whole = join(tp, peer, data, record);
     if (whole == NULL)
         return 0;
-    tp->host->message(tp->host->arg, peer->rank, whole->data, whole->header.len);
+    tp->host->message(tp->host->arg, peer->base.rank, whole->data, whole->header.len);
     of_buffer_put(tp, whole);
     return 1;
 }
@@ -318,14 +308,14 @@ static bool take_note(iso_transport_t *tp, of_peer_t *peer, of_record_kind_t kin
         peer->owed = note.number;
     else if (kind == OF_ANSWER && note.number - peer->answered - 1 < peer->asked - peer->answered)
         peer->answered = note.number;
-    if (kind == OF_ANSWER && peer->ep != NULL)
-        of_flushes_end(peer->ep, peer->answered);
-    if (kind == OF_LOST && peer->ep != NULL)
-        of_ep_fail(peer->ep, FI_EIO);
+    if (kind == OF_ANSWER && peer->base.ep != NULL)
+        of_flushes_end(peer->base.ep, peer->answered);
+    if (kind == OF_LOST && peer->base.ep != NULL)
+        of_ep_fail(peer->base.ep, FI_EIO);
     else if (kind == OF_LOST)
         of_peer_fail(tp, peer, FI_EIO); /* it hears nothing of the next way either */
-    if (peer->ep != NULL)
-        of_ep_busy(peer->ep);
+    if (peer->base.ep != NULL)
+        of_ep_busy(peer->base.ep);
     return true;
 }
 
@@ -349,7 +339,7 @@ static bool hand_over(iso_transport_t *tp, of_peer_t *peer, of_buffer_t *buffer,
         of_record_t record;
         if (!read_record(buffer, &record)) {
             of_log(tp, ISO_LOG_ERROR, "a message of rank %u makes no sense: it is dropped",
-                   peer->rank);
+                   peer->base.rank);
             return true;
         }
         if (record.kind < OF_AFTER)
@@ -363,31 +353,15 @@ static bool hand_over(iso_transport_t *tp, of_peer_t *peer, of_buffer_t *buffer,
     return true;
 }
 
-/* Puts it where its turn is. */
-static void keep(of_peer_t *peer, of_buffer_t *buffer)
+static of_buffer_t *buffer_of(turn_t *turn)
 {
-    of_buffer_t **at = &peer->early;
-
-    while (*at != NULL && (*at)->header.number <= buffer->header.number)
-        at = &(*at)->next;
-    buffer->next = *at;
-    *at = buffer;
-    peer->early_count++;
-}
-
-static void leave_early(iso_transport_t *tp, of_peer_t *peer)
-{
-    of_buffer_t *buffer = peer->early;
-
-    peer->early = buffer->next;
-    peer->early_count--;
-    of_buffer_put(tp, buffer);
+    return (of_buffer_t *)(void *)((char *)turn - offsetof(of_buffer_t, turn));
 }
 
 void of_msgs_forget(iso_transport_t *tp, of_peer_t *peer)
 {
-    while (peer->early != NULL)
-        leave_early(tp, peer);
+    for (turn_t *turn; (turn = turns_take(&peer->turns)) != NULL;)
+        of_buffer_put(tp, buffer_of(turn));
     if (peer->begun != NULL)
         of_buffer_put(tp, peer->begun);
     peer->begun = NULL;
@@ -399,21 +373,20 @@ static unsigned go_on(iso_transport_t *tp, of_peer_t *peer)
     unsigned events = 0;
 
     peer->waits = false;
-    for (of_buffer_t *buffer;
-         (buffer = peer->early) != NULL && peer->life.state != LIFE_DEAD && !peer->deaf;) {
-        const bool is_next = buffer->header.number == peer->heard; /* else it is one once more */
-        if (buffer->header.number > peer->heard) {
-            if (tp->in_order)
-                of_lost(tp, peer, "has said has not all come");
-            break;
-        }
+    for (turn_t *turn; peer->base.state != PEER_DEAD && !peer->deaf &&
+                       (turn = turns_due(&peer->turns)) != NULL;) {
+        of_buffer_t *buffer = buffer_of(turn);
+        const bool is_next = turn->number == peer->turns.heard; /* else it is one once more */
         if (is_next && !hand_over(tp, peer, buffer, &events)) {
             peer->waits = true;
             break;
         }
-        peer->heard += is_next;
-        leave_early(tp, peer);
+        peer->turns.heard += is_next;
+        turns_take(&peer->turns);
+        of_buffer_put(tp, buffer);
     }
+    if (peer->turns.first != NULL && !peer->waits && tp->in_order && peer->base.state != PEER_DEAD)
+        of_lost(tp, peer, "has said has not all come");
     if (peer->deaf)
         of_msgs_forget(tp, peer);
     return events;
@@ -423,13 +396,13 @@ static unsigned deliver(iso_transport_t *tp, of_buffer_t *buffer)
 {
     of_peer_t *peer = sender_of(tp, buffer);
 
-    if (peer == NULL || peer->deaf || peer->life.state == LIFE_DEAD ||
-        buffer->header.number < peer->heard) {
+    if (peer == NULL || peer->deaf || peer->base.state == PEER_DEAD ||
+        buffer->header.number < peer->turns.heard) {
         of_buffer_put(tp, buffer);
         return 0;
     }
-    keep(peer, buffer);
-    if (peer->early_count > OF_EARLY)
+    turns_keep(&peer->turns, &buffer->turn, buffer->header.number);
+    if (peer->turns.count > OF_EARLY)
         of_lost(tp, peer, "says waits too long for what it has said, or put, before");
     return peer->waits && !peer->deaf ? 0 : go_on(tp, peer);
 }

@@ -234,11 +234,7 @@ void of_piece_put(of_piece_t *piece, int error)
 /* What its caller is told. */
 static iso_status_t status_of(const of_op_t *op)
 {
-    if (op->ep->peer->life.state == LIFE_DEAD)
-        return ISO_ERR_PEER_DEAD;
-    if (op->ep->peer->life.state == LIFE_UNREACHABLE)
-        return ISO_ERR_UNREACHABLE;
-    return of_status(op->error);
+    return peer_outcome(&op->ep->peer->base, of_status(op->error));
 }
 
 /* Returns events. */
@@ -247,7 +243,7 @@ static unsigned tell(of_op_t *op)
     iso_transport_t *tp = op->tp;
     iso_completion_t *completion = op->completion;
 
-    if (op->ep != NULL && op->ep->peer->life.state == LIFE_FAILED) {
+    if (op->ep != NULL && op->ep->peer->base.state == PEER_FAILED) {
         op->queue = tp->held;
         tp->held = op;
         return 0;

@@ -1,109 +1,58 @@
 /*
- * of_peer.c - the table of peers, and who of them is alive.
- *
- * libfabric says that an operation has failed, and not why: transport/common/life.h.
+ * of_peer.c - what the table of peers (transport/common/peers.h) has of this transport's own.
  *
  * shm does not look after its peers at all (1.17): what was put into a dead one's queue stays there, without an
  * error. The pidfd is what tells.
  */
 #include "ofi.h"
 #include <stdlib.h>
-#include <unistd.h>
+
+static void begin(peer_t *base)
+{
+    of_peer_t *peer = (of_peer_t *)(void *)base;
+
+    peer->address = FI_ADDR_UNSPEC;
+    peer->round = 1;
+}
+
+static void free_own(peer_t *base)
+{
+    of_peer_t *peer = (of_peer_t *)(void *)base;
+
+    free(peer->rounds);
+    free(peer->name);
+}
+
+static void end(iso_transport_t *tp, peer_t *base, peer_state_t state)
+{
+    of_peer_t *peer = (of_peer_t *)(void *)base;
+
+    if (state != PEER_DEAD)
+        return; /* what libfabric has may still end well */
+    if (base->ep != NULL)
+        of_ep_close(base->ep, FI_ENOTCONN);
+    of_msgs_forget(tp, peer);
+    of_shm_forget(tp, peer);
+}
+
+static const char *explain(int error)
+{
+    return fi_strerror(error);
+}
 
 iso_status_t of_peers_open(iso_transport_t *tp)
 {
-    if (by_rank_open(&tp->by_rank, tp->host->size))
-        return ISO_OK;
-    of_log(tp, ISO_LOG_ERROR, "no memory for the table of %u ranks", tp->host->size);
-    return ISO_ERR_NO_MEMORY;
-}
+    static const peer_kind_t kind = {.size = sizeof(of_peer_t),
+                                     .begin = begin,
+                                     .free = free_own,
+                                     .drain = of_drain,
+                                     .end = end,
+                                     .explain = explain};
 
-void of_peers_close(iso_transport_t *tp)
-{
-    while (tp->peers != NULL) {
-        of_peer_t *peer = tp->peers;
-        tp->peers = peer->next;
-        if (peer->life.pidfd >= 0)
-            close(peer->life.pidfd);
-        free(peer->rounds);
-        free(peer->name);
-        free(peer);
-    }
-    by_rank_close(&tp->by_rank);
-}
-
-of_peer_t *of_peer_find(const iso_transport_t *tp, uint32_t rank)
-{
-    return by_rank_get(&tp->by_rank, rank);
-}
-
-of_peer_t *of_peer_get(iso_transport_t *tp, uint32_t rank)
-{
-    of_peer_t *peer = of_peer_find(tp, rank);
-
-    if (peer != NULL)
-        return peer;
-    peer = calloc(1, sizeof *peer);
-    if (peer != NULL) {
-        peer->rank = rank;
-        peer->life = life_new(rank);
-        peer->address = FI_ADDR_UNSPEC;
-        peer->round = 1;
-    }
-    if (peer == NULL || !by_rank_set(&tp->by_rank, rank, peer)) {
-        free(peer);
-        of_log(tp, ISO_LOG_ERROR, "no memory to keep track of rank %u", rank);
-        return NULL;
-    }
-    peer->next = tp->peers;
-    tp->peers = peer;
-    return peer;
-}
-
-/* ---- decisions ------------------------------------------------------------------------------- */
-
-static void give_up(iso_transport_t *tp, of_peer_t *peer)
-{
-    of_log(tp, ISO_LOG_INFO, "nothing gets through to rank %u any more: %s", peer->rank,
-           fi_strerror(peer->error));
-    life_settle(&tp->lives, &peer->life, LIFE_UNREACHABLE);
+    return peers_open(&tp->peers, tp, tp->host, &kind);
 }
 
 void of_peer_fail(iso_transport_t *tp, of_peer_t *peer, int error)
 {
-    if (peer->life.state != LIFE_ALIVE)
-        return;
-    peer->error = error;
-    if (!life_failed(&tp->lives, &peer->life, clock_coarse_ms()))
-        give_up(tp, peer);
-}
-
-void of_peer_died(iso_transport_t *tp, of_peer_t *peer)
-{
-    life_unwatch(&tp->lives, &peer->life);
-    if (peer->life.state == LIFE_DEAD)
-        return;
-    if (peer->ep != NULL)
-        of_ep_close(peer->ep, FI_ENOTCONN);
-    of_msgs_forget(tp, peer);
-    of_shm_forget(tp, peer);
-    life_settle(&tp->lives, &peer->life, LIFE_DEAD);
-}
-
-unsigned of_peers_decide(iso_transport_t *tp)
-{
-    const uint64_t now = clock_coarse_ms();
-    unsigned events = 0;
-
-    for (of_peer_t *peer = tp->peers; peer != NULL && tp->lives.undecided > 0; peer = peer->next) {
-        const life_state_t verdict = life_verdict(&peer->life, now);
-        if (verdict == LIFE_DEAD) {
-            events += of_drain(tp) + 1;
-            of_peer_died(tp, peer);
-        } else if (verdict == LIFE_UNREACHABLE) {
-            events++;
-            give_up(tp, peer);
-        }
-    }
-    return events;
+    life_fail(&tp->peers, &peer->base, error);
 }

@@ -1,10 +1,8 @@
 /*
- * of_progress.c - progress, sleeping, and who has died.
+ * of_progress.c - progress, sleeping, and what a process had sent that has ended.
  *
- * A death is reported once, after everything that the peer had sent has been delivered, and after the last of its
- * puts that are still on the way here have landed: when a pidfd has become readable nothing of the process runs any
- * more, so libfabric is asked as often as it takes to empty what buffers there are. The pidfd of a zombie is
- * readable: nobody has to reap it.
+ * Its death is reported after all of that has been delivered (transport/common/life.h), and after the last of its puts that are
+ * still on the way here have landed: so libfabric is asked as often as it takes to empty what buffers there are.
  */
 #include "ofi.h"
 
@@ -19,10 +17,8 @@
 iso_status_t of_events_open(iso_transport_t *tp)
 {
     tp->nap = NAP_LEAST_NS;
-    return events_open(&tp->events, &tp->lives, tp->cq_fd);
+    return events_open(&tp->events, &tp->peers, tp->cq_fd);
 }
-
-/* ---- who is alive ---------------------------------------------------------------------------- */
 
 unsigned of_drain(iso_transport_t *tp)
 {
@@ -32,22 +28,6 @@ unsigned of_drain(iso_transport_t *tp)
         turn = of_cq_take(tp) > 0 ? 0 : turn;
     events += of_eps_failed(tp);
     events += of_msgs_deliver(tp);
-    return events;
-}
-
-static unsigned look(iso_transport_t *tp)
-{
-    uint32_t ranks[EVENTS_LOOK];
-    unsigned events = 0;
-    const unsigned count = events_look(&tp->events, &tp->lives, ranks);
-
-    for (unsigned i = 0; i < count; i++) {
-        of_peer_t *peer = of_peer_find(tp, ranks[i]);
-        if (peer != NULL && peer->life.pidfd >= 0) { /* no callback has settled it meanwhile */
-            events += of_drain(tp) + 1;
-            of_peer_died(tp, peer);
-        }
-    }
     return events;
 }
 
@@ -83,9 +63,9 @@ unsigned of_progress(iso_transport_t *tp)
     if (tp->failed != NULL)
         events += of_eps_failed(tp);
     if (events_due(&tp->events, now))
-        events += look(tp);
-    if (tp->lives.undecided > 0)
-        events += of_peers_decide(tp);
+        events += life_look(&tp->peers, &tp->events);
+    if (tp->peers.undecided > 0)
+        events += life_decide(&tp->peers);
     if (tp->arrived != NULL || tp->landed != NULL)
         events += of_msgs_deliver(tp);
     if (tp->ended != NULL || tp->held != NULL)
@@ -117,7 +97,7 @@ iso_status_t of_arm(iso_transport_t *tp)
     const int error = tp->cq_fd >= 0 ? fi_trywait(tp->fabric, fids, 1) : 0;
     const bool stuck = error == -FI_EAGAIN && clock_coarse_ms() > tp->busy_until;
     if (error == 0 || stuck) {
-        const bool nap = tp->cq_fd < 0 || stuck || tp->lives.undecided > 0 || tp->busy != NULL;
+        const bool nap = tp->cq_fd < 0 || stuck || tp->peers.undecided > 0 || tp->busy != NULL;
         events_set_timer(&tp->events, nap ? tp->nap : 0);
         tp->nap = tp->nap * 2 < NAP_MOST_NS ? tp->nap * 2 : NAP_MOST_NS;
         return ISO_OK;

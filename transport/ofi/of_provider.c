@@ -168,7 +168,7 @@ static size_t copied_at_once(const struct fi_info *info)
 static iso_status_t check_sizes(const iso_transport_t *tp)
 {
     const size_t longest = tp->info->ep_attr->max_msg_size, at_once = copied_at_once(tp->info);
-    const size_t whole = sizeof(of_header_t) + OF_ROOM;
+    const size_t whole = sizeof(envelope_t) + OF_ROOM;
 
     if (longest >= whole && at_once >= OF_LEAST_PIECE)
         return ISO_OK;
@@ -189,13 +189,13 @@ static iso_status_t check_sizes(const iso_transport_t *tp)
 static void set_sizes(iso_transport_t *tp)
 {
     const size_t longest = tp->info->ep_attr->max_msg_size, at_once = copied_at_once(tp->info);
-    const size_t whole = sizeof(of_header_t) + OF_ROOM;
+    const size_t whole = sizeof(envelope_t) + OF_ROOM;
     const size_t from = tp->info->tx_attr->iov_limit, to = tp->info->tx_attr->rma_iov_limit;
 
     tp->piece = longest < OF_PIECE ? longest : OF_PIECE;
     tp->parts = from < to ? from : to;
     tp->parts = tp->parts < 1 ? 1 : tp->parts < OF_PARTS ? tp->parts : OF_PARTS;
-    tp->message_room = (at_once < whole ? at_once : whole) - sizeof(of_header_t);
+    tp->message_room = (at_once < whole ? at_once : whole) - sizeof(envelope_t);
     tp->message_room -= tp->message_room % sizeof(of_record_t);
 }
 

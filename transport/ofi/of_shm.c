@@ -90,6 +90,6 @@ void of_shm_forget(const iso_transport_t *tp, const of_peer_t *peer)
     if (!tp->is_shm || peer->name == NULL)
         return;
     const char *name = read_name(peer->name, &pid_ns, &process);
-    if (name != NULL && process_same(&process, &peer->life.process))
+    if (name != NULL && process_same(&process, &peer->base.process))
         shm_unlink(name);
 }

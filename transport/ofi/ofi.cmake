@@ -10,7 +10,7 @@ endif()
 
 message(STATUS "transport ofi: on, libfabric ${iso_ofi_VERSION}")
 file(GLOB iso_ofi_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.c)
-iso_add_module(ofi ${iso_ofi_sources} ${iso_common_sources} ${iso_life_sources} ${iso_window_sources})
+iso_add_module(ofi ${iso_ofi_sources} ${iso_common_sources} ${iso_network_sources} ${iso_window_sources})
 target_link_libraries(isomalloc-ofi PRIVATE PkgConfig::iso_ofi)
 # libfabric and what its providers load keep handlers and memory for the process: once opened, it stays.
 target_link_options(isomalloc-ofi PRIVATE LINKER:-z,nodelete)

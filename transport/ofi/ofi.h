@@ -9,13 +9,15 @@
 #ifndef ISO_TRANSPORT_OFI_H
 #define ISO_TRANSPORT_OFI_H
 
-#include "transport/common/by_rank.h"
+#include "transport/common/blob.h"
 #include "transport/common/caller.h"
 #include "transport/common/clock.h"
+#include "transport/common/envelope.h"
 #include "transport/common/events.h"
-#include "transport/common/hash.h"
 #include "transport/common/life.h"
+#include "transport/common/peers.h"
 #include "transport/common/process.h"
+#include "transport/common/turns.h"
 #include "transport/common/windows.h"
 #include <assert.h>
 #include <isomalloc/transport.h>
@@ -27,7 +29,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
-#define OF_VERSION 4u
+#define OF_VERSION 5u
 #define OF_API FI_VERSION(1, 17) /* what this was written for, and tried with */
 #define OF_MAX_SEND ISO_TRANSPORT_MIN_SEND
 #define OF_MAX_PUT ((size_t)1 << 30)
@@ -48,15 +50,7 @@
 
 #define OF_MAGIC 0x6d69666fu /* "ofim" */
 
-/* What goes in one piece begins with this, and goes on with records (of_msg.c); a protocol, versioned by OF_VERSION. */
-typedef struct of_header {
-    uint32_t magic, version;
-    uint32_t source; /* rank */
-    uint32_t len;    /* of what follows */
-    uint64_t number; /* of the piece, from 0 in each instance for each peer */
-    uint8_t cookie[16];
-} of_header_t;
-
+/* What goes in one piece begins with an envelope, and goes on with records (of_msg.c); a protocol, versioned by OF_VERSION. */
 typedef enum of_record_kind {
     OF_WHOLE,  /* a message, or its last part */
     OF_BEGUN,  /* a part of one, which goes on in the next record, the first of the next piece */
@@ -98,6 +92,7 @@ typedef struct of_context {
 /* Messages, on their way out or in. Lives in registered memory. */
 typedef struct of_buffer {
     of_context_t context; /* first */
+    turn_t turn;          /* while it is kept until its turn comes */
     struct of_buffer *next;
     iso_transport_t *tp;
     iso_endpoint_t *ep;      /* OF_SEND; NULL: its endpoint is gone, nobody asks any more */
@@ -107,7 +102,7 @@ typedef struct of_buffer {
     size_t len;              /* header included */
     size_t at;               /* of one that came: the records before have been taken */
     bool goes_on;            /* OF_SEND: it begins in the middle of a message */
-    of_header_t header;
+    envelope_t header;
     unsigned char data[OF_ROOM];
 } of_buffer_t;
 
@@ -158,14 +153,9 @@ typedef struct of_round {
 
 /* A rank that this one has connected to or heard of; lives as long as the instance. */
 typedef struct of_peer {
-    struct of_peer *next; /* in tp->peers */
-    uint32_t rank;
-    life_t life;
-    int error;          /* FI_*: what libfabric said */
-    uint64_t sent;      /* number of the next message to it */
-    uint64_t heard;     /* and of the next one from it */
-    of_buffer_t *early; /* came before their turn, or wait for writes, by number */
-    unsigned early_count;
+    peer_t base;   /* first */
+    uint64_t sent; /* number of the next message to it */
+    turns_t turns; /* its messages that wait, for those before them or for writes */
     of_buffer_t
         *begun;        /* a message whose last part has not come: header.len bytes, of no records */
     uint32_t round;    /* of writes to it, from 1 */
@@ -177,12 +167,11 @@ typedef struct of_peer {
     unsigned round_count, round_room;
     bool lost;  /* writes or messages of its have got lost, and it has not been told */
     bool deaf;  /* nothing of it is heard any more, for that */
-    bool waits; /* the first of `early` does, for writes */
+    bool waits; /* the first of those that are kept does, for writes */
     struct of_peer *next_landed; /* in tp->landed */
     bool in_landed;
-    iso_endpoint_t *ep; /* NULL: not connected */
-    fi_addr_t address;  /* FI_ADDR_UNSPEC: not in the table of addresses yet */
-    void *name;         /* the address that was put there, name_len bytes */
+    fi_addr_t address; /* FI_ADDR_UNSPEC: not in the table of addresses yet */
+    void *name;        /* the address that was put there, name_len bytes */
     size_t name_len;
 } of_peer_t;
 
@@ -278,14 +267,13 @@ struct iso_transport {
     of_buffer_t *arrived, **arrived_last; /* messages, as they came */
     of_peer_t *landed;                    /* that wait for writes, of which some have come */
     of_op_t *ended, **ended_last;
-    of_op_t *held;          /* ended, to peers whose state is LIFE_FAILED */
+    of_op_t *held;          /* ended, to peers whose state is PEER_FAILED */
     iso_endpoint_t *failed; /* libfabric gave up, and of_progress has not heard of it */
     iso_endpoint_t *busy;
     unsigned room;  /* operations that ended since the last progress: there is room for others */
     unsigned sends; /* in libfabric's hands, and may still arrive */
 
     events_t events;
-    lives_t lives;
     int cq_fd; /* libfabric's descriptor; -1: the provider has none */
     bool in_progress;
     unsigned turn; /* calls of progress */
@@ -293,8 +281,7 @@ struct iso_transport {
     uint64_t busy_until; /* coarse ms up to which libfabric is believed that it is busy */
     uint64_t dropped;    /* messages that were none of this job's */
 
-    of_peer_t *peers;
-    by_rank_t by_rank; /* the same, to be found */
+    peers_t peers;
 
     uint32_t endpoints, regions, rkeys; /* open */
 };
@@ -329,17 +316,10 @@ iso_status_t of_address(iso_transport_t *tp, void *buf, size_t *len_p);
 iso_status_t of_address_read(iso_transport_t *tp, uint32_t rank, const void *address, size_t len,
                              of_address_t *address_p);
 
-/* of_peer.c: the table of peers, and who is alive. */
+/* of_peer.c: the table of peers. */
 iso_status_t of_peers_open(iso_transport_t *tp);
-void of_peers_close(iso_transport_t *tp);
-of_peer_t *of_peer_find(const iso_transport_t *tp, uint32_t rank);
-of_peer_t *of_peer_get(iso_transport_t *tp, uint32_t rank); /* NULL: no memory, logged */
 /* libfabric gave up on it: is it dead? Known at once, or within LIFE_GRACE_MS. */
 void of_peer_fail(iso_transport_t *tp, of_peer_t *peer, int error);
-/* The peer's process has ended and all it had sent was delivered. */
-void of_peer_died(iso_transport_t *tp, of_peer_t *peer);
-/* Decides about peers whose time is up. Returns events. */
-unsigned of_peers_decide(iso_transport_t *tp);
 
 /* of_ep.c: the way to a peer, and its end. */
 iso_status_t of_connect(iso_transport_t *tp, uint32_t rank, const void *address, size_t len,

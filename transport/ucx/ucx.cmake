@@ -38,7 +38,7 @@ endif()
 
 message(STATUS "transport ucx: on, UCX ${iso_ucx_VERSION}")
 file(GLOB iso_ucx_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.c)
-iso_add_module(ucx ${iso_ucx_sources} ${iso_common_sources} ${iso_life_sources})
+iso_add_module(ucx ${iso_ucx_sources} ${iso_common_sources} ${iso_network_sources})
 target_link_libraries(isomalloc-ucx PRIVATE PkgConfig::iso_ucx ${CMAKE_DL_LIBS})
 foreach(feature FULL_NAMES DISABLE_SIGNAL MEMH_PACK MAP_LOCK SYMMETRIC_RKEY UNMAP_EVENT)
     target_compile_definitions(isomalloc-ucx PRIVATE UX_HAVE_${feature}=$<BOOL:${UX_HAVE_${feature}}>)

@@ -10,20 +10,22 @@
 #ifndef ISO_TRANSPORT_UCX_H
 #define ISO_TRANSPORT_UCX_H
 
-#include "transport/common/by_rank.h"
+#include "transport/common/blob.h"
 #include "transport/common/caller.h"
 #include "transport/common/clock.h"
+#include "transport/common/envelope.h"
 #include "transport/common/events.h"
-#include "transport/common/hash.h"
 #include "transport/common/life.h"
+#include "transport/common/peers.h"
 #include "transport/common/process.h"
+#include "transport/common/turns.h"
 #include <assert.h>
 #include <isomalloc/iso_ucx.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <ucp/api/ucp.h>
 
-#define UX_VERSION 3u
+#define UX_VERSION 4u
 #define UX_MAX_SEND ISO_TRANSPORT_MIN_SEND
 #define UX_MAX_PUT ((size_t)1 << 30)
 #define UX_AM_ID 1u   /* of our messages, in a worker of our own */
@@ -40,6 +42,7 @@
 #define UX_FLUSHES 32u             /* of own puts to one peer: numbers that the peer tells apart */
 #define UX_FENCES (UX_FLUSHES / 2) /* of them, that were used since the peer's last answer */
 #define UX_SENDS 32u               /* messages that UCX has not let go of yet, to one peer */
+#define UX_LOST 64u                /* ranks that can be named of which messages got lost */
 #define UX_OWN_PINNED (96u << 20)  /* see ux_mem.c */
 #define UX_DRAIN_TURNS 1000u       /* of progress, to hear what a dead process had sent */
 
@@ -49,18 +52,15 @@
 
 /* Before the bytes of each message; a protocol, versioned by UX_VERSION. */
 typedef struct ux_header {
-    uint32_t magic, version;
-    uint32_t source; /* rank */
-    uint32_t len;    /* of what follows */
-    uint64_t number; /* of the message, from 0 in each instance for each peer */
+    envelope_t envelope;
     /* The message comes after own puts of this connection: after flushes up to this; 0: after none. */
     uint32_t connection, flush;
     uint64_t pieces; /* of that flush, plus one; 0: a question tells, or has told */
-    uint8_t cookie[16];
 } ux_header_t;
 
 /* One that has come, header included. */
 typedef struct ux_message {
+    turn_t turn; /* first: while it is kept */
     struct ux_message *next;
     size_t len;
     ux_header_t header;
@@ -106,13 +106,10 @@ typedef struct ux_landed {
 
 /* A rank that this one has connected to or heard of; lives as long as the instance. */
 typedef struct ux_peer {
-    struct ux_peer *next; /* in tp->peers */
-    uint32_t rank;
-    life_t life;
+    peer_t base;          /* first */
     uint64_t sent;        /* number of the next message to it */
-    uint64_t heard;       /* and of the next one from it */
-    ux_message_t *early;  /* came before their turn, by number */
-    iso_endpoint_t *ep;   /* NULL: not connected */
+    turns_t turns;        /* its messages that wait */
+    bool deaf;            /* one of its messages got lost: nothing of it is heard any more */
     uint32_t connections; /* made to it so far */
     ux_landed_t landed;
     /* Under inbox.lock: it has asked, or answered. */
@@ -210,7 +207,7 @@ typedef struct ux_piece {
 
 struct iso_region {
     iso_transport_t *tp;
-    iso_region_t *next; /* in tp->landing.regions */
+    iso_region_t *next; /* in tp->landing.regions, or deregistered in tp->gone */
     uint32_t number;    /* in this instance, for its rkeys */
     iso_memory_t memory;
     ucp_mem_h memh;
@@ -265,7 +262,9 @@ typedef struct ux_inbox {
     ux_op_t *ended, **ended_last;
     iso_endpoint_t *failed;
     ux_peer_t *news;
-    bool lost; /* there was no memory for a message */
+    /* Ranks of which a message is lost, for want of memory. A count of UX_LOST + 1: of others, too. */
+    uint32_t lost[UX_LOST];
+    unsigned lost_count;
 } ux_inbox_t;
 
 /* Where peers' own puts may land. The lock is held while bytes are copied, and never while UCX or the library is
@@ -289,16 +288,17 @@ struct iso_transport {
 
     ux_inbox_t inbox;
     ux_op_t *ended, **ended_last; /* taken out of the inbox */
-    ux_op_t *held;                /* ended, to peers whose state is LIFE_FAILED */
+    ux_op_t *held;                /* ended, to peers whose state is PEER_FAILED */
     ux_op_t *spares[4];           /* by size, see ux_op.c */
     unsigned sends;               /* of all endpoints */
     unsigned closing;             /* operations in its hands whose endpoint UCX was told to close */
+    bool stuck; /* it has not let go of them in time: it is not waited for again until it has */
 
     ux_landing_t landing;
+    iso_region_t *gone;   /* deregistered, and UCX may not have let go of them */
     iso_endpoint_t *busy; /* with own puts that are not wholly in UCX's hands */
 
     events_t events;
-    lives_t lives;
     bool polled; /* UCX gives no descriptor */
     bool in_progress;
     unsigned seen;       /* of inbox.added: what was put into it up to there has been taken out */
@@ -306,8 +306,7 @@ struct iso_transport {
     unsigned unclosed;   /* endpoints that must not be closed, see ux_ep.c: nor may the worker be */
     uint64_t dropped;    /* messages that were none of this job's */
 
-    ux_peer_t *peers;
-    by_rank_t by_rank; /* the same, to be found */
+    peers_t peers;
 
     uint32_t endpoints, regions, rkeys; /* open */
     uint64_t registered;                /* bytes of the regions */
@@ -337,11 +336,8 @@ typedef struct ux_address {
 iso_status_t ux_address_read(iso_transport_t *tp, uint32_t rank, const void *address, size_t len,
                              ux_address_t *address_p);
 
-/* ux_ep.c: peers, the way to them, and its end. */
+/* ux_ep.c: the way to a peer, and its end. */
 iso_status_t ux_peers_open(iso_transport_t *tp);
-void ux_peers_close(iso_transport_t *tp);
-ux_peer_t *ux_peer_find(const iso_transport_t *tp, uint32_t rank);
-ux_peer_t *ux_peer_get(iso_transport_t *tp, uint32_t rank); /* NULL: no memory, logged */
 iso_status_t ux_connect(iso_transport_t *tp, uint32_t rank, const void *address, size_t len,
                         iso_endpoint_t **ep_p);
 void ux_disconnect(iso_endpoint_t *ep);
@@ -349,12 +345,8 @@ void ux_disconnect(iso_endpoint_t *ep);
 iso_status_t ux_ep_usable(const iso_endpoint_t *ep);
 /* UCX gave up: ends what is under way, and finds out whether the peer is dead. */
 void ux_ep_fail(iso_endpoint_t *ep, ucs_status_t why);
-/* The peer's process has ended and all it had sent was delivered. */
-void ux_peer_died(iso_transport_t *tp, ux_peer_t *peer);
 /* Handles endpoints that UCX has failed since the last call. Returns events. */
 unsigned ux_eps_failed(iso_transport_t *tp);
-/* Decides about peers whose time is up. Returns events. */
-unsigned ux_peers_decide(iso_transport_t *tp);
 
 /* ux_op.c: operations in UCX's hands, and their ends. */
 /* A fresh one, of the kind's struct, of which the part after ux_op_t is the caller's to set; NULL: no memory,
@@ -390,6 +382,8 @@ void ux_mem_try_on_demand(iso_transport_t *tp);
 iso_status_t ux_mem_register(iso_transport_t *tp, const iso_memory_t *memory,
                              iso_region_t **region_p);
 void ux_mem_deregister(iso_region_t *region);
+/* Once UCX has let go: what was deregistered before. */
+void ux_mem_free_gone(iso_transport_t *tp);
 iso_status_t ux_rkey_pack(iso_region_t *region, void *buf, size_t *len_p);
 iso_status_t ux_rkey_unpack(iso_endpoint_t *ep, const void *buf, size_t len, iso_rkey_t **rkey_p);
 void ux_rkey_destroy(iso_rkey_t *rkey);

@@ -1,34 +1,24 @@
 /*
  * ux_address.c - the address blob: who and where a process is, and the address of its worker.
- *
- * UCX reads an address without knowing its length, so that what is garbage must be found out before.
  */
 #include "ucx.h"
-#include <stdlib.h>
 #include <string.h>
 
-#define ADDRESS_MAGIC 0x61786375u /* "ucxa" */
+static const blob_kind_t address_kind = {
+    0x61786375u /* "ucxa" */, UX_VERSION, "a UCX address",
+    ": name fewer devices in UCX_NET_DEVICES or fewer transports in UCX_TLS"};
 
-typedef struct address_blob {
-    uint32_t magic, version;
-    uint32_t rank, am_id;
-    uint32_t ucp_len, zero; /* length of the worker's address, which follows */
-    uint64_t hash;          /* of it and am_id */
+typedef struct address_body {
+    uint32_t am_id, zero;
     process_id_t process;
     process_place_t place;
-} address_blob_t;
-
-static uint64_t hash_of(uint32_t am_id, const void *ucp, size_t len)
-{
-    return hash_bytes(hash_bytes(HASH_START, &am_id, sizeof am_id), ucp, len);
-}
+} address_body_t;
 
 iso_status_t ux_address(iso_transport_t *tp, void *buf, size_t *len_p)
 {
-    address_blob_t blob;
+    address_body_t body;
     ucp_address_t *address;
     size_t len;
-    iso_status_t status = ISO_OK;
     const ucs_status_t got = ucp_worker_get_address(tp->worker, &address, &len);
 
     if (got != UCS_OK) {
@@ -36,28 +26,12 @@ iso_status_t ux_address(iso_transport_t *tp, void *buf, size_t *len_p)
                ucs_status_string(got));
         return ISO_ERR_SYSTEM;
     }
-    if (*len_p < sizeof blob + len) {
-        ux_log(tp, ISO_LOG_ERROR,
-               "UCX's address takes %zu bytes, the room is %zu: name fewer devices in "
-               "UCX_NET_DEVICES or fewer transports in UCX_TLS",
-               sizeof blob + len, *len_p);
-        status = ISO_ERR_LIMIT;
-        goto release;
-    }
-    memset(&blob, 0, sizeof blob);
-    blob.magic = ADDRESS_MAGIC;
-    blob.version = UX_VERSION;
-    blob.rank = tp->host->rank;
-    blob.am_id = tp->am_id;
-    blob.ucp_len = (uint32_t)len;
-    blob.hash = hash_of(blob.am_id, address, len);
-    blob.process = tp->process;
-    blob.place = tp->place;
-    memcpy(buf, &blob, sizeof blob);
-    memcpy((char *)buf + sizeof blob, address, len);
-    *len_p = sizeof blob + len;
-
-release:
+    memset(&body, 0, sizeof body);
+    body.am_id = tp->am_id;
+    body.process = tp->process;
+    body.place = tp->place;
+    const iso_status_t status =
+        blob_write(tp->host, &address_kind, &body, sizeof body, address, len, buf, len_p);
     ucp_worker_release_address(tp->worker, address);
     return status;
 }
@@ -65,23 +39,16 @@ release:
 iso_status_t ux_address_read(iso_transport_t *tp, uint32_t rank, const void *address, size_t len,
                              ux_address_t *address_p)
 {
-    const unsigned char *ucp = (const unsigned char *)address + sizeof(address_blob_t);
-    address_blob_t blob;
+    address_body_t body;
+    const void *ucp;
+    size_t ucp_len;
+    const iso_status_t status =
+        blob_read(tp->host, &address_kind, rank, address, len, &body, sizeof body, &ucp, &ucp_len);
 
-    memset(&blob, 0, sizeof blob);
-    memcpy(&blob, address, len < sizeof blob ? len : sizeof blob);
-    if (blob.magic == ADDRESS_MAGIC && blob.version != UX_VERSION) {
-        ux_log(tp, ISO_LOG_ERROR, "rank %u speaks version %u of this transport, this rank %u", rank,
-               blob.version, UX_VERSION);
-        return ISO_ERR_VERSION;
-    }
-    if (len < sizeof blob || blob.magic != ADDRESS_MAGIC || blob.rank != rank ||
-        blob.ucp_len != len - sizeof blob || blob.hash != hash_of(blob.am_id, ucp, blob.ucp_len)) {
-        ux_log(tp, ISO_LOG_ERROR, "%zu bytes are not a UCX address of rank %u", len, rank);
-        return ISO_ERR_INVALID;
-    }
-    address_p->process = process_seen(&tp->place, &tp->process, &blob.place, &blob.process);
-    address_p->am_id = blob.am_id;
-    address_p->ucp = (const ucp_address_t *)ucp;
+    if (status != ISO_OK)
+        return status;
+    address_p->process = process_seen(&tp->place, &tp->process, &body.place, &body.process);
+    address_p->am_id = body.am_id;
+    address_p->ucp = ucp;
     return ISO_OK;
 }

@@ -257,6 +257,8 @@ void ux_context_close(iso_transport_t *tp)
         ucp_worker_set_am_recv_handler(tp->worker, &none);
     else if (tp->unclosed == 0)
         ucp_worker_destroy(tp->worker);
+    if (tp->unclosed == 0 && (!tp->shares_worker || tp->closing == 0))
+        ux_mem_free_gone(tp);
     if (!tp->shares_context && tp->unclosed == 0)
         ucp_cleanup(tp->context);
 }

@@ -1,5 +1,5 @@
 /*
- * ux_ep.c - the table of peers, making the way to one, and its end.
+ * ux_ep.c - making the way to a peer, and its end.
  *
  * Every endpoint has UCP_ERR_HANDLING_MODE_PEER: without it UCX can neither close by force nor give back
  * what is under way, and a put with a stale key ends this process. What it costs is not to be seen where lanes are the
@@ -11,61 +11,21 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* ---- the table ------------------------------------------------------------------------------- */
+/* ---- peers ----------------------------------------------------------------------------------- */
+
+static void end_peer(iso_transport_t *tp, peer_t *base, peer_state_t state);
+
+static const char *explain(int error)
+{
+    return ucs_status_string((ucs_status_t)error);
+}
 
 iso_status_t ux_peers_open(iso_transport_t *tp)
 {
-    if (by_rank_open(&tp->by_rank, tp->host->size))
-        return ISO_OK;
-    ux_log(tp, ISO_LOG_ERROR, "no memory for the table of %u ranks", tp->host->size);
-    return ISO_ERR_NO_MEMORY;
-}
+    static const peer_kind_t kind = {
+        .size = sizeof(ux_peer_t), .drain = ux_drain, .end = end_peer, .explain = explain};
 
-void ux_peers_close(iso_transport_t *tp)
-{
-    while (tp->peers != NULL) {
-        ux_peer_t *peer = tp->peers;
-        tp->peers = peer->next;
-        if (peer->life.pidfd >= 0)
-            close(peer->life.pidfd);
-        free(peer);
-    }
-    by_rank_close(&tp->by_rank);
-}
-
-ux_peer_t *ux_peer_find(const iso_transport_t *tp, uint32_t rank)
-{
-    return by_rank_get(&tp->by_rank, rank);
-}
-
-/* ux_land looks into the table in UCX's callbacks. */
-static bool enter(iso_transport_t *tp, uint32_t rank, ux_peer_t *peer)
-{
-    ux_lock(&tp->landing.lock);
-    const bool entered = by_rank_set(&tp->by_rank, rank, peer);
-    ux_unlock(&tp->landing.lock);
-    return entered;
-}
-
-ux_peer_t *ux_peer_get(iso_transport_t *tp, uint32_t rank)
-{
-    ux_peer_t *peer = ux_peer_find(tp, rank);
-
-    if (peer != NULL)
-        return peer;
-    peer = calloc(1, sizeof *peer);
-    if (peer != NULL) {
-        peer->rank = rank;
-        peer->life = life_new(rank);
-    }
-    if (peer == NULL || !enter(tp, rank, peer)) {
-        free(peer);
-        ux_log(tp, ISO_LOG_ERROR, "no memory to keep track of rank %u", rank);
-        return NULL;
-    }
-    peer->next = tp->peers;
-    tp->peers = peer;
-    return peer;
+    return peers_open(&tp->peers, tp, tp->host, &kind);
 }
 
 /* ---- connecting ------------------------------------------------------------------------------ */
@@ -100,41 +60,26 @@ static iso_status_t create_ucp(iso_endpoint_t *ep, const ucp_address_t *address)
 
     if (status == UCS_OK)
         return ISO_OK;
-    ux_log(ep->tp, ISO_LOG_ERROR, "UCX has no way to rank %u: %s (here it has %s)", ep->peer->rank,
-           ucs_status_string(status), ep->tp->devices.names);
+    ux_log(ep->tp, ISO_LOG_ERROR, "UCX has no way to rank %u: %s (here it has %s)",
+           ep->peer->base.rank, ucs_status_string(status), ep->tp->devices.names);
     return status == UCS_ERR_NO_MEMORY ? ISO_ERR_NO_MEMORY : ISO_ERR_UNREACHABLE;
-}
-
-static iso_status_t check_peer(const iso_transport_t *tp, const ux_peer_t *peer,
-                               const process_id_t *process)
-{
-    if (peer->ep != NULL) {
-        ux_log(tp, ISO_LOG_ERROR, "rank %u is connected already: disconnect it first", peer->rank);
-        return ISO_ERR_INVALID;
-    }
-    return life_check(&tp->lives, &peer->life, process);
 }
 
 iso_status_t ux_connect(iso_transport_t *tp, uint32_t rank, const void *address, size_t len,
                         iso_endpoint_t **ep_p)
 {
     ux_address_t to;
+    void *found;
 
-    if (rank >= tp->host->size) {
-        ux_log(tp, ISO_LOG_ERROR, "rank %u is not in a job of %u ranks", rank, tp->host->size);
-        return ISO_ERR_RANK;
-    }
-    iso_status_t status = ux_address_read(tp, rank, address, len, &to);
+    iso_status_t status = peers_check_rank(&tp->peers, rank);
+    if (status == ISO_OK)
+        status = ux_address_read(tp, rank, address, len, &to);
+    if (status == ISO_OK)
+        status = peers_admit(&tp->peers, rank, &to.process, &found);
     if (status != ISO_OK)
         return status;
-    ux_peer_t *peer = ux_peer_get(tp, rank);
-    if (peer == NULL)
-        return ISO_ERR_NO_MEMORY;
-    status = check_peer(tp, peer, &to.process);
-    if (status != ISO_OK)
-        return status;
-    peer->life.process = to.process;
-    status = life_watch(&tp->lives, &peer->life);
+    ux_peer_t *peer = found;
+    status = life_watch(&tp->peers, &peer->base, &to.process);
     if (status != ISO_OK)
         return status;
     iso_endpoint_t *ep = calloc(1, sizeof *ep);
@@ -151,7 +96,7 @@ iso_status_t ux_connect(iso_transport_t *tp, uint32_t rank, const void *address,
         goto free_ep;
     ux_own_open(ep);
     ux_landing_let(tp, peer);
-    peer->ep = ep;
+    peer->base.ep = ep;
     tp->endpoints++;
     *ep_p = ep;
     return ISO_OK;
@@ -159,7 +104,7 @@ iso_status_t ux_connect(iso_transport_t *tp, uint32_t rank, const void *address,
 free_ep:
     free(ep);
 unwatch:
-    life_unwatch(&tp->lives, &peer->life);
+    peers_unwatch(&tp->peers, &peer->base);
     return status;
 }
 
@@ -200,7 +145,7 @@ static void close_ucp(iso_endpoint_t *ep)
     if (!may_close(ep)) {
         ux_log(ep->tp, ISO_LOG_INFO,
                "UCX has not reached rank %u yet: what it has for that stays until the process ends",
-               ep->peer->rank);
+               ep->peer->base.rank);
         ep->unclosed = true;
         ep->why = UCS_ERR_CANCELED; /* it is not asked about any more */
         ep->tp->unclosed++;
@@ -213,7 +158,7 @@ static void close_ucp(iso_endpoint_t *ep)
         ucp_request_free(request); /* it goes on without us */
     else if (UCS_PTR_IS_ERR(request))
         ux_log(ep->tp, ISO_LOG_WARN, "UCX does not close its endpoint to rank %u: %s",
-               ep->peer->rank, ucs_status_string(UCS_PTR_STATUS(request)));
+               ep->peer->base.rank, ucs_status_string(UCS_PTR_STATUS(request)));
     ep->ucp = NULL;
 }
 
@@ -239,7 +184,7 @@ void ux_disconnect(iso_endpoint_t *ep)
     close_ucp(ep);
     leave_failed(ep);
     ux_ops_forget(ep);
-    ep->peer->ep = NULL;
+    ep->peer->base.ep = NULL;
     tp->endpoints--;
     if (!ep->unclosed) /* else UCX still knows it */
         free(ep);
@@ -247,33 +192,24 @@ void ux_disconnect(iso_endpoint_t *ep)
 
 iso_status_t ux_ep_usable(const iso_endpoint_t *ep)
 {
-    return life_usable(&ep->peer->life);
+    return peer_usable(&ep->peer->base);
 }
 
-static void settle(iso_transport_t *tp, ux_peer_t *peer, life_state_t state)
+/* The peer's process has ended, or it is not reached any more. */
+static void end_peer(iso_transport_t *tp, peer_t *base, peer_state_t state)
 {
-    ux_landing_shut(tp, peer);
-    life_settle(&tp->lives, &peer->life, state);
-}
-
-static void give_up(iso_transport_t *tp, ux_peer_t *peer, ucs_status_t why)
-{
-    ux_log(tp, ISO_LOG_INFO, "nothing gets through to rank %u any more: %s", peer->rank,
-           ucs_status_string(why));
-    settle(tp, peer, LIFE_UNREACHABLE);
+    (void)state;
+    if (base->ep != NULL)
+        close_ucp(base->ep);
+    ux_landing_shut(tp, (ux_peer_t *)(void *)base);
 }
 
 void ux_ep_fail(iso_endpoint_t *ep, ucs_status_t why)
 {
-    iso_transport_t *tp = ep->tp;
-    ux_peer_t *peer = ep->peer;
-
     close_ucp(ep);
-    if (peer->life.state != LIFE_ALIVE)
-        return;
-    ep->why = why;
-    if (!life_failed(&tp->lives, &peer->life, clock_coarse_ms()))
-        give_up(tp, peer, why);
+    if (ep->peer->base.state == PEER_ALIVE)
+        ep->why = why;
+    life_fail(&ep->tp->peers, &ep->peer->base, why);
 }
 
 unsigned ux_eps_failed(iso_transport_t *tp)
@@ -291,32 +227,4 @@ unsigned ux_eps_failed(iso_transport_t *tp)
             return events;
         ux_ep_fail(ep, ep->why);
     }
-}
-
-void ux_peer_died(iso_transport_t *tp, ux_peer_t *peer)
-{
-    life_unwatch(&tp->lives, &peer->life);
-    if (peer->life.state == LIFE_DEAD)
-        return;
-    if (peer->ep != NULL)
-        close_ucp(peer->ep);
-    settle(tp, peer, LIFE_DEAD);
-}
-
-unsigned ux_peers_decide(iso_transport_t *tp)
-{
-    const uint64_t now = clock_coarse_ms();
-    unsigned events = 0;
-
-    for (ux_peer_t *peer = tp->peers; peer != NULL && tp->lives.undecided > 0; peer = peer->next) {
-        const life_state_t verdict = life_verdict(&peer->life, now);
-        if (verdict == LIFE_DEAD) {
-            events += ux_drain(tp) + 1;
-            ux_peer_died(tp, peer);
-        } else if (verdict == LIFE_UNREACHABLE) {
-            events++;
-            give_up(tp, peer, peer->ep != NULL ? peer->ep->why : UCS_ERR_ENDPOINT_TIMEOUT);
-        }
-    }
-    return events;
 }

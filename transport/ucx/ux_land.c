@@ -230,7 +230,7 @@ bool ux_land(iso_transport_t *tp, const ux_own_header_t *header, const void *dat
         memcmp(header->cookie, tp->host->cookie, sizeof header->cookie) != 0)
         return false;
     ux_lock(&tp->landing.lock);
-    ux_peer_t *peer = ux_peer_find(tp, header->source);
+    ux_peer_t *peer = peers_find(&tp->peers, header->source);
     if (peer == NULL) {
         /* nobody here has given it an rkey */
     } else if (header->kind == UX_OWN_ANSWER && len == 0) {

@@ -115,6 +115,7 @@ void ux_lane_tell(iso_endpoint_t *ep)
 {
     char *text = NULL, *rest, transport[64], device[64], rdma[130] = "", am[130] = "nothing";
     char am_transport[64] = "";
+    bool tells_rma = false; /* 1.13 does not: there what can be the lane of puts is it */
     size_t size;
     FILE *stream;
 
@@ -131,8 +132,12 @@ void ux_lane_tell(iso_endpoint_t *ep)
          line = strtok_r(NULL, "\n", &rest)) {
         if (sscanf(line, "# lane[%*d]: %*d:%63[^/]/%63s", transport, device) != 2)
             continue;
-        if (rdma[0] == '\0' && among(transport, rdma_transports))
+        const bool is_rma = strstr(line, " rma#0") != NULL;
+        if (is_rma)
+            rdma[0] = '\0'; /* what came before is for a rendezvous only */
+        if (rdma[0] == '\0' && !tells_rma && among(transport, rdma_transports))
             snprintf(rdma, sizeof rdma, "%s/%s", transport, device);
+        tells_rma = tells_rma || is_rma;
         const char *use = strstr(line, " am");
         if (use != NULL && (use[3] == ' ' || use[3] == '\0')) {
             snprintf(am, sizeof am, "%s/%s", transport, device);
@@ -143,9 +148,10 @@ void ux_lane_tell(iso_endpoint_t *ep)
     ep->one_sided = rdma[0] != '\0';
     ep->piece = piece_of(ep->tp, am_transport);
     if (rdma[0] != '\0')
-        ux_log(ep->tp, ISO_LOG_INFO, "puts to rank %u: one-sided, lane %s", ep->peer->rank, rdma);
+        ux_log(ep->tp, ISO_LOG_INFO, "puts to rank %u: one-sided, lane %s", ep->peer->base.rank,
+               rdma);
     else
         ux_log(ep->tp, ISO_LOG_INFO,
                "puts to rank %u: active messages of our own, which its CPU copies, lane %s",
-               ep->peer->rank, am);
+               ep->peer->base.rank, am);
 }

@@ -34,21 +34,13 @@
 #define TRIAL_BYTES (1 << 20)
 #define USEFUL_WINDOWS (32u << 20) /* of registered memory: for advice */
 
-#define RKEY_MAGIC 0x6b786375u /* "ucxk" */
+static const blob_kind_t rkey_kind = {0x6b786375u /* "ucxk" */, UX_VERSION, "an rkey",
+                                      ": name fewer devices in UCX_NET_DEVICES"};
 
-typedef struct rkey_blob {
-    uint32_t magic, version;
-    uint32_t rank;    /* whose memory it is */
-    uint32_t ucp_len; /* of UCX's part, which follows */
-    uint64_t hash;    /* of it: UCX reads it without knowing its length */
+typedef struct rkey_body {
     uint64_t address, length;
-    uint32_t region, zero; /* its number, which the hash is of as well */
-} rkey_blob_t;
-
-static uint64_t hash_of(uint32_t region, const void *ucp, size_t len)
-{
-    return hash_bytes(hash_bytes(HASH_START, &region, sizeof region), ucp, len);
-}
+    uint32_t region, zero; /* its number */
+} rkey_body_t;
 
 /* Is the process free of RLIMIT_MEMLOCK? */
 static bool may_lock_all(void)
@@ -230,19 +222,36 @@ iso_status_t ux_mem_register(iso_transport_t *tp, const iso_memory_t *memory,
     return ISO_OK;
 }
 
+void ux_mem_free_gone(iso_transport_t *tp)
+{
+    for (iso_region_t *region; (region = tp->gone) != NULL;) {
+        tp->gone = region->next;
+        const ucs_status_t status = unmap_region(tp, region);
+        if (status != UCS_OK)
+            ux_log(tp, ISO_LOG_WARN, "UCX cannot deregister %" PRIu64 " MiB at %p: %s",
+                   region->memory.length >> 20, region->memory.address, ucs_status_string(status));
+        tp->registered -= region->memory.length;
+        free(region);
+    }
+}
+
+/* UCX may still read for an endpoint that was closed by force, and a device that reads what is not registered any more is
+ * as wrong as UCX with a handle that is none. So a region stays UCX's until UCX has let go. What it sends meanwhile goes nowhere:
+ * the way to that peer is closed, at both ends. */
 void ux_mem_deregister(iso_region_t *region)
 {
     iso_transport_t *tp = region->tp;
 
     ux_landing_remove(tp, region);
-    ux_ops_quiesce(tp); /* a device may still read for an endpoint that is gone */
-    const ucs_status_t status = unmap_region(tp, region);
-    if (status != UCS_OK)
-        ux_log(tp, ISO_LOG_WARN, "UCX cannot deregister %" PRIu64 " MiB at %p: %s",
-               region->memory.length >> 20, region->memory.address, ucs_status_string(status));
     tp->regions--;
-    tp->registered -= region->memory.length;
-    free(region);
+    region->next = tp->gone;
+    tp->gone = region;
+    if (ux_ops_quiesce(tp))
+        ux_mem_free_gone(tp);
+    else
+        ux_log(tp, ISO_LOG_WARN,
+               "%" PRIu64 " MiB at %p stay registered with UCX until it has let go of them",
+               region->memory.length >> 20, region->memory.address);
 }
 
 static ucs_status_t pack(const iso_region_t *region, void **bytes_p, size_t *len_p)
@@ -270,7 +279,9 @@ static void release(void *bytes)
 iso_status_t ux_rkey_pack(iso_region_t *region, void *buf, size_t *len_p)
 {
     iso_transport_t *tp = region->tp;
-    iso_status_t status = ISO_OK;
+    const rkey_body_t body = {.address = (uintptr_t)region->memory.address,
+                              .length = region->memory.length,
+                              .region = region->number};
     void *bytes;
     size_t len;
     const ucs_status_t packed = pack(region, &bytes, &len);
@@ -279,66 +290,47 @@ iso_status_t ux_rkey_pack(iso_region_t *region, void *buf, size_t *len_p)
         ux_log(tp, ISO_LOG_ERROR, "UCX cannot pack an rkey: %s", ucs_status_string(packed));
         return ISO_ERR_SYSTEM;
     }
-    const rkey_blob_t blob = {
-        .magic = RKEY_MAGIC,
-        .version = UX_VERSION,
-        .rank = tp->host->rank,
-        .ucp_len = (uint32_t)len,
-        .hash = hash_of(region->number, bytes, len),
-        .address = (uintptr_t)region->memory.address,
-        .length = region->memory.length,
-        .region = region->number,
-    };
-    if (*len_p < sizeof blob + len) {
-        ux_log(tp, ISO_LOG_ERROR,
-               "an rkey takes %zu bytes, the room is %zu: name fewer devices in UCX_NET_DEVICES",
-               sizeof blob + len, *len_p);
-        status = ISO_ERR_LIMIT;
-        goto release;
-    }
-    memcpy(buf, &blob, sizeof blob);
-    memcpy((char *)buf + sizeof blob, bytes, len);
-    *len_p = sizeof blob + len;
-
-release:
+    const iso_status_t status =
+        blob_write(tp->host, &rkey_kind, &body, sizeof body, bytes, len, buf, len_p);
     release(bytes);
     return status;
 }
 
 iso_status_t ux_rkey_unpack(iso_endpoint_t *ep, const void *buf, size_t len, iso_rkey_t **rkey_p)
 {
-    const unsigned char *ucp = (const unsigned char *)buf + sizeof(rkey_blob_t);
     iso_transport_t *tp = ep->tp;
-    rkey_blob_t blob;
+    const uint32_t rank = ep->peer->base.rank;
+    const void *ucp;
+    size_t ucp_len;
+    rkey_body_t body;
+    const iso_status_t good =
+        blob_read(tp->host, &rkey_kind, rank, buf, len, &body, sizeof body, &ucp, &ucp_len);
 
-    memset(&blob, 0, sizeof blob);
-    memcpy(&blob, buf, len < sizeof blob ? len : sizeof blob);
-    if (len < sizeof blob || blob.magic != RKEY_MAGIC || blob.version != UX_VERSION ||
-        blob.rank != ep->peer->rank || blob.length == 0 ||
-        blob.length > UINT64_MAX - blob.address || blob.ucp_len != len - sizeof blob ||
-        blob.zero != 0 || blob.hash != hash_of(blob.region, ucp, blob.ucp_len)) {
-        ux_log(tp, ISO_LOG_ERROR, "%zu bytes are not an rkey of rank %u", len, ep->peer->rank);
+    if (good != ISO_OK)
+        return good;
+    if (body.length == 0 || body.length > UINT64_MAX - body.address || body.zero != 0) {
+        ux_log(tp, ISO_LOG_ERROR, "an rkey of rank %u makes no sense", rank);
         return ISO_ERR_INVALID;
     }
     if (ep->ucp == NULL)
-        return ep->peer->life.state == LIFE_DEAD ? ISO_ERR_PEER_DEAD : ISO_ERR_UNREACHABLE;
+        return ep->peer->base.state == PEER_DEAD ? ISO_ERR_PEER_DEAD : ISO_ERR_UNREACHABLE;
     iso_rkey_t *rkey = calloc(1, sizeof *rkey);
     if (rkey == NULL) {
-        ux_log(tp, ISO_LOG_ERROR, "no memory for an rkey of rank %u", blob.rank);
+        ux_log(tp, ISO_LOG_ERROR, "no memory for an rkey of rank %u", rank);
         return ISO_ERR_NO_MEMORY;
     }
     const ucs_status_t status = ucp_ep_rkey_unpack(ep->ucp, ucp, &rkey->ucp);
     if (status != UCS_OK) {
-        ux_log(tp, ISO_LOG_ERROR, "UCX cannot use the rkey of rank %u: %s", blob.rank,
+        ux_log(tp, ISO_LOG_ERROR, "UCX cannot use the rkey of rank %u: %s", rank,
                ucs_status_string(status));
         free(rkey);
         return ux_status(status);
     }
     rkey->tp = tp;
-    rkey->rank = blob.rank;
-    rkey->address = blob.address;
-    rkey->length = blob.length;
-    rkey->region = blob.region;
+    rkey->rank = rank;
+    rkey->address = body.address;
+    rkey->length = body.length;
+    rkey->region = body.region;
     tp->rkeys++;
     ux_lane_tell(ep); /* the peer has spoken: its lanes are settled */
     *rkey_p = rkey;

@@ -41,7 +41,6 @@ static iso_status_t ux_open(const iso_transport_host_t *host, iso_transport_t **
     if (tp == NULL)
         return ISO_ERR_NO_MEMORY;
     tp->host = host;
-    tp->lives.host = host;
     status = caller_check_host(host);
     if (status != ISO_OK)
         goto free_tp;
@@ -62,6 +61,7 @@ static iso_status_t ux_open(const iso_transport_host_t *host, iso_transport_t **
     status = ux_events_open(tp);
     if (status != ISO_OK)
         goto close_inbox;
+    caller_check_descriptors(host, 3); /* its process, and over tcp and posix one each */
     if (host->on_demand)
         ux_mem_try_on_demand(tp);
     *tp_p = tp;
@@ -74,7 +74,7 @@ close_landing:
 close_context:
     ux_context_close(tp);
 close_peers:
-    ux_peers_close(tp);
+    peers_close(&tp->peers);
 free_tp:
     free(tp);
     return status;
@@ -84,13 +84,13 @@ static void ux_close(iso_transport_t *tp)
 {
     caller_check_close(tp->host, tp->endpoints, tp->regions, tp->rkeys);
     const bool quiet = ux_ops_quiesce(tp);
-    events_close(&tp->events, &tp->lives);
+    events_close(&tp->events, &tp->peers);
     ux_context_close(tp); /* a worker of our own calls nobody back from here on */
     if (tp->unclosed > 0 || (tp->shares_worker && !quiet))
         return; /* UCX may still write here */
     ux_inbox_close(tp);
     ux_ops_free(tp);
-    ux_peers_close(tp);
+    peers_close(&tp->peers);
     ux_landing_close(tp);
     free(tp);
 }

@@ -23,7 +23,7 @@ iso_status_t ux_send(iso_endpoint_t *ep, const void *data, size_t len)
 
     if (len > UX_MAX_SEND) {
         ux_log(tp, ISO_LOG_ERROR, "a message of %zu bytes to rank %u: at most %u can be sent", len,
-               peer->rank, UX_MAX_SEND);
+               peer->base.rank, UX_MAX_SEND);
         return ISO_ERR_INVALID;
     }
     iso_status_t status = ux_ep_usable(ep);
@@ -34,13 +34,9 @@ iso_status_t ux_send(iso_endpoint_t *ep, const void *data, size_t len)
     ux_send_t *send = (ux_send_t *)(void *)ux_op_get(ep, UX_OP_SEND, NULL);
     if (send == NULL)
         return ISO_ERR_NO_MEMORY;
-    send->header = (ux_header_t){.magic = UX_MAGIC,
-                                 .version = UX_VERSION,
-                                 .source = tp->host->rank,
-                                 .len = (uint32_t)len,
-                                 .number = peer->sent};
+    send->header =
+        (ux_header_t){.envelope = envelope_new(tp->host, UX_MAGIC, UX_VERSION, len, peer->sent)};
     ux_own_fenced(ep, &send->header);
-    memcpy(send->header.cookie, tp->host->cookie, sizeof send->header.cookie);
     const ux_header_t header = send->header;
     if (len > 0)
         memcpy(send->data, data, len);
@@ -97,6 +93,41 @@ static void give_back(ux_inbox_t *inbox, ux_message_t *message)
         free(message);
 }
 
+static ux_message_t *message_of(turn_t *turn)
+{
+    return (ux_message_t *)(void *)turn;
+}
+
+/* A message of the rank is lost. With the inbox's lock. */
+static void note_lost(ux_inbox_t *inbox, uint32_t rank)
+{
+    unsigned i = 0;
+
+    while (i < inbox->lost_count && i < UX_LOST && inbox->lost[i] != rank)
+        i++;
+    if (i < UX_LOST)
+        inbox->lost[i] = rank;
+    if (i == inbox->lost_count)
+        inbox->lost_count++;
+}
+
+/* There is no memory for what has come. */
+static void lose_incoming(iso_transport_t *tp, const void *data, size_t len)
+{
+    ux_inbox_t *inbox = &tp->inbox;
+    ux_header_t header;
+
+    if (len < sizeof header)
+        return; /* it would be dropped */
+    memcpy(&header, data, sizeof header);
+    if (!envelope_is_good(&header.envelope, tp->host, UX_MAGIC, UX_VERSION, len - sizeof header))
+        return;
+    ux_lock(&inbox->lock);
+    note_lost(inbox, header.envelope.source);
+    ux_inbox_added(inbox);
+    ux_unlock(&inbox->lock);
+}
+
 /* UCX's callback: data is valid during the call only. */
 static ucs_status_t on_message(void *arg, const void *header, size_t header_len, void *data,
                                size_t len, const ucp_am_recv_param_t *param)
@@ -116,18 +147,16 @@ static ucs_status_t on_message(void *arg, const void *header, size_t header_len,
     }
     const bool odd = !whole || header_len != 0 || len < sizeof(ux_header_t) || len > room;
     ux_message_t *message = take_spare(inbox);
-    if (message != NULL) {
-        message->next = NULL;
-        message->len = odd ? 0 : len;
-        memcpy(&message->header, data, message->len);
+    if (message == NULL) {
+        lose_incoming(tp, data, odd ? 0 : len);
+        return UCS_OK;
     }
+    message->next = NULL;
+    message->len = odd ? 0 : len;
+    memcpy(&message->header, data, message->len);
     ux_lock(&inbox->lock);
-    if (message != NULL) {
-        *inbox->last = message;
-        inbox->last = &message->next;
-    } else {
-        inbox->lost = true;
-    }
+    *inbox->last = message;
+    inbox->last = &message->next;
     ux_inbox_added(inbox);
     ux_unlock(&inbox->lock);
     return UCS_OK;
@@ -173,10 +202,9 @@ void ux_inbox_close(iso_transport_t *tp)
 {
     free_messages(tp->inbox.first);
     free_messages(tp->inbox.spares);
-    for (ux_peer_t *peer = tp->peers; peer != NULL; peer = peer->next) {
-        free_messages(peer->early);
-        peer->early = NULL;
-    }
+    for (peer_t *peer = tp->peers.first; peer != NULL; peer = peer->next)
+        for (turn_t *turn; (turn = turns_take(&((ux_peer_t *)(void *)peer)->turns)) != NULL;)
+            free(message_of(turn));
     ux_lock_close(&tp->inbox.lock);
 }
 
@@ -190,37 +218,22 @@ bool ux_inbox_ready(const iso_transport_t *tp)
 /* NULL: not of this job. */
 static ux_peer_t *sender_of(iso_transport_t *tp, const ux_message_t *message)
 {
-    const ux_header_t *header = &message->header;
+    const envelope_t *envelope = &message->header.envelope;
 
-    if (message->len >= sizeof *header && header->magic == UX_MAGIC &&
-        header->version == UX_VERSION && header->source < tp->host->size &&
-        header->len == message->len - sizeof *header &&
-        memcmp(header->cookie, tp->host->cookie, sizeof header->cookie) == 0)
-        return ux_peer_get(tp, header->source);
-    if (tp->dropped++ == 0)
-        ux_log(tp, ISO_LOG_WARN,
-               "a message that is not of this job, or says what cannot be, was dropped (the first; "
-               "all are counted)");
+    if (message->len >= sizeof message->header &&
+        envelope_is_good(envelope, tp->host, UX_MAGIC, UX_VERSION,
+                         message->len - sizeof message->header))
+        return peers_get(&tp->peers, envelope->source);
+    envelope_drop(tp->host, &tp->dropped);
     return NULL;
 }
 
 static unsigned hand_over(iso_transport_t *tp, ux_peer_t *peer, ux_message_t *message)
 {
-    peer->heard++;
-    tp->host->message(tp->host->arg, peer->rank, message->data, message->header.len);
+    peer->turns.heard++;
+    tp->host->message(tp->host->arg, peer->base.rank, message->data, message->header.envelope.len);
     give_back(&tp->inbox, message);
     return 1;
-}
-
-/* Comes before its turn. */
-static void keep(ux_peer_t *peer, ux_message_t *message)
-{
-    ux_message_t **at = &peer->early;
-
-    while (*at != NULL && (*at)->header.number < message->header.number)
-        at = &(*at)->next;
-    message->next = *at;
-    *at = message;
 }
 
 /* Has what it comes after come? If not, ux_inbox_go_on is called when it has. */
@@ -239,58 +252,97 @@ static unsigned go_on(iso_transport_t *tp, ux_peer_t *peer)
 {
     unsigned events = 0;
 
-    for (ux_message_t *message; (message = peer->early) != NULL;) {
-        if (message->header.number > peer->heard ||
-            (message->header.number == peer->heard && !is_ready(tp, peer, message)))
+    for (turn_t *turn; (turn = turns_due(&peer->turns)) != NULL;) {
+        ux_message_t *message = message_of(turn);
+        const bool is_next = turn->number == peer->turns.heard; /* else it is one once more */
+        if (is_next && !is_ready(tp, peer, message))
             break;
-        peer->early = message->next;
-        if (message->header.number == peer->heard)
+        turns_take(&peer->turns);
+        if (is_next)
             events += hand_over(tp, peer, message);
         else
-            give_back(&tp->inbox, message); /* twice the same */
+            give_back(&tp->inbox, message);
     }
     return events;
 }
 
 unsigned ux_inbox_go_on(iso_transport_t *tp, ux_peer_t *peer)
 {
-    return peer->life.state == LIFE_DEAD ? 0 : go_on(tp, peer);
+    return peer->base.state == PEER_DEAD ? 0 : go_on(tp, peer);
 }
 
 static unsigned deliver(iso_transport_t *tp, ux_message_t *message)
 {
     ux_peer_t *peer = sender_of(tp, message);
 
-    if (peer == NULL || peer->life.state == LIFE_DEAD || message->header.number < peer->heard) {
+    if (peer == NULL || peer->deaf || peer->base.state == PEER_DEAD ||
+        message->header.envelope.number < peer->turns.heard) {
         give_back(&tp->inbox, message);
         return 0;
     }
-    if (message->header.number > peer->heard || !is_ready(tp, peer, message)) {
-        keep(peer, message);
+    const uint64_t number = message->header.envelope.number;
+    if (number > peer->turns.heard || !is_ready(tp, peer, message)) {
+        turns_keep(&peer->turns, &message->turn, number);
         return 0;
     }
     return hand_over(tp, peer, message) + go_on(tp, peer);
 }
 
+/* ---- loss ------------------------------------------------------------------------------------ */
+
+/* A message of the peer is not there, and those after it would wait for it for ever. */
+static void lose(iso_transport_t *tp, ux_peer_t *peer)
+{
+    if (peer->deaf)
+        return;
+    ux_log(tp, ISO_LOG_ERROR,
+           "no memory for a message of rank %u: it is lost, and nothing more is heard from it",
+           peer->base.rank);
+    peer->deaf = true;
+    for (turn_t *turn; (turn = turns_take(&peer->turns)) != NULL;)
+        give_back(&tp->inbox, message_of(turn));
+    life_fail(&tp->peers, &peer->base, UCS_ERR_NO_MEMORY);
+}
+
+/* After what came before it was delivered. Returns events. */
+static unsigned lose_all(iso_transport_t *tp, const uint32_t ranks[UX_LOST], unsigned count)
+{
+    for (unsigned i = 0; i < count && i < UX_LOST; i++) {
+        ux_peer_t *peer = peers_get(&tp->peers, ranks[i]);
+        if (peer != NULL) {
+            lose(tp, peer);
+            continue;
+        }
+        ux_lock(&tp->inbox.lock); /* with the next message that comes it is tried again */
+        note_lost(&tp->inbox, ranks[i]);
+        ux_unlock(&tp->inbox.lock);
+    }
+    if (count > UX_LOST) /* whose the others are nobody knows */
+        for (peer_t *peer = tp->peers.first; peer != NULL; peer = peer->next)
+            lose(tp, (ux_peer_t *)(void *)peer);
+    return count;
+}
+
 unsigned ux_inbox_deliver(iso_transport_t *tp)
 {
     ux_inbox_t *inbox = &tp->inbox;
+    uint32_t lost[UX_LOST];
     unsigned events = 0;
 
     ux_lock(&inbox->lock);
     ux_message_t *message = inbox->first;
-    const bool lost = inbox->lost;
+    const unsigned lost_count = inbox->lost_count;
     inbox->first = NULL;
     inbox->last = &inbox->first;
-    inbox->lost = false;
+    if (lost_count > 0)
+        memcpy(lost, inbox->lost, sizeof lost);
+    inbox->lost_count = 0;
     ux_unlock(&inbox->lock);
-    if (lost)
-        ux_log(tp, ISO_LOG_ERROR,
-               "no memory for a message that came: it is lost, and nothing more "
-               "is heard from its sender");
     for (ux_message_t *next; message != NULL; message = next) {
         next = message->next;
         events += deliver(tp, message);
     }
+    if (lost_count > 0)
+        events += lose_all(tp, lost, lost_count);
     return events;
 }

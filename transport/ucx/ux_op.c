@@ -80,7 +80,7 @@ ux_op_t *ux_op_get(iso_endpoint_t *ep, ux_op_kind_t kind, iso_completion_t *comp
     else
         op = malloc(sizes[size_class(kind)]);
     if (op == NULL) {
-        ux_log(tp, ISO_LOG_ERROR, "no memory for an operation to rank %u", ep->peer->rank);
+        ux_log(tp, ISO_LOG_ERROR, "no memory for an operation to rank %u", ep->peer->base.rank);
         return NULL;
     }
     *op = (ux_op_t){.tp = tp, .ep = ep, .completion = completion, .kind = kind};
@@ -188,11 +188,7 @@ static ux_op_t *empty_inbox(iso_transport_t *tp)
 /* What its caller is told. */
 static iso_status_t status_of(const ux_op_t *op)
 {
-    if (op->ep->peer->life.state == LIFE_DEAD)
-        return ISO_ERR_PEER_DEAD;
-    if (op->ep->peer->life.state == LIFE_UNREACHABLE)
-        return ISO_ERR_UNREACHABLE;
-    return ux_status(op->status);
+    return peer_outcome(&op->ep->peer->base, ux_status(op->status));
 }
 
 /* Returns events. */
@@ -202,7 +198,7 @@ static unsigned end(ux_op_t *op)
     iso_completion_t *completion = op->completion;
     iso_endpoint_t *ep = op->ep;
 
-    if (ep != NULL && ep->peer->life.state == LIFE_FAILED && completion != NULL) {
+    if (ep != NULL && ep->peer->base.state == PEER_FAILED && completion != NULL) {
         op->queue = tp->held;
         tp->held = op;
         return 0;
@@ -252,12 +248,14 @@ unsigned ux_ops_end(iso_transport_t *tp)
 
 bool ux_ops_quiesce(iso_transport_t *tp)
 {
-    const uint64_t until = clock_coarse_ms() + QUIESCE_MS;
+    const uint64_t until = clock_coarse_ms() + (tp->stuck ? 0 : QUIESCE_MS);
 
     for (ux_ops_take(tp); tp->closing > 0 && clock_coarse_ms() < until; ux_ops_take(tp))
         ucp_worker_progress(tp->worker);
-    if (tp->closing == 0)
-        return true;
+    const bool was_stuck = tp->stuck;
+    tp->stuck = tp->closing > 0;
+    if (!tp->stuck || was_stuck)
+        return !tp->stuck;
     ux_log(tp, ISO_LOG_WARN, "UCX has not let go of %u operations after %d ms", tp->closing,
            QUIESCE_MS);
     return false;

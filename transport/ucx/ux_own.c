@@ -350,7 +350,7 @@ static void hear(iso_endpoint_t *ep, uint32_t connection, uint32_t flush, uint64
         ux_log(ep->tp, ISO_LOG_ERROR,
                "rank %u refused %" PRIu64 " pieces of what was put to it: the region is not "
                "registered there any more",
-               ep->peer->rank, refused - ep->refused);
+               ep->peer->base.rank, refused - ep->refused);
     ep->refused = refused;
     if (flush > ep->answered)
         ep->answered = flush;
@@ -379,10 +379,10 @@ unsigned ux_own_news(iso_transport_t *tp)
         ux_unlock(&inbox->lock);
         if (waits)
             events += ux_inbox_go_on(tp, peer);
-        if (peer->ep == NULL || peer->ep->ucp == NULL)
+        if (peer->base.ep == NULL || peer->base.ep->ucp == NULL)
             continue;
-        hear(peer->ep, connection, flush, refused);
+        hear(peer->base.ep, connection, flush, refused);
         if (asked)
-            answer(peer->ep);
+            answer(peer->base.ep);
     }
 }

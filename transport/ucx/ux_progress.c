@@ -1,9 +1,6 @@
 /*
- * ux_progress.c - progress, sleeping, and who is alive.
- *
- * A death is reported once, after everything that the peer had sent has been delivered: when a pidfd has become
- * readable, nothing of the process runs any more, so UCX is progressed until it finds nothing. The pidfd of a zombie
- * is readable: nobody has to reap it.
+ * ux_progress.c - progress, sleeping, and what a process had sent that has ended: UCX is progressed until it finds nothing
+ * (transport/common/life.h).
  */
 #include "ucx.h"
 
@@ -26,10 +23,8 @@ iso_status_t ux_events_open(iso_transport_t *tp)
     if (tp->polled)
         ux_log(tp, ISO_LOG_INFO,
                "the program's UCX context has no UCP_FEATURE_WAKEUP: who waits polls");
-    return events_open(&tp->events, &tp->lives, tp->polled ? -1 : worker_fd);
+    return events_open(&tp->events, &tp->peers, tp->polled ? -1 : worker_fd);
 }
-
-/* ---- who is alive ---------------------------------------------------------------------------- */
 
 unsigned ux_drain(iso_transport_t *tp)
 {
@@ -40,22 +35,6 @@ unsigned ux_drain(iso_transport_t *tp)
     events += ux_eps_failed(tp);
     events += ux_own_news(tp);
     events += ux_inbox_deliver(tp);
-    return events;
-}
-
-static unsigned look(iso_transport_t *tp)
-{
-    uint32_t ranks[EVENTS_LOOK];
-    unsigned events = 0;
-    const unsigned count = events_look(&tp->events, &tp->lives, ranks);
-
-    for (unsigned i = 0; i < count; i++) {
-        ux_peer_t *peer = ux_peer_find(tp, ranks[i]);
-        if (peer != NULL && peer->life.pidfd >= 0) { /* no callback has settled it meanwhile */
-            events += ux_drain(tp) + 1;
-            ux_peer_died(tp, peer);
-        }
-    }
     return events;
 }
 
@@ -101,9 +80,9 @@ unsigned ux_progress(iso_transport_t *tp)
     if (filled)
         events += ux_eps_failed(tp);
     if (events_due(&tp->events, now))
-        events += look(tp);
-    if (tp->lives.undecided > 0)
-        events += ux_peers_decide(tp);
+        events += life_look(&tp->peers, &tp->events);
+    if (tp->peers.undecided > 0)
+        events += life_decide(&tp->peers);
     if (filled)
         events += empty_inbox(tp);
     if (tp->ended != NULL || tp->held != NULL)
@@ -133,7 +112,7 @@ iso_status_t ux_arm(iso_transport_t *tp)
     const bool stuck = status == UCS_ERR_BUSY && clock_coarse_ms() > tp->busy_until;
     if (status == UCS_OK || stuck) {
         events_set_timer(&tp->events,
-                         stuck || tp->lives.undecided > 0 || tp->closing > 0 ? SLEEP_NS : 0);
+                         stuck || tp->peers.undecided > 0 || tp->closing > 0 ? SLEEP_NS : 0);
         return ISO_OK;
     }
     if (status != UCS_ERR_BUSY)

@@ -17,7 +17,7 @@ static iso_status_t check_put(const iso_endpoint_t *ep, const void *src, size_t 
                               const iso_region_t *region, uint64_t remote, const iso_rkey_t *rkey)
 {
     return caller_check_put(ep->tp->host, UX_MAX_PUT, region != NULL ? &region->memory : NULL, src,
-                            len, ep->peer->rank,
+                            len, ep->peer->base.rank,
                             (caller_target_t){rkey->rank, rkey->address, rkey->length}, remote);
 }
 
