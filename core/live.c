@@ -74,7 +74,8 @@ static void mask_slot(uint64_t mask[MASK_WORDS], const iso_slot_t *slot)
     for (unsigned i = 0; i < MASK_WORDS; i++)
         mask[i] = 0;
     mask[0] = iso_slot_is_first(slot) ? 3 : 1;
-    for (unsigned unit = 0; unit < ISO_UNITS_PER_SLOT; unit++) {
+    for (uint32_t used = iso_slot_used(slot); used; used &= used - 1) {
+        const unsigned unit = (unsigned)__builtin_ctz(used);
         const iso_span_t *span = &slot->spans[unit];
         unsigned chunk = unit * ISO_CHUNKS_PER_UNIT;
         if (span->kind == ISO_SPAN_TINY)
