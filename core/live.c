@@ -299,14 +299,13 @@ static bool add_block(void *block, size_t size, void *arg)
     return bytes_add(arg, (uintptr_t)block, (uintptr_t)block + size);
 }
 
+/* One that is live. */
 static bool add_chunk(bytes_t *bytes, const iso_slot_t *slot, unsigned unit, unsigned number)
 {
     const iso_span_t *span = &slot->spans[unit];
     const iso_class_t *class = &iso_classes[span->klass];
     iso_chunk_t *chunk = iso_chunk_at(slot, unit, number);
     const walk_t walk = {add_block, bytes};
-    if (!(span->live >> number & 1))
-        return true;
     return bytes_add(bytes, (uintptr_t)chunk, (uintptr_t)&chunk->bits[(class->count + 63) / 64]) &&
            walk_area(&walk, (char *)chunk, chunk->bits, class);
 }
@@ -325,10 +324,11 @@ static bool add_unit(bytes_t *bytes, const iso_slot_t *slot, uintptr_t at, uintp
     const unsigned units = span->kind == ISO_SPAN_MEDIUM ? span->units : 1;
     *next_p = (uintptr_t)slot + ((size_t)(unit + units) << ISO_UNIT_SHIFT);
     if (span->kind == ISO_SPAN_TINY) {
-        for (unsigned i = 0; more && i < ISO_CHUNKS_PER_UNIT; i++) {
-            uintptr_t chunk = (uintptr_t)iso_chunk_at(slot, unit, i);
+        for (unsigned live = span->live; more && live; live &= live - 1) {
+            const unsigned number = (unsigned)__builtin_ctz(live);
+            uintptr_t chunk = (uintptr_t)iso_chunk_at(slot, unit, number);
             if (chunk + ISO_CHUNK_SIZE > bytes->start && chunk < bytes->end)
-                more = add_chunk(bytes, slot, unit, i);
+                more = add_chunk(bytes, slot, unit, number);
         }
     } else if (span->kind == ISO_SPAN_SMALL) {
         more = walk_area(&walk, iso_unit_base(slot, unit), iso_small_bits(span),

@@ -149,10 +149,8 @@ static void verify_tiny(const iso_heap_t *heap, const iso_slot_t *slot, unsigned
         iso_heap_damaged(heap, span, "a span's class");
     if (((span->avail | span->live) & ~chunks))
         iso_heap_damaged(heap, span, "which chunks of a span are live");
-    for (unsigned i = 0; i < ISO_CHUNKS_PER_UNIT; i++) {
-        const iso_chunk_t *chunk = iso_chunk_at(slot, unit, i);
-        if (!(span->live >> i & 1))
-            continue;
+    for (unsigned live = span->live; live; live &= live - 1) {
+        const iso_chunk_t *chunk = iso_chunk_at(slot, unit, (unsigned)__builtin_ctz(live));
         iso_check_chunk(heap, span, chunk);
         verify_bits(heap, chunk->bits, class->count);
     }
@@ -398,15 +396,16 @@ static void verify_lists(const iso_heap_t *heap, const sums_t *sums)
         verify_classes(heap, shared ? shared->current : heap->current, sums, first);
     if (heap->lists != sums->lists)
         iso_heap_damaged(heap, &heap->lists, "which lists of slots are empty");
-    uint64_t lists = sums->lists;
-    uintptr_t unlisted = 0;
+    unsigned lists = 0; /* that are not empty */
     for (unsigned longest = 0; longest <= ISO_UNITS_PER_SLOT; longest++)
-        unlisted |= (uintptr_t)heap->slots[longest] & ((lists >> longest & 1) - 1);
-    for (lists = unlisted ? UINT64_MAX >> (63 - ISO_UNITS_PER_SLOT) : lists; lists;
-         lists &= lists - 1) {
-        const unsigned longest = (unsigned)__builtin_ctzll(lists);
-        verify_list(heap, longest, longest ? sums->longest[longest] : 0);
+        lists += heap->slots[longest] != NULL;
+    for (uint64_t rest = sums->lists; rest; rest &= rest - 1, lists--) {
+        const unsigned longest = (unsigned)__builtin_ctzll(rest);
+        verify_list(heap, longest, sums->longest[longest]);
     }
+    for (unsigned longest = 0; lists != 0 && longest <= ISO_UNITS_PER_SLOT; longest++)
+        if (heap->slots[longest] && !(sums->lists >> longest & 1))
+            iso_heap_damaged(heap, &heap->slots[longest], "a list of slots");
 }
 
 void iso_heap_verify(const iso_hold_t *hold)
