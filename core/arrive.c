@@ -218,22 +218,24 @@ static iso_status_t enter_granted(iso_job_t *job, iso_peer_t *peer, const iso_ms
     const bool is_object = msg->flags & ISO_COMMIT_OBJECT;
     if (!admitted(job, heap, peer->rank, msg->bytes, msg->data, is_object ? 0 : msg->data_len))
         return ISO_ERR_REFUSED;
-    iso_extent_t *extents = malloc(left->extent_count * sizeof *extents);
-    iso_incoming_t *incoming;
-    if (!extents || incoming_new(job, peer->rank, msg, &incoming) != ISO_OK) {
-        free(extents);
-        return ISO_ERR_NO_MEMORY;
+    iso_incoming_t *incoming = NULL;
+    const uint32_t count = left->extent_count;
+    iso_extent_t few[ISO_EXTENTS_FEW];
+    iso_extent_t *extents = count <= ISO_EXTENTS_FEW ? few : malloc(count * sizeof *extents);
+    iso_status_t status =
+        extents ? incoming_new(job, peer->rank, msg, &incoming) : ISO_ERR_NO_MEMORY;
+    if (status == ISO_OK) { /* entering frees what was left */
+        memcpy(extents, left->extents, count * sizeof *extents);
+        status = enter(job, incoming, extents, count, ISO_COMING_GRANTED);
     }
-    uint32_t count = left->extent_count; /* entering frees what was left */
-    memcpy(extents, left->extents, count * sizeof *extents);
-    iso_status_t status = enter(job, incoming, extents, count, ISO_COMING_GRANTED);
-    free(extents);
+    if (extents != few)
+        free(extents);
     if (status == ISO_ERR_BUSY)
         status = ISO_ERR_AGAIN; /* the grant's pages were claimed by another rank of the node */
-    if (status != ISO_OK)
-        forget(job, incoming);
-    else
+    if (status == ISO_OK)
         *incoming_p = incoming;
+    else if (incoming)
+        forget(job, incoming);
     return status;
 }
 

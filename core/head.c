@@ -31,8 +31,8 @@ bool iso_head_pieces(const iso_heap_t *heap, iso_live_run_fn emit, void *arg)
     assert(iso_heap_magic(heap) == ISO_HEAP_MAGIC_FROZEN); /* so there are no current blocks */
     if (!emit((void *)(uintptr_t)slot, sizeof slot->spans[0], arg))
         return false;
-    for (unsigned unit = 1; unit < ISO_UNITS_PER_SLOT; unit++) {
-        const iso_span_t *span = &slot->spans[unit];
+    for (uint32_t used = iso_slot_used(slot) & ~1u; used; used &= used - 1) {
+        const iso_span_t *span = &slot->spans[__builtin_ctz(used)];
         size_t to, from = span_from(span, &to);
         if (to > 0 && !emit((char *)(uintptr_t)span + from, to - from, arg))
             return false;
@@ -43,10 +43,11 @@ bool iso_head_pieces(const iso_heap_t *heap, iso_live_run_fn emit, void *arg)
         if (heap->spans[klass] &&
             !emit((void *)(uintptr_t)&heap->spans[klass], sizeof heap->spans[klass], arg))
             return false;
-    for (unsigned longest = 0; longest <= ISO_UNITS_PER_SLOT; longest++)
-        if (heap->slots[longest] &&
-            !emit((void *)(uintptr_t)&heap->slots[longest], sizeof heap->slots[longest], arg))
+    for (uint64_t lists = heap->lists; lists; lists &= lists - 1) {
+        iso_slot_t *const *list = &heap->slots[__builtin_ctzll(lists)];
+        if (!emit((void *)(uintptr_t)list, sizeof *list, arg))
             return false;
+    }
     return true;
 }
 
@@ -66,7 +67,8 @@ void iso_head_make(iso_heap_t *heap)
 void iso_head_complete(iso_heap_t *heap)
 {
     iso_slot_t *slot = iso_slot_of(heap);
-    for (unsigned unit = 1; unit < ISO_UNITS_PER_SLOT; unit++) {
+    for (uint32_t used = iso_slot_used(slot) & ~1u; used; used &= used - 1) {
+        unsigned unit = (unsigned)__builtin_ctz(used);
         const unsigned units = slot->spans[unit].units;
         if (slot->spans[unit].kind != ISO_SPAN_MEDIUM)
             continue;

@@ -208,6 +208,12 @@ static inline uint64_t iso_heap_magic(const iso_heap_t *heap)
 {
     return atomic_load_explicit(&heap->magic, memory_order_relaxed);
 }
+/* Units that are not free, as the slot's header has it: the same that their spans say, which iso_heap_verify compares.
+ * Who wants to see them all looks at no others: there are few of them in a small heap. */
+static inline uint32_t iso_slot_used(const iso_slot_t *slot)
+{
+    return ~atomic_load_explicit(&slot->free_units, memory_order_relaxed);
+}
 static inline iso_current_t iso_current_none(const iso_heap_t *heap)
 {
     return (iso_current_t){.word = (uint64_t *)&heap->none};

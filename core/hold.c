@@ -33,9 +33,12 @@ iso_status_t iso_hold_room(iso_hold_t *hold, uint32_t count)
     if (hold->extent_room - hold->extent_count >= count)
         return ISO_OK;
     uint32_t room = hold->extent_room * 2 + count + 3;
-    iso_extent_t *extents = realloc(hold->extents, room * sizeof *extents);
+    iso_extent_t *old = hold->extents == hold->few ? NULL : hold->extents;
+    iso_extent_t *extents = realloc(old, room * sizeof *extents);
     if (!extents)
         return ISO_ERR_NO_MEMORY;
+    if (!old)
+        memcpy(extents, hold->few, hold->extent_count * sizeof *extents);
     hold->extents = extents;
     hold->extent_room = room;
     return ISO_OK;
@@ -90,19 +93,20 @@ static iso_status_t hold_new(iso_job_t *job, uint32_t heap_slot, uint32_t extent
                              iso_hold_t **hold_p)
 {
     iso_hold_t *hold = malloc(sizeof *hold);
-    iso_extent_t *extents = malloc(extent_room * sizeof *extents);
-    if (!hold || !extents) {
+    iso_extent_t *extents =
+        extent_room <= ISO_EXTENTS_FEW ? NULL : malloc(extent_room * sizeof *extents);
+    if (!hold || (extent_room > ISO_EXTENTS_FEW && !extents)) {
         free(hold);
         free(extents);
         iso_log(&job->logger, ISO_LOG_ERROR, "no memory for the description of a heap");
         return ISO_ERR_NO_MEMORY;
     }
-    memset(hold, 0, sizeof *hold); /* as in request_new */
+    memset(hold, 0, offsetof(iso_hold_t, few)); /* as in request_new */
     hold->job = job;
     hold->state = ISO_HEAP_MOVING;
     hold->heap = iso_heap_at_slot((uintptr_t)iso_space_slot_address(&job->space, heap_slot));
-    hold->extents = extents;
-    hold->extent_room = extent_room;
+    hold->extents = extents ? extents : hold->few;
+    hold->extent_room = extents ? extent_room : ISO_EXTENTS_FEW;
     hold->next = job->holds;
     if (hold->next)
         hold->next->prev = hold;
@@ -110,6 +114,13 @@ static iso_status_t hold_new(iso_job_t *job, uint32_t heap_slot, uint32_t extent
     job->hold_of[heap_slot] = hold;
     *hold_p = hold;
     return ISO_OK;
+}
+
+void iso_hold_free(iso_hold_t *hold)
+{
+    if (hold->extents != hold->few)
+        free(hold->extents);
+    free(hold);
 }
 
 static uintptr_t heap_slot_address(const iso_hold_t *hold)
@@ -299,8 +310,7 @@ void iso_hold_drop(iso_hold_t *hold, bool free_slots)
         hold->prev->next = hold->next;
     else
         job->holds = hold->next;
-    free(hold->extents);
-    free(hold);
+    iso_hold_free(hold);
 }
 
 iso_status_t iso_hold_grow(iso_hold_t *hold, uint32_t count, char **address_p, uint32_t *warm_p)

@@ -25,6 +25,8 @@ typedef struct iso_grant {
         extents_version; /* of the hold when it was given: the slots, and stacks, that it speaks of */
 } iso_grant_t;
 
+#define ISO_EXTENTS_FEW 4
+
 typedef struct iso_hold {
     iso_job_t *job;
     iso_heap_t *heap;
@@ -35,7 +37,7 @@ typedef struct iso_hold {
      * messages (Lamport). */
     uint64_t epoch;
 
-    iso_extent_t *extents; /* from malloc; adjacent ordinary extents are merged */
+    iso_extent_t *extents; /* `few`, or from malloc; adjacent ordinary extents are merged */
     uint32_t extent_count, extent_room;
     uint32_t slot_count;
     uint64_t extents_version; /* counts the changes of `extents`, and the stacks that went */
@@ -47,6 +49,7 @@ typedef struct iso_hold {
     void *arrival;                /* the arrival under way to here, or NULL */
     iso_grant_t grant;            /* the last rank that the heap came from may give one */
     struct iso_hold *next, *prev; /* all holds of the job */
+    iso_extent_t few[ISO_EXTENTS_FEW];
 } iso_hold_t;
 
 /* The hold of the heap at this address, or NULL when it is not here. job NULL: found by address. */
@@ -67,6 +70,8 @@ iso_status_t iso_hold_adopt(iso_job_t *job, iso_heap_t *heap, const iso_extent_t
 /* Forgets the heap: its slots leave the table. free_slots: they become this rank's free ones (and
  * their pages may stay warm), else they belong to another rank now. The caller holds the lock. */
 void iso_hold_drop(iso_hold_t *hold, bool free_slots);
+/* Only its memory: the job ends, and nobody knows of it any more. */
+void iso_hold_free(iso_hold_t *hold);
 
 /* Are all of these bytes, of which there are some, in slots that are the heap's here? */
 bool iso_hold_covers(const iso_hold_t *hold, uintptr_t from, uint64_t length);

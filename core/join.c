@@ -124,8 +124,7 @@ static void destroy(iso_job_t *job)
         next = hold->next;
         iso_poison_heap_gone(hold); /* another job may have a heap at its address */
         iso_hold_undirect(hold);
-        free(hold->extents);
-        free(hold);
+        iso_hold_free(hold);
     }
     iso_wait_close(job);
     if (job->net_link != job->node_link)

@@ -74,7 +74,8 @@ static void mask_slot(uint64_t mask[MASK_WORDS], const iso_slot_t *slot)
     for (unsigned i = 0; i < MASK_WORDS; i++)
         mask[i] = 0;
     mask[0] = iso_slot_is_first(slot) ? 3 : 1;
-    for (unsigned unit = 0; unit < ISO_UNITS_PER_SLOT; unit++) {
+    for (uint32_t used = iso_slot_used(slot); used; used &= used - 1) {
+        const unsigned unit = (unsigned)__builtin_ctz(used);
         const iso_span_t *span = &slot->spans[unit];
         unsigned chunk = unit * ISO_CHUNKS_PER_UNIT;
         if (span->kind == ISO_SPAN_TINY)
@@ -298,14 +299,13 @@ static bool add_block(void *block, size_t size, void *arg)
     return bytes_add(arg, (uintptr_t)block, (uintptr_t)block + size);
 }
 
+/* One that is live. */
 static bool add_chunk(bytes_t *bytes, const iso_slot_t *slot, unsigned unit, unsigned number)
 {
     const iso_span_t *span = &slot->spans[unit];
     const iso_class_t *class = &iso_classes[span->klass];
     iso_chunk_t *chunk = iso_chunk_at(slot, unit, number);
     const walk_t walk = {add_block, bytes};
-    if (!(span->live >> number & 1))
-        return true;
     return bytes_add(bytes, (uintptr_t)chunk, (uintptr_t)&chunk->bits[(class->count + 63) / 64]) &&
            walk_area(&walk, (char *)chunk, chunk->bits, class);
 }
@@ -324,10 +324,11 @@ static bool add_unit(bytes_t *bytes, const iso_slot_t *slot, uintptr_t at, uintp
     const unsigned units = span->kind == ISO_SPAN_MEDIUM ? span->units : 1;
     *next_p = (uintptr_t)slot + ((size_t)(unit + units) << ISO_UNIT_SHIFT);
     if (span->kind == ISO_SPAN_TINY) {
-        for (unsigned i = 0; more && i < ISO_CHUNKS_PER_UNIT; i++) {
-            uintptr_t chunk = (uintptr_t)iso_chunk_at(slot, unit, i);
+        for (unsigned live = span->live; more && live; live &= live - 1) {
+            const unsigned number = (unsigned)__builtin_ctz(live);
+            uintptr_t chunk = (uintptr_t)iso_chunk_at(slot, unit, number);
             if (chunk + ISO_CHUNK_SIZE > bytes->start && chunk < bytes->end)
-                more = add_chunk(bytes, slot, unit, i);
+                more = add_chunk(bytes, slot, unit, number);
         }
     } else if (span->kind == ISO_SPAN_SMALL) {
         more = walk_area(&walk, iso_unit_base(slot, unit), iso_small_bits(span),

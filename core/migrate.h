@@ -32,6 +32,7 @@ typedef enum iso_step {
 } iso_step_t;
 
 #define ISO_PUTS_IN_FLIGHT 8            /* of one request */
+#define ISO_RUNS_FEW 8                  /* that a request has room for in itself */
 #define ISO_PUT_PIECE ((size_t)1 << 20) /* longest single put: more only delays others */
 
 typedef struct iso_put_op {
@@ -69,7 +70,6 @@ struct iso_request {
     iso_inline_t inlined;    /* what of them is not put, but rides in the COMMIT */
     iso_runs_t idle;         /* its pages are not put, but are left here */
     uint64_t bytes_put, puts;
-    iso_put_op_t ops[ISO_PUTS_IN_FLIGHT];
     unsigned ops_busy;
     bool unflushed; /* puts were issued after the last flush was */
     bool fenced;    /* what was put comes before messages: COMMIT needs no flush */
@@ -82,6 +82,9 @@ struct iso_request {
     iso_parcel_t *parcel; /* an object's; it has gone, if this is there when it has ended */
 
     size_t header_len;
+    /* From here on nothing is zeroed for a new one but ops[].busy. */
+    iso_put_op_t ops[ISO_PUTS_IN_FLIGHT];
+    iso_run_t few_runs[ISO_RUNS_FEW], few_pieces[ISO_RUNS_FEW]; /* of runs and inlined.pieces */
     __extension__ char header[];
 };
 

@@ -49,7 +49,11 @@ static iso_status_t request_new(iso_hold_t *hold, uint32_t dest, iso_peer_t *pee
     if (!request)
         return ISO_ERR_NO_MEMORY;
     memset(request, 0,
-           sizeof *request); /* glibc's calloc does without its cache of a thread's own */
+           offsetof(iso_request_t, ops)); /* glibc's calloc has no cache of a thread's own */
+    for (size_t i = 0; i < ISO_PUTS_IN_FLIGHT; i++)
+        request->ops[i].busy = false;
+    iso_runs_lend(&request->runs, request->few_runs, ISO_RUNS_FEW);
+    iso_runs_lend(&request->inlined.pieces, request->few_pieces, ISO_RUNS_FEW);
     request->job = job;
     request->hold = hold;
     request->heap = hold->heap;

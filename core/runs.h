@@ -19,13 +19,18 @@ typedef struct iso_run {
 
 /* Begins as all zeros. */
 typedef struct iso_runs {
-    iso_run_t *list; /* from malloc */
+    iso_run_t *list; /* from malloc, but for is_lent */
     size_t count, room;
+    bool
+        is_lent; /* it is memory of somebody else's, which is used until more is needed: see iso_runs_lend */
     uint64_t bytes; /* of all of them */
 } iso_runs_t;
 
 /* false: there is no memory, and the list is as it was. */
 bool iso_runs_add(iso_runs_t *runs, uintptr_t address, size_t length);
+/* A list that is empty gets room for as many in the caller's memory, which it must not outlive. Most lists are short, and made
+ * for each migration. */
+void iso_runs_lend(iso_runs_t *runs, iso_run_t *list, size_t room);
 /* Its memory goes; bytes still says how many they were. */
 void iso_runs_free(iso_runs_t *runs);
 

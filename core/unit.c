@@ -46,10 +46,14 @@ static bool is_empty(const iso_slot_t *slot)
 
 static unsigned longest_run(uint32_t mask)
 {
-    unsigned length = 0;
-    for (; mask; length++)
-        mask &= mask >> 1;
-    return length;
+    unsigned longest = 0;
+    while (mask) { /* a run a turn: of most slots all free units are one */
+        mask >>= __builtin_ctz(mask);
+        const unsigned length = ~mask ? (unsigned)__builtin_ctz(~mask) : ISO_UNITS_PER_SLOT;
+        longest = length > longest ? length : longest;
+        mask = length < ISO_UNITS_PER_SLOT ? mask >> length : 0;
+    }
+    return longest;
 }
 
 unsigned iso_slot_longest(const iso_slot_t *slot)

@@ -6,6 +6,10 @@
 #include "core/protect.h"
 #include "core/shared.h"
 #include "core/stack.h"
+#include <string.h>
+
+#define CLASSES_AT_ONCE \
+    8 /* that are looked at together: most often there is nothing of any of them */
 
 const char iso_more_blocks[] = "blocks in use that do not exist";
 
@@ -145,10 +149,8 @@ static void verify_tiny(const iso_heap_t *heap, const iso_slot_t *slot, unsigned
         iso_heap_damaged(heap, span, "a span's class");
     if (((span->avail | span->live) & ~chunks))
         iso_heap_damaged(heap, span, "which chunks of a span are live");
-    for (unsigned i = 0; i < ISO_CHUNKS_PER_UNIT; i++) {
-        const iso_chunk_t *chunk = iso_chunk_at(slot, unit, i);
-        if (!(span->live >> i & 1))
-            continue;
+    for (unsigned live = span->live; live; live &= live - 1) {
+        const iso_chunk_t *chunk = iso_chunk_at(slot, unit, (unsigned)__builtin_ctz(live));
         iso_check_chunk(heap, span, chunk);
         verify_bits(heap, chunk->bits, class->count);
     }
@@ -173,6 +175,7 @@ static void verify_small(const iso_heap_t *heap, const iso_slot_t *slot, unsigne
 typedef struct sums {
     const iso_current_t *current;             /* where blocks of each class come from */
     uint32_t listed[ISO_CLASS_COUNT];         /* spans with room */
+    uint64_t classes;                         /* bit n: listed[n] is not 0 */
     uint32_t longest[ISO_UNITS_PER_SLOT + 1]; /* slots by their longest run of free units */
     uint64_t lists;                           /* bit n: longest[n] is not 0; none for 0 */
 } sums_t;
@@ -187,11 +190,45 @@ static uint16_t current_in(const iso_slot_t *slot, unsigned unit, const sums_t *
     return span->kind == ISO_SPAN_TINY ? (uint16_t)(1u << iso_chunk_number(current->word)) : 1;
 }
 
+_Static_assert(offsetof(iso_span_t, klass) < ISO_SPAN_FIELDS + sizeof(uint64_t) &&
+                   offsetof(iso_span_t, avail) < ISO_SPAN_FIELDS + sizeof(uint64_t) &&
+                   offsetof(iso_span_t, live) + sizeof(uint16_t) <=
+                       ISO_SPAN_FIELDS + sizeof(uint64_t),
+               "what is compared of a free unit is in one word");
+
+static uint64_t fields_of(const iso_span_t *span)
+{
+    uint64_t fields;
+    memcpy(&fields, (const char *)span + ISO_SPAN_FIELDS, sizeof fields);
+    return fields;
+}
+
+/* How many units there are from this one on that the slot calls free, and that say nothing else; 0, too, if one of them
+ * does. Most units of most slots are: one line of each is read, and nothing branches on what it says. */
+static unsigned free_run(const iso_slot_t *slot, unsigned unit)
+{
+    static const iso_span_t none = {.kind = ISO_SPAN_FREE, .klass = ISO_CLASS_NONE};
+    static const iso_span_t compared = {
+        .kind = UINT8_MAX, .klass = UINT8_MAX, .avail = UINT16_MAX, .live = UINT16_MAX};
+    const uint32_t used = iso_slot_used(slot) >> unit;
+    const unsigned end = used ? unit + (unsigned)__builtin_ctz(used) : ISO_UNITS_PER_SLOT;
+    uint64_t other = 0;
+    for (unsigned i = unit; i < end; i++)
+        other |= fields_of(&slot->spans[i]) ^ fields_of(&none);
+    return other & fields_of(&compared) ? 0 : end - unit;
+}
+
 static void verify_spans(const iso_heap_t *heap, const iso_slot_t *slot, sums_t *sums)
 {
     uint32_t free = 0;
     for (unsigned unit = 0; unit < ISO_UNITS_PER_SLOT; unit++) {
         const iso_span_t *span = &slot->spans[unit];
+        const unsigned run = free_run(slot, unit);
+        if (run > 0) {
+            free |= UINT32_MAX >> (ISO_UNITS_PER_SLOT - run) << unit;
+            unit += run - 1;
+            continue;
+        }
         switch (span->kind) {
         case ISO_SPAN_FREE:
             if (span->klass != ISO_CLASS_NONE || span->live || span->avail)
@@ -209,6 +246,7 @@ static void verify_spans(const iso_heap_t *heap, const iso_slot_t *slot, sums_t 
             if (span->listed > 2 || (span->listed != 0) != (span->avail != 0))
                 iso_heap_damaged(heap, span, "whether a span is in its list");
             sums->listed[span->klass] += span->listed != 0;
+            sums->classes |= (uint64_t)(span->listed != 0) << span->klass;
             break;
         case ISO_SPAN_MEDIUM:
             if (!iso_medium_is_sound(slot, unit))
@@ -219,17 +257,20 @@ static void verify_spans(const iso_heap_t *heap, const iso_slot_t *slot, sums_t 
             iso_heap_damaged(heap, span, "a span is of no kind");
         }
     }
-    if (free != atomic_load_explicit(&slot->free_units, memory_order_relaxed))
+    if (free != ~iso_slot_used(slot))
         iso_heap_damaged(heap, slot, "which units of a slot are free");
 }
 
 static void verify_slot(const iso_heap_t *heap, const void *address, sums_t *sums)
 {
-    /* after an arrival by non-temporal stores it is in no cache, and all of it is about to be read: for a
-     * small heap that is most of what leaving costs */
-    for (size_t at = 0; at < ISO_SLOT_HEADER; at += 64)
-        __builtin_prefetch((const char *)address + at);
     const iso_slot_t *slot = iso_slot_checked(heap, address);
+    /* after an arrival by non-temporal stores it is in no cache, and what of it is in use is about to be read, one thing
+     * after the other: for a small heap that is most of what leaving costs */
+    for (uint32_t used = iso_slot_used(slot); used; used &= used - 1) {
+        const char *span = (const char *)&slot->spans[__builtin_ctz(used)];
+        for (size_t at = 0; at < sizeof(iso_span_t); at += 64)
+            __builtin_prefetch(span + at);
+    }
     if (slot->run_slots || slot->run_bytes || slot->run_offset || slot->run_stack)
         iso_heap_damaged(heap, slot, "the header of a slot");
     verify_spans(heap, slot, sums);
@@ -290,12 +331,12 @@ static void verify_list(const iso_heap_t *heap, unsigned longest, uint32_t count
     }
 }
 
-/* Nothing else is in a place that no blocks come from; without a branch for each word, for there are almost as many of
- * these as classes. */
-static inline bool is_none(const iso_current_t *current)
+/* How much of this place says anything else than that no blocks come from it: 0, nothing. */
+static inline uint64_t other_than_none(const iso_heap_t *heap, const iso_current_t *current)
 {
-    return ((uintptr_t)current->base | current->blocks | (uint64_t)current->step | current->unit |
-            (uintptr_t)current->check | current->expected | current->unused) == 0;
+    return ((uintptr_t)current->word ^ (uintptr_t)&heap->none) | (uintptr_t)current->base |
+           current->blocks | (uintptr_t)current->check | current->expected |
+           (uint64_t)current->step | current->unit | current->unused;
 }
 
 static bool is_sound(const iso_heap_t *heap, const iso_current_t *current, unsigned klass)
@@ -307,10 +348,10 @@ static bool is_sound(const iso_heap_t *heap, const iso_current_t *current, unsig
     return iso_current_is_sound(current, slot, current->unit % ISO_UNITS_PER_SLOT, klass);
 }
 
-static inline void verify_current(const iso_heap_t *heap, const iso_current_t *current,
-                                  unsigned klass)
+static void verify_current(const iso_heap_t *heap, const iso_current_t *current, unsigned klass)
 {
-    if (!(current->word == &heap->none ? is_none(current) : is_sound(heap, current, klass)))
+    if (other_than_none(heap, current) &&
+        (current->word == &heap->none || !is_sound(heap, current, klass)))
         iso_heap_damaged(heap, current, "where blocks of a class come from");
 }
 
@@ -324,25 +365,46 @@ void iso_heap_verify_header(const iso_hold_t *hold)
         iso_heap_damaged(heap, heap, "the heap's header");
 }
 
+/* Of some classes, one after the other: where their blocks come from, and their lists of spans. Of most classes there is
+ * nothing, so that is asked of all of them first, without a branch for what each says. */
+static void verify_classes(const iso_heap_t *heap, const iso_current_t *currents,
+                           const sums_t *sums, unsigned first)
+{
+    const unsigned end = first + CLASSES_AT_ONCE;
+    uint64_t come = 0, listed = 0;
+    for (unsigned klass = first; klass < end; klass++) {
+        come |= other_than_none(heap, &currents[klass]);
+        listed |= (uintptr_t)heap->spans[klass];
+    }
+    for (unsigned klass = first; come && klass < end; klass++)
+        verify_current(heap, &currents[klass], klass);
+    if (!listed && !(sums->classes >> first & ((1u << CLASSES_AT_ONCE) - 1)))
+        return;
+    for (unsigned klass = first; klass < end; klass++)
+        if (heap->spans[klass] || sums->listed[klass])
+            verify_ring(heap, klass, sums->listed[klass]);
+}
+
 static void verify_lists(const iso_heap_t *heap, const sums_t *sums)
 {
+    _Static_assert(ISO_CLASS_COUNT % CLASSES_AT_ONCE == 0, "there is no rest");
     const iso_shared_t *shared = iso_shared_of(heap);
-    for (unsigned klass = 0; klass < ISO_CLASS_COUNT; klass++) {
-        verify_current(heap, &heap->current[klass], klass);
-        if (heap->spans[klass] || sums->listed[klass]) /* of most classes there is none */
-            verify_ring(heap, klass, sums->listed[klass]);
-    }
-    for (unsigned klass = 0; shared && klass < ISO_CLASS_COUNT; klass++) {
-        if (heap->current[klass].word != &heap->none)
+    for (unsigned klass = 0; shared && klass < ISO_CLASS_COUNT; klass++)
+        if (other_than_none(heap, &heap->current[klass]))
             iso_heap_damaged(heap, &heap->current[klass], "where blocks of a class come from");
-        verify_current(heap, &shared->current[klass], klass);
-    }
+    for (unsigned first = 0; first < ISO_CLASS_COUNT; first += CLASSES_AT_ONCE)
+        verify_classes(heap, shared ? shared->current : heap->current, sums, first);
     if (heap->lists != sums->lists)
         iso_heap_damaged(heap, &heap->lists, "which lists of slots are empty");
+    unsigned lists = 0; /* that are not empty */
     for (unsigned longest = 0; longest <= ISO_UNITS_PER_SLOT; longest++)
-        if (heap->slots[longest])
-            verify_list(heap, longest, longest ? sums->longest[longest] : 0);
-        else if (sums->lists >> longest & 1)
+        lists += heap->slots[longest] != NULL;
+    for (uint64_t rest = sums->lists; rest; rest &= rest - 1, lists--) {
+        const unsigned longest = (unsigned)__builtin_ctzll(rest);
+        verify_list(heap, longest, sums->longest[longest]);
+    }
+    for (unsigned longest = 0; lists != 0 && longest <= ISO_UNITS_PER_SLOT; longest++)
+        if (heap->slots[longest] && !(sums->lists >> longest & 1))
             iso_heap_damaged(heap, &heap->slots[longest], "a list of slots");
 }
 

@@ -224,13 +224,18 @@ static void get_pieces(in_t *in, iso_run_t *pieces, iso_msg_t *msg)
 {
     size_t length = 0;
     uint32_t count = (uint32_t)get_int(in, 2);
-    if (count > ISO_WIRE_PIECES_MAX) { /* as if they were not there */
+    const uint8_t *places = get_bytes(in, (size_t)count * ISO_WIRE_PIECE);
+    if (!places || count > ISO_WIRE_PIECES_MAX) { /* as if they were not there */
         in->cut = true;
         return;
     }
-    for (uint32_t i = 0; i < count; i++) {
-        pieces[i].address = get_int(in, 8);
-        pieces[i].length = get_int(in, 2);
+    for (uint32_t i = 0; i < count; i++, places += ISO_WIRE_PIECE) {
+        uint64_t address;
+        uint16_t bytes;
+        memcpy(&address, places, sizeof address);
+        memcpy(&bytes, places + sizeof address, sizeof bytes);
+        pieces[i].address = le64toh(address);
+        pieces[i].length = le16toh(bytes);
         length += pieces[i].length;
     }
     msg->pieces = pieces;
