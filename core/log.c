@@ -3,7 +3,7 @@
  *
  * A line is built on the stack and written by one write(2); it is at most LINE_MAX_BYTES long, less
  * than what a pipe takes in one piece (PIPE_BUF), and is cut visibly beyond that. Nothing here
- * allocates: iso_fatal runs when memory is known to be damaged.
+ * allocates: last words are said when memory is known to be damaged.
  */
 #include "core/log.h"
 #include <errno.h>
@@ -84,12 +84,7 @@ void iso_log(const iso_logger_t *logger, iso_log_level_t level, const char *form
     va_end(args);
 }
 
-void iso_fatal(const char *format, ...)
+void iso_log_last_words(int32_t rank, const char *format, va_list args)
 {
-    va_list args;
-
-    va_start(args, format);
-    write_line(-1, "FATAL", format, args);
-    va_end(args);
-    abort();
+    write_line(rank, "FATAL", format, args);
 }
