@@ -10,8 +10,9 @@
 /* Transports that `auto` prefers between nodes, the best first. */
 static const char *const network_transports[] = {"ucx", "ofi"};
 
-/* `auto`: the first network transport that is there, if ranks are on several hosts. Pretended nodes of one host
- * have loopback, which needs no network and comes through the death of a peer at any moment. */
+/* `auto`: the first network transport that is there and can be loaded, if ranks are on several hosts: a package may bring the
+ * modules without what each needs. Pretended nodes of one host have loopback, which needs no network and comes through the death of a
+ * peer at any moment. */
 static const char *choose_transport(const iso_job_t *job, bool other_hosts)
 {
     if (strcmp(job->params.transport, "auto") != 0)
@@ -20,7 +21,8 @@ static const char *choose_transport(const iso_job_t *job, bool other_hosts)
         return job->params.transport_shared->transport;
     for (size_t i = 0; other_hosts && i < sizeof network_transports / sizeof *network_transports;
          i++)
-        if (iso_module_present(&job->params, network_transports[i]))
+        if (iso_module_loads(&job->logger, job->rank == 0 ? ISO_LOG_WARN : ISO_LOG_INFO,
+                             &job->params, network_transports[i]))
             return network_transports[i];
     return "loopback";
 }

@@ -3,10 +3,9 @@
  *
  * A line is built on the stack and written by one write(2); it is at most LINE_MAX_BYTES long, less
  * than what a pipe takes in one piece (PIPE_BUF), and is cut visibly beyond that. Nothing here
- * allocates: iso_fatal runs when memory is known to be damaged.
+ * allocates: last words are said when memory is known to be damaged.
  */
 #include "core/log.h"
-#include "core/job.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,23 +84,7 @@ void iso_log(const iso_logger_t *logger, iso_log_level_t level, const char *form
     va_end(args);
 }
 
-/* Who comes to an end may know nothing but an address: the rank is that of any job of the process. */
-static int32_t any_rank(void)
+void iso_log_last_words(int32_t rank, const char *format, va_list args)
 {
-    for (int i = 0; i < ISO_JOBS_MAX; i++) {
-        const iso_job_t *job = iso_job_table[i].job;
-        if (job)
-            return (int32_t)job->rank;
-    }
-    return -1;
-}
-
-void iso_fatal(const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    write_line(any_rank(), "FATAL", format, args);
-    va_end(args);
-    abort();
+    write_line(rank, "FATAL", format, args);
 }

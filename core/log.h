@@ -30,7 +30,11 @@ void iso_log(const iso_logger_t *logger, iso_log_level_t level, const char *form
 void iso_logv(const iso_logger_t *logger, iso_log_level_t level, const char *format, va_list args)
     __attribute__((format(printf, 3, 0)));
 
-/* The last words of a process whose heap is damaged: logs, as the rank that it is in any job, and aborts. */
+/* A line of the level FATAL, for iso_fatal. */
+void iso_log_last_words(int32_t rank, const char *format, va_list args)
+    __attribute__((format(printf, 2, 0)));
+
+/* The last words of a process whose heap is damaged: logs, as the rank that it is (fatal.c), and aborts. */
 void iso_fatal(const char *format, ...) __attribute__((noreturn, cold, format(printf, 1, 2)));
 
 #ifdef __cplusplus

@@ -5,7 +5,9 @@
 #include "core/images.h"
 #include "core/job.h"
 #include "core/os.h"
+#include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -29,25 +31,34 @@ typedef struct hello {
     uint64_t differs_theirs, differs_ours;
 } hello_t;
 
+/* How a value is said. */
+typedef enum agreed_kind {
+    NUMBER,
+    VERSION, /* major, minor, patch: a byte each */
+    BACKING,
+    WORD /* of which the first letters count */
+} agreed_kind_t;
+
 /* What all ranks must have alike. */
 static const struct {
     const char *what;
+    agreed_kind_t kind;
     size_t offset, size;
     iso_status_t status;
 } agreed[] = {
 #define AGREED(field) offsetof(hello_t, field), sizeof((hello_t *)0)->field
-    {"library version (major, minor, patch a byte each)", AGREED(version), ISO_ERR_VERSION},
-    {"OS page size", AGREED(page_size), ISO_ERR_VERSION},
-    {"heap layout (another build of the library)", AGREED(layout), ISO_ERR_VERSION},
-    {"ISO_IMAGES (a digest of what the files hold)", AGREED(images), ISO_ERR_INVALID},
-    {"ISO_SPACE_SIZE", AGREED(wish_size), ISO_ERR_INVALID},
-    {"ISO_SPACE_BASE", AGREED(wish_base), ISO_ERR_INVALID},
-    {"ISO_BACKING (by number)", AGREED(backing), ISO_ERR_INVALID},
-    {"ISO_NODE_SIZE", AGREED(node_size), ISO_ERR_INVALID},
-    {"another ISO_TRANSPORT (first letter)", AGREED(transport), ISO_ERR_INVALID},
+    {"library version", VERSION, AGREED(version), ISO_ERR_VERSION},
+    {"OS page size", NUMBER, AGREED(page_size), ISO_ERR_VERSION},
+    {"heap layout (another build of the library)", NUMBER, AGREED(layout), ISO_ERR_VERSION},
+    {"ISO_IMAGES (a digest of what the files hold)", NUMBER, AGREED(images), ISO_ERR_INVALID},
+    {"ISO_SPACE_SIZE", NUMBER, AGREED(wish_size), ISO_ERR_INVALID},
+    {"ISO_SPACE_BASE", NUMBER, AGREED(wish_base), ISO_ERR_INVALID},
+    {"ISO_BACKING", BACKING, AGREED(backing), ISO_ERR_INVALID},
+    {"ISO_NODE_SIZE", NUMBER, AGREED(node_size), ISO_ERR_INVALID},
+    {"ISO_TRANSPORT", WORD, AGREED(transport), ISO_ERR_INVALID},
 };
 
-/* For messages: a number, or the first letter of a text. */
+/* For messages: a number, or the first letters of a word. */
 static uint64_t value_of(const void *field, size_t size)
 {
     uint32_t half;
@@ -56,7 +67,28 @@ static uint64_t value_of(const void *field, size_t size)
     if (size == sizeof half)
         return half;
     memcpy(&whole, field, sizeof whole);
-    return size == sizeof whole ? whole : *(const unsigned char *)field;
+    return whole;
+}
+
+#define VALUE_TEXT 24 /* bytes of a value as text */
+
+static const char *value_text(agreed_kind_t kind, uint64_t value, char text[VALUE_TEXT])
+{
+    static const char *const backings[] = {"auto", "shared", "private", "anon"};
+    char letters[sizeof value + 1] = "";
+
+    if (kind == BACKING && value < sizeof backings / sizeof *backings)
+        return backings[value];
+    if (kind == WORD) {
+        memcpy(letters, &value, sizeof value);
+        snprintf(text, VALUE_TEXT, "%s", letters);
+    } else if (kind == VERSION) {
+        snprintf(text, VALUE_TEXT, "%u.%u.%u", (unsigned)(value >> 16),
+                 (unsigned)(value >> 8 & 255), (unsigned)(value & 255));
+    } else {
+        snprintf(text, VALUE_TEXT, "%#" PRIx64, value);
+    }
+    return text;
 }
 
 static void compare(hello_t *into, const hello_t *from)
@@ -96,12 +128,15 @@ static iso_status_t agree(const iso_job_t *job, const hello_t *total)
 {
     if (!total->differs)
         return ISO_OK;
+    const agreed_kind_t kind = agreed[total->differs - 1].kind;
+    char theirs[VALUE_TEXT], ours[VALUE_TEXT];
     if (job->rank == 0)
         iso_log(&job->logger, ISO_LOG_ERROR,
-                "rank %" PRIu32 " has %s %#" PRIx64 ", rank %" PRIu32 " has %#" PRIx64
-                ": all ranks of a job must have the same",
-                total->differs_rank, agreed[total->differs - 1].what, total->differs_theirs,
-                total->differs_from, total->differs_ours);
+                "rank %" PRIu32 " has %s %s, rank %" PRIu32
+                " has %s: all ranks of a job must have the same",
+                total->differs_rank, agreed[total->differs - 1].what,
+                value_text(kind, total->differs_theirs, theirs), total->differs_from,
+                value_text(kind, total->differs_ours, ours));
     return agreed[total->differs - 1].status;
 }
 
@@ -161,6 +196,11 @@ iso_status_t iso_meet(iso_job_t *job, iso_status_t so_far, iso_meeting_t *meetin
     iso_space_propose(&job->params, &mine.base, &mine.size);
     if (so_far == ISO_OK)
         mine.head.status = iso_os_random(mine.cookie, sizeof mine.cookie);
+    if (so_far == ISO_OK && mine.head.status != ISO_OK)
+        iso_log(
+            &job->logger, ISO_LOG_ERROR,
+            "no random bytes for the job's cookie: getrandom: %s; a container must allow the call",
+            strerror(errno));
     void *hellos;
     iso_status_t status = iso_exchange(job, &mine, sizeof mine, combine_hellos, &total, &hellos);
     if (status != ISO_OK)

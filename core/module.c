@@ -238,6 +238,26 @@ iso_status_t iso_module_open_bootstrap(const iso_logger_t *logger, const iso_par
     return open_module(logger, params, BOOTSTRAP, name, module_p);
 }
 
+bool iso_module_loads(const iso_logger_t *logger, iso_log_level_t level, const iso_params_t *params,
+                      const char *name)
+{
+    char *path = iso_module_folders(params), file[PATH_MAX];
+    iso_module_t module;
+    reason_t reason;
+    bool loads = false;
+
+    if (path != NULL && find_file(path, name, file)) {
+        loads = load(file, TRANSPORT, &module, &reason) == ISO_OK;
+        if (loads)
+            iso_module_close(&module);
+        else
+            iso_log(logger, level, "transport '%s' %s: ISO_TRANSPORT=auto goes on without it", name,
+                    reason.text);
+    }
+    free(path);
+    return loads;
+}
+
 void iso_module_close(iso_module_t *module)
 {
     if (module->handle != NULL)

@@ -37,6 +37,11 @@ char *iso_module_folders(const iso_params_t *params);
 /* Is there a module file of that name in the search path? For choosing `auto`, silently. */
 bool iso_module_present(const iso_params_t *params, const char *name);
 
+/* Is there a transport of that name, and can it be loaded? If it is there and cannot (a library that it needs is
+ * missing, say), a line of that level says why. For choosing `auto`. */
+bool iso_module_loads(const iso_logger_t *logger, iso_log_level_t level, const iso_params_t *params,
+                      const char *name);
+
 #ifdef __cplusplus
 }
 #endif

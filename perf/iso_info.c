@@ -97,9 +97,20 @@ static void print_transport(const iso_module_info_t *info)
     printf("  %-16s  registers %s\n", "", info->registration);
 }
 
+/* The library's own modules, which are built where what they need is there. */
+static const struct {
+    const char *kind, *name, *needs;
+} known_modules[] = {{"transport", "loopback", NULL},
+                     {"transport", "ofi", "libfabric"},
+                     {"transport", "ucx", "UCX"},
+                     {"bootstrap", "local", NULL},
+                     {"bootstrap", "pmix", "PMIx"}};
+#define KNOWN_MODULES (sizeof known_modules / sizeof known_modules[0])
+
 typedef struct module_list {
     const char *kind;
     unsigned count;
+    bool listed[KNOWN_MODULES];
 } module_list_t;
 
 static void print_module(const iso_module_info_t *info, void *arg)
@@ -109,6 +120,8 @@ static void print_module(const iso_module_info_t *info, void *arg)
     if (strcmp(info->kind, list->kind) != 0)
         return;
     list->count++;
+    for (size_t i = 0; i < KNOWN_MODULES; i++)
+        list->listed[i] |= strcmp(info->name, known_modules[i].name) == 0;
     printf("  %-16s  %s\n", info->name, info->path);
     if (!info->usable)
         printf("  %-16s  not usable here: %s\n", "", info->why);
@@ -118,12 +131,23 @@ static void print_module(const iso_module_info_t *info, void *arg)
         printf("  %-16s  its launcher started this process\n", "");
 }
 
+static void print_absent(const char *name, const char *needs)
+{
+    printf("  %-16s  not here: no libisomalloc-%s.so among the modules", name, name);
+    if (needs != NULL)
+        printf(" (it is built where %s is found)", needs);
+    printf("\n");
+}
+
 static void print_modules(const iso_params_t *params, const char *kind)
 {
     module_list_t list = {.kind = kind};
 
     printf("%ss\n", kind);
     iso_modules(params, print_module, &list);
+    for (size_t i = 0; i < KNOWN_MODULES; i++)
+        if (strcmp(known_modules[i].kind, kind) == 0 && !list.listed[i])
+            print_absent(known_modules[i].name, known_modules[i].needs);
     if (list.count == 0)
         printf("  none found: name the folder that has modules in ISO_MODULE_PATH\n");
     printf("\n");

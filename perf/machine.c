@@ -3,6 +3,7 @@
  * container hides it, the kernel lacks it) is shown as "unknown" and gives no advice.
  */
 #include "machine.h"
+#include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -11,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/uio.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -155,6 +157,17 @@ static bool makes_huge_page(bool anonymous)
     return made;
 }
 
+/* May a process write to its own memory as ranks write to each other's? 0, or errno. What only tells ranks apart (users, Yama)
+ * this does not see. */
+static int forbids_writes(void)
+{
+    char here = 1, there = 0;
+    const struct iovec from = {.iov_base = &here, .iov_len = 1},
+                       to = {.iov_base = &there, .iov_len = 1};
+
+    return process_vm_writev(getpid(), &from, 1, &to, 1, 0) == 1 ? 0 : errno;
+}
+
 void machine_print(void)
 {
     char buf[256], buf2[256];
@@ -223,6 +236,12 @@ void machine_advise(void)
                "anonymous memory, and use ISO_BACKING=private instead of anon; as root: sysctl "
                "kernel.yama.ptrace_scope=1\n",
                buf);
+    const int forbidden = forbids_writes();
+    if (forbidden != 0)
+        printf("advice: process_vm_writev is refused (%s): ranks of one host cannot write to each "
+               "other's anonymous memory, and use ISO_BACKING=private instead of anon; in a "
+               "container allow the call (seccomp)\n",
+               strerror(forbidden));
     if (read_line(OVERCOMMIT, buf, sizeof buf) && strcmp(buf, "2") == 0)
         printf("advice: vm.overcommit_memory is 2: memory is refused beyond a commit limit of %s, "
                "also where much is free; as root: sysctl vm.overcommit_memory=0\n",

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 
 #define LINE_WORDS 32
+#define BATCHES_MOST 32
 #define SIZE_MOST ((size_t)1 << 46)
 #define ITERATIONS_MOST ((size_t)10000000)
 #define OUTSTANDING_MOST ((size_t)1024)
@@ -50,7 +51,7 @@ static const char usage_tail[] =
     "               of their own, unless ISO_NODE_SIZE says otherwise\n"
     "  -b FILE      run the tests of a batch file: on each line a name, which is a test's unless "
     "-t\n"
-    "               follows, and any of -t -s -n -w -O -D -T\n"
+    "               follows, and any of -t -s -n -w -O -D -T; several files: one after the other\n"
     "  -R RANK      percentile that is called typical (50)\n"
     "  -p PORT      TCP port of server and client (13337)\n"
     "  -f           print final numbers only\n"
@@ -251,6 +252,7 @@ static bool read_batch(options_t *options, const words_t *command, char *text, c
 {
     char where[256];
     unsigned number_of_line = 0;
+    const size_t before = options->plan_count;
     for (char *line = text, *end; line; line = end) {
         end = strchr(line, '\n');
         if (end)
@@ -259,9 +261,9 @@ static bool read_batch(options_t *options, const words_t *command, char *text, c
         if (!read_line(options, command, line, where))
             return false;
     }
-    if (options->plan_count == 0)
+    if (options->plan_count == before)
         fprintf(stderr, "iso_perftest: %s: no test in it\n", name);
-    return options->plan_count > 0;
+    return options->plan_count > before;
 }
 
 /* A whole file; NULL: said why. The caller frees. */
@@ -323,8 +325,14 @@ static bool read_percentile(options_t *options, const words_t *words)
     return true;
 }
 
+/* The files of -b, in the order in which they were named. */
+typedef struct batches {
+    const char *names[BATCHES_MOST];
+    size_t count;
+} batches_t;
+
 /* An option that is not a test's. */
-static bool take_general(options_t *options, const words_t *words, int letter, const char **batch_p)
+static bool take_general(options_t *options, const words_t *words, int letter, batches_t *batches)
 {
     switch (letter) {
     case 'c':
@@ -339,7 +347,9 @@ static bool take_general(options_t *options, const words_t *words, int letter, c
         snprintf(options->transport, sizeof options->transport, "%s", optarg);
         return true;
     case 'b':
-        *batch_p = optarg;
+        if (batches->count == BATCHES_MOST)
+            return reject(words, 'b', optarg, "more than 32 batch files");
+        batches->names[batches->count++] = optarg;
         return true;
     case 'f':
         options->format.final_only = true;
@@ -353,22 +363,30 @@ static bool take_general(options_t *options, const words_t *words, int letter, c
     }
 }
 
-static bool plan_command(options_t *options, const words_t *words, const char *batch)
+static bool plan_batch(options_t *options, const words_t *words, const char *name)
+{
+    char *text = read_file(name);
+    bool good = text && read_batch(options, words, text, name);
+    free(text);
+    return good;
+}
+
+static bool plan_command(options_t *options, const words_t *words, const batches_t *batches)
 {
     const words_t none = {.where = ""};
+    bool good = true;
     plan_t plan;
-    options->named = batch || words->given & bit('t');
-    if (!batch)
+    options->named = batches->count > 0 || words->given & bit('t');
+    if (batches->count == 0)
         return decide(words, &none, *words->test ? words->test : "migrate_lat", &plan) &&
                append(options, &plan);
     if (words->given & bit('t')) {
         fprintf(stderr, "iso_perftest: -t %s and -b %s: name tests in one way\n", words->test,
-                batch);
+                batches->names[0]);
         return false;
     }
-    char *text = read_file(batch);
-    bool good = text && read_batch(options, words, text, batch);
-    free(text);
+    for (size_t i = 0; good && i < batches->count; i++)
+        good = plan_batch(options, words, batches->names[i]);
     return good;
 }
 
@@ -376,7 +394,7 @@ void options_read(options_t *options, int argc, char **argv)
 {
     static const struct option longs[] = {{"help", no_argument, NULL, 'h'}, {0}};
     words_t words = {.where = ""};
-    const char *batch = NULL;
+    batches_t batches = {.count = 0};
     bool good = true;
     *options = (options_t){.port = 13337, .format.rank = 50};
     for (int c; good && (c = getopt_long(argc, argv, command_letters, longs, NULL)) != -1;) {
@@ -388,7 +406,7 @@ void options_read(options_t *options, int argc, char **argv)
             print_usage(stderr);
             exit(2);
         }
-        good = bit(c) ? take(&words, c) : take_general(options, &words, c, &batch);
+        good = bit(c) ? take(&words, c) : take_general(options, &words, c, &batches);
     }
     if (good && optind < argc)
         options->host = argv[optind++];
@@ -397,7 +415,7 @@ void options_read(options_t *options, int argc, char **argv)
                 argv[optind]);
         good = false;
     }
-    if (!good || !plan_command(options, &words, batch))
+    if (!good || !plan_command(options, &words, &batches))
         exit(2);
 }
 

@@ -284,6 +284,8 @@ void test_register(pair_t *pair, const plan_t *plan, table_t *table)
         name = strcmp(pair->params.transport, "auto") == 0 ? "loopback" : pair->params.transport;
     port_open(&port, pair, name);
     table->transport = port.ops->name;
+    table_note(table, "transport %s: %s", port.ops->name,
+               port.caps.description ? port.caps.description : "");
     if (pair->first)
         measure_registration(&port, plan, table);
     port_close(&port);

@@ -33,5 +33,26 @@ for pair in ofi/libfabric.so ucx/libucp.so; do
 done
 output=$("$run" -n 2 "$perftest" -n 2 2>&1) || fail "two ranks of one host: $output"
 grep -q '^Final:' <<<"$output" || fail "two ranks of one host print no figure: $output"
+
+# Between hosts (which a PID namespace makes of a rank, nearly) `auto` goes on to the next one that can be loaded.
+if [ -e "$work/libisomalloc-ucx.so" ] && [ -e "$work/libisomalloc-ofi.so" ]; then
+    cp "$modules/libisomalloc-ofi.so" "$work"
+    if unshare -p -f true 2>/dev/null; then
+        output=$(ISO_OFI_PROVIDER=tcp "$run" -n 2 unshare -p -f "$perftest" -n 2 2>&1) || fail "two hosts without UCX: $output"
+        grep -q "WARN transport 'ucx' cannot be loaded: .*auto goes on without it" <<<"$output" && grep -q 'transport ofi' <<<"$output" ||
+            fail "two hosts without UCX do not say what they do: $output"
+    else
+        echo "no PID namespaces here: what auto takes between hosts is not tried"
+    fi
+fi
+
+# Modules that were not built.
+rm -f "$work"/libisomalloc-{ofi,ucx,pmix}.so
+output=$("$info" 2>&1) || fail "iso_info without modules: $output"
+for pair in ofi/libfabric ucx/UCX pmix/PMIx; do
+    grep -Eq "^  ${pair%/*} +not here: .*built where ${pair#*/} is found" <<<"$output" ||
+        fail "iso_info does not say that ${pair%/*} is missing: $output"
+done
+! grep -q 'local.*not here\|loopback.*not here' <<<"$output" || fail "what is there is said to be missing: $output"
 echo "$tried modules without their libraries"
 exit $failures

@@ -71,6 +71,8 @@ options() {
     refused '-c x: not the number of a processor' iso_perftest -c x
     refused '-c : name a processor' iso_perftest -c ''
     refused '-c: no such processors' iso_perftest -t alloc -c 1023
+    refused '-c: no such processor for this process: 1023' iso_perftest -t alloc -c 0,1023
+    refused '127.0.0.1: a HOST is for a client without a launcher' iso_run -n 2 iso_perftest 127.0.0.1
     refused '-x a/b: not the name of a transport' iso_perftest -x a/b
     refused '-x : not the name' iso_perftest -x ''
     refused 'one HOST is enough' iso_perftest localhost otherhost
@@ -93,6 +95,15 @@ options() {
     printf 'alloc -n\n' >"$work/bad"
     refused 'bad:1: -n: .*without its value' iso_perftest -b "$work/bad"
     fails 'no transport .?nonsense|no transport module nonsense' iso_perftest -x nonsense -t register
+    # several files, each whole, in their order; and each test by its name, whatever is left out of the rows
+    printf 'one -t heaps -n 2\n' >"$work/one"
+    printf 'two -t heaps -n 3\n' >"$work/two"
+    prints '^two,none,.*,Final,3,' iso_perftest -v -b "$work/one" -b "$work/two"
+    prints '^one,none,.*,Final,2,' iso_perftest -v -b "$work/one" -b "$work/two"
+    prints '^two \(heaps\):$' iso_perftest -f -b "$work/one" -b "$work/two"
+    prints '^one \(heaps\): backing ' iso_perftest -b "$work/one"
+    refused "$work/empty: no test in it" iso_perftest -b "$work/one" -b "$work/empty"
+    prints '^transport loopback: ' iso_perftest -t register -s 1M -n 2
 
     prints '^usage: compare-ucx' compare-ucx -h
     refused '-s 0: not a size' compare-ucx -s 0

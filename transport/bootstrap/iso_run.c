@@ -23,17 +23,18 @@ static void fill_standard_descriptors(void)
             return;
 }
 
-/* Those that end a job, but for the ones that the caller had us ignore (nohup, a script's `&`). */
+/* Those that end a job and those that are the ranks' to handle, but for the ones that the caller had us ignore (nohup, a
+ * script's `&`). */
 static void collect_signals(sigset_t *signals_p)
 {
-    static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
     struct sigaction action;
 
     sigemptyset(signals_p);
     sigaddset(signals_p, SIGCHLD);
-    for (size_t i = 0; i < sizeof ending / sizeof *ending; i++)
-        if (sigaction(ending[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN)
-            sigaddset(signals_p, ending[i]);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (sigaction(numbers[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN)
+            sigaddset(signals_p, numbers[i]);
 }
 
 /* Reaps what has ended. True: the server is among it, with *wait_status_p. */

@@ -49,6 +49,22 @@ static void signal_rank(const iso_run_rank_t *rank, int signal, bool from_termin
         iso_run_pidfd_signal(rank->member_fd, signal);
 }
 
+/* A signal that is the program's to handle, such as ISO_DUMP_SIGNAL: to the process of each rank that has joined. One that has not
+ * may have no handler yet, and a wrapper around it has none: the signal would end them. */
+static void pass_on(const iso_run_job_t *job, int signal)
+{
+    for (uint32_t i = 0; i < job->options->size; i++) {
+        const iso_run_rank_t *rank = &job->ranks[i];
+
+        if (rank->over || !rank->joined)
+            continue;
+        if (rank->member_fd >= 0)
+            iso_run_pidfd_signal(rank->member_fd, signal);
+        else if (rank->pid > 0 && !rank->reaped && rank->member_pid == rank->pid)
+            kill(rank->pid, signal);
+    }
+}
+
 void iso_run_job_end(iso_run_job_t *job, int exit_status, int signal, bool from_terminal,
                      iso_status_t status, const char *text)
 {
@@ -283,6 +299,12 @@ static void take_signals(iso_run_job_t *job)
     while (read(job->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
         if (info.ssi_signo == SIGCHLD) {
             child = true;
+            continue;
+        }
+        if (info.ssi_signo == SIGUSR1 || info.ssi_signo == SIGUSR2) {
+            if ((pid_t)info.ssi_pid ==
+                job->keeper) /* else it went to the whole group, and ranks have it */
+                pass_on(job, (int)info.ssi_signo);
             continue;
         }
         if (job->ending) /* also the keeper's copy of what a group got */

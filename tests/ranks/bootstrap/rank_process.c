@@ -46,6 +46,32 @@ static void scenario_sleep(void)
     _exit(0);
 }
 
+/* Joins, and says which signals come, until there have been two. */
+static void scenario_notified(void)
+{
+    static const int numbers[] = {SIGUSR1, SIGUSR2};
+    struct sigaction action = {.sa_handler = on_signal};
+    sigset_t blocked, original;
+
+    sigemptyset(&blocked);
+    for (size_t i = 0; i < 2; i++)
+        sigaddset(&blocked, numbers[i]);
+    sigprocmask(SIG_BLOCK, &blocked, &original);
+    for (size_t i = 0; i < 2; i++)
+        sigaction(numbers[i], &action, NULL);
+    open_job();
+    CHECK(barrier() == ISO_OK);
+    say("pid %d", (int)getpid());
+    for (int i = 0; i < 2; i++) {
+        for (got_signal = 0; got_signal == 0;)
+            sigsuspend(&original);
+        say("signal %d", (int)got_signal);
+    }
+    CHECK(barrier() == ISO_OK);
+    close_job();
+    say("done");
+}
+
 static void scenario_stray(void) /* ends well, but leaves something behind */
 {
     open_job();
@@ -94,6 +120,7 @@ static void scenario_environment(void)
 
 const scenario_t process_scenarios[] = {
     {"sleep", scenario_sleep},
+    {"notified", scenario_notified},
     {"stray", scenario_stray},
     {"address", scenario_address},
     {"stdin", scenario_stdin},

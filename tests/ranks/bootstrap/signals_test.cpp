@@ -25,6 +25,45 @@ TEST_CASE("signals are forwarded and end the job, with all descendants")
         CHECK(seconds_since(start) > 1.9);
 }
 
+TEST_CASE("signals of the program's are passed on to ranks, and not to what is around them")
+{
+    const bool in_wrapper = GENERATE(false, true);
+    process p(in_wrapper ? wrapped(3, {"notified"}) : job(3, {"notified"}));
+    p.wait_for(": pid ", 3);
+    p.send(SIGUSR1);
+    p.wait_for(": signal 10", 3);
+    p.send(SIGUSR2);
+    p.wait_for(": signal 12", 3);
+    CHECK(p.end() == 0);
+    INFO(p.output());
+    CHECK(p.count(": done") == 3);
+    CHECK(p.count("iso_run:") == 0);
+}
+
+TEST_CASE("a rank that has not joined does not end by a signal that it cannot know of")
+{
+    process p(job(2, {"sleep", "meek"}));
+    p.wait_for(": pid ", 4);
+    p.send(SIGUSR2);
+    std::this_thread::sleep_for(200ms);
+    p.send(SIGTERM);
+    CHECK(p.end() == 128 + SIGTERM);
+    INFO(p.output());
+    CHECK(p.count("iso_run: signal 15") == 1);
+}
+
+TEST_CASE("a signal of the program's to the whole process group ends nothing of iso_run")
+{
+    process p(job(3, {"notified"}));
+    p.wait_for(": pid ", 3);
+    REQUIRE(::kill(-p.pid(), SIGUSR1) == 0);
+    p.wait_for(": signal 10", 3);
+    p.send(SIGUSR2);
+    CHECK(p.end() == 0);
+    INFO(p.output());
+    CHECK(p.count(": done") == 3);
+}
+
 TEST_CASE("a signal to the whole process group does no harm")
 {
     process p(job(3, {"sleep", "polite"}));
