@@ -59,7 +59,7 @@ function(iso_network_tests label over)
         LABELS ${label} ENV ${private})
     foreach(test many_heaps many_migrations)
         iso_ranks_test(NAME "${test}${over}" RANKS 2 PROGRAM scale ARGS ${test} TIMEOUT 180
-            LABELS ${label} ENV ${private} ${iso_flat_memory})
+            LABELS ${label} ENV ${private} ISO_TIMEOUT=60 ${iso_flat_memory})
     endforeach()
     foreach(test change_hands to_and_fro)
         iso_ranks_test(NAME "guards: ${test}${over}" RANKS 2 PROGRAM guards ARGS ${test} LABELS ${label}
