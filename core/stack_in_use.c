@@ -43,13 +43,18 @@ const char *iso_stack_in_use(const iso_hold_t *hold, char why[ISO_STACK_WHY])
     iso_stack_each(hold, is_callers ? holds : runs, &search);
     if (!is_callers && !search.found)
         return NULL;
-    snprintf(why, ISO_STACK_WHY,
-             is_callers
-                 ? "the thread that calls has its stack '%.48s' in it: call from outside of the "
-                   "heap"
-                 : "a thread runs on its stack '%.48s': it has resumed the caller, or another "
-                   "thread of the system runs it; call when it has stopped",
-             search.found ? search.found->name : "");
+    if (!is_callers)
+        snprintf(why, ISO_STACK_WHY,
+                 "a thread runs on its stack '%.48s': it has resumed the caller, or another thread "
+                 "of the system runs it; call when it has stopped",
+                 search.found->name);
+    else if (search.found)
+        snprintf(why, ISO_STACK_WHY,
+                 "the thread that calls has its stack '%.48s' in it: call from outside of the heap",
+                 search.found->name);
+    else
+        snprintf(why, ISO_STACK_WHY,
+                 "the thread that calls has its stack in it: call from outside of the heap");
     return why;
 }
 
