@@ -71,6 +71,30 @@ TEST_CASE("ucx says what makes an address smaller, and knows one whose message i
     CHECK(rank.connect(1, address, &ep) == ISO_ERR_INVALID);
 }
 
+TEST_CASE("ucx: a peer of this host whose queues in shared memory are others is refused", "[ucx]")
+{
+    if (is_rdma(lanes()[0]))
+        return;
+    const size_t elements_at = 20, boot_id_at = 48; // in the address, see ux_address.c
+    const std::string over = use(GENERATE("posix,cma,self", "sysv,cma,self", "tcp,self"));
+    UcxRank rank(0, 2), peer(1, 2);
+    iso_endpoint_t *ep = nullptr;
+    std::string address = peer.address();
+    const char elements = address[elements_at];
+    CHECK((elements == 0) == (over == "tcp,self"));
+    address[elements_at] = 1; // as a context of a program's
+    if (elements == 0) {
+        REQUIRE(rank.connect(1, address, &ep) == ISO_OK); // never by shared memory
+        ucx().disconnect(ep);
+        return;
+    }
+    CHECK(rank.connect(1, address, &ep) == ISO_ERR_INVALID);
+    CHECK(rank.said("UCX_POSIX_FIFO_ELEM_SIZE"));
+    address[boot_id_at]++; // another host's
+    REQUIRE(rank.connect(1, address, &ep) == ISO_OK);
+    ucx().disconnect(ep);
+}
+
 TEST_CASE("ucx: a peer that leaves and lives is unreachable, not dead", "[ucx]")
 {
     if (is_rdma(lanes()[0]))

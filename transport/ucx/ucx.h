@@ -228,6 +228,14 @@ typedef struct ux_devices {
     char names[256]; /* of the transports, blanks between, for people */
 } ux_devices_t;
 
+/* How large the elements of UCX's queues in shared memory are. UCX takes it that its peers' are as its own, and
+ * does not ask: what it writes would be anywhere. */
+typedef enum ux_elements {
+    UX_ELEMENTS_NONE,     /* there is no shared memory */
+    UX_ELEMENTS_AS_GIVEN, /* as UCX has them, or the environment, or the program whose context it is */
+    UX_ELEMENTS_OURS      /* see ux_context.c */
+} ux_elements_t;
+
 /* A mutex where a worker is shared with the program, whose threads it calls back in. A worker of our own calls back
  * only from our calls of it, one at a time: there it is none, which a small heap's migration is faster for. */
 typedef struct ux_lock {
@@ -274,6 +282,7 @@ struct iso_transport {
     ucp_context_h context;
     ucp_worker_h worker;
     bool shares_context, shares_worker; /* they are the program's */
+    ux_elements_t elements;
     unsigned am_id;
     ux_devices_t devices;
     process_place_t place;

@@ -12,8 +12,9 @@
 typedef struct address_blob {
     uint32_t magic, version;
     uint32_t rank, am_id;
-    uint32_t ucp_len, zero; /* length of the worker's address, which follows */
-    uint64_t hash;          /* of it and am_id */
+    uint32_t ucp_len;  /* length of the worker's address, which follows */
+    uint32_t elements; /* ux_elements_t */
+    uint64_t hash;     /* of it and am_id */
     process_id_t process;
     process_place_t place;
 } address_blob_t;
@@ -50,6 +51,7 @@ iso_status_t ux_address(iso_transport_t *tp, void *buf, size_t *len_p)
     blob.rank = tp->host->rank;
     blob.am_id = tp->am_id;
     blob.ucp_len = (uint32_t)len;
+    blob.elements = tp->elements;
     blob.hash = hash_of(blob.am_id, address, len);
     blob.process = tp->process;
     blob.place = tp->place;
@@ -60,6 +62,14 @@ iso_status_t ux_address(iso_transport_t *tp, void *buf, size_t *len_p)
 release:
     ucp_worker_release_address(tp->worker, address);
     return status;
+}
+
+/* Are there queues of both in this host's memory, with elements that are not the same? */
+static bool differ(const iso_transport_t *tp, const address_blob_t *blob)
+{
+    return blob->elements != UX_ELEMENTS_NONE && tp->elements != UX_ELEMENTS_NONE &&
+           blob->elements != tp->elements &&
+           memcmp(tp->place.boot_id, blob->place.boot_id, sizeof tp->place.boot_id) == 0;
 }
 
 iso_status_t ux_address_read(iso_transport_t *tp, uint32_t rank, const void *address, size_t len,
@@ -78,6 +88,14 @@ iso_status_t ux_address_read(iso_transport_t *tp, uint32_t rank, const void *add
     if (len < sizeof blob || blob.magic != ADDRESS_MAGIC || blob.rank != rank ||
         blob.ucp_len != len - sizeof blob || blob.hash != hash_of(blob.am_id, ucp, blob.ucp_len)) {
         ux_log(tp, ISO_LOG_ERROR, "%zu bytes are not a UCX address of rank %u", len, rank);
+        return ISO_ERR_INVALID;
+    }
+    if (differ(tp, &blob)) {
+        ux_log(tp, ISO_LOG_ERROR,
+               "UCX's queues in shared memory are not the same at rank %u and here: one of them "
+               "shares the program's UCX context, or has another environment; set "
+               "UCX_POSIX_FIFO_ELEM_SIZE and UCX_SYSV_FIFO_ELEM_SIZE alike everywhere",
+               rank);
         return ISO_ERR_INVALID;
     }
     address_p->process = process_seen(&tp->place, &tp->process, &blob.place, &blob.process);

@@ -20,6 +20,10 @@
 #define NAME(full, inside) inside
 #endif
 
+#define POSIX_ELEMENT "POSIX_FIFO_ELEM_SIZE"
+#define SYSV_ELEMENT "SYSV_FIFO_ELEM_SIZE"
+#define ELEMENT "640"
+
 /* The parts of UCX that settings belong to. */
 enum {
     OF_UCP = 1,
@@ -39,6 +43,10 @@ static const struct {
      * shared memory otherwise. */
     {"POSIX_ERROR_HANDLING", NAME("POSIX_ERROR_HANDLING", "MM_ERROR_HANDLING"), "y", OF_POSIX},
     {"SYSV_ERROR_HANDLING", NAME("SYSV_ERROR_HANDLING", "MM_ERROR_HANDLING"), "y", OF_SYSV},
+    /* The COMMIT of a small heap fits an element of shared memory's queues (as UCX has it, 128 bytes), instead of a buffer that
+     * the element only leads to, whose cache lines both sides have to fetch as well. */
+    {POSIX_ELEMENT, NAME("POSIX_FIFO_ELEM_SIZE", "MM_FIFO_ELEM_SIZE"), ELEMENT, OF_POSIX},
+    {SYSV_ELEMENT, NAME("SYSV_FIFO_ELEM_SIZE", "MM_FIFO_ELEM_SIZE"), ELEMENT, OF_SYSV},
     /* The end of a process is noticed within about this time (20 s by default). */
     {"KEEPALIVE_INTERVAL", "KEEPALIVE_INTERVAL", "1s", OF_UCP},
     /* An idle connection is not given up because a cable is out for a while: how long to wait is the
@@ -168,6 +176,17 @@ static iso_status_t open_context(iso_transport_t *tp, unsigned parts)
     return opened == UCS_ERR_NO_MEMORY ? ISO_ERR_NO_MEMORY : ISO_ERR_SYSTEM;
 }
 
+/* Once it is known what there is. */
+static ux_elements_t elements_of(const iso_transport_t *tp)
+{
+    const bool ours = (tp->devices.posix && !user_has(POSIX_ELEMENT)) ||
+                      (tp->devices.sysv && !user_has(SYSV_ELEMENT));
+
+    if (!tp->devices.posix && !tp->devices.sysv)
+        return UX_ELEMENTS_NONE;
+    return ours && !tp->shares_context ? UX_ELEMENTS_OURS : UX_ELEMENTS_AS_GIVEN;
+}
+
 /* What the program has, in the place of ours. */
 static iso_status_t share(iso_transport_t *tp, const iso_ucx_shared_t *shared)
 {
@@ -185,6 +204,7 @@ static iso_status_t share(iso_transport_t *tp, const iso_ucx_shared_t *shared)
     const iso_status_t status = ux_devices_find(tp);
     if (status != ISO_OK)
         return status;
+    tp->elements = elements_of(tp);
     if (shared->worker == NULL) {
         ux_log(tp, ISO_LOG_INFO, "UCX's context is the program's, with its settings");
         return open_worker(tp);
@@ -219,6 +239,7 @@ iso_status_t ux_context_open(iso_transport_t *tp)
         if (status != ISO_OK)
             return status;
     }
+    tp->elements = elements_of(tp);
     if (status == ISO_OK)
         status = open_worker(tp);
     if (status != ISO_OK)
