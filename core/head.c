@@ -25,6 +25,13 @@ static size_t span_from(const iso_span_t *span, size_t *to_p)
     }
 }
 
+_Static_assert(ISO_CLASS_COUNT % 4 == 0, "there is no rest");
+static bool any_of_4(iso_span_t *const *spans)
+{
+    return ((uintptr_t)spans[0] | (uintptr_t)spans[1] | (uintptr_t)spans[2] |
+            (uintptr_t)spans[3]) != 0;
+}
+
 bool iso_head_pieces(const iso_heap_t *heap, iso_live_run_fn emit, void *arg)
 {
     const iso_slot_t *slot = iso_slot_of(heap);
@@ -39,10 +46,15 @@ bool iso_head_pieces(const iso_heap_t *heap, iso_live_run_fn emit, void *arg)
     }
     if (!emit((void *)(uintptr_t)heap, offsetof(struct iso_heap, current), arg))
         return false;
-    for (unsigned klass = 0; klass < ISO_CLASS_COUNT; klass++)
+    for (unsigned klass = 0; klass < ISO_CLASS_COUNT; klass++) {
+        if (klass % 4 == 0 && !any_of_4(&heap->spans[klass])) { /* of most classes there is none */
+            klass += 3;
+            continue;
+        }
         if (heap->spans[klass] &&
             !emit((void *)(uintptr_t)&heap->spans[klass], sizeof heap->spans[klass], arg))
             return false;
+    }
     for (uint64_t lists = heap->lists; lists; lists &= lists - 1) {
         iso_slot_t *const *list = &heap->slots[__builtin_ctzll(lists)];
         if (!emit((void *)(uintptr_t)list, sizeof *list, arg))

@@ -22,8 +22,8 @@ bool iso_head_pieces(const iso_heap_t *heap, iso_live_run_fn emit, void *arg);
 /* Makes the head at the heap's address such a one as the pieces can be laid over. By itself it is no heap: it has neither
  * magic number nor check word. */
 void iso_head_make(iso_heap_t *heap);
-/* When they are: the units that medium blocks go on in, which follow from the first one of each; a stack has many. What was laid there
- * may be anything. */
+/* When they are: the units that medium blocks go on in, which follow from the first one of each; a stack has many. Of the units
+ * that are in use by the slot's header, as the others say nothing. What was laid there may be anything. */
 void iso_head_complete(iso_heap_t *heap);
 
 /* Is there nothing behind the head in its unit? */

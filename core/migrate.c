@@ -219,8 +219,8 @@ void iso_migrate_begin(iso_request_t *request)
     while (*at)
         at = &(*at)->next;
     *at = request;
-    iso_request_extend(request);
     const double now = iso_os_now_coarse();
+    request->deadline = now + request->job->params.timeout;
     const bool is_frozen = request->step == ISO_STEP_FROZEN; /* it does not end in its first step */
     advance(request, now);
     if (is_frozen && request->step == ISO_STEP_PUTTING && request->runs.bytes <= PUT_AT_ONCE)

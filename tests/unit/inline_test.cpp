@@ -188,6 +188,7 @@ TEST_CASE("a head that says of a block that it goes on behind its slot is no hea
           "[inline]")
 {
     const unsigned units = GENERATE(0, 2, 3, 255), unit = 30;
+    const bool used = GENERATE(true, false); // what the slot says of the unit
     Job job;
     iso_heap_t *heap = job.heap();
     iso_hold_t *hold = iso_hold_find(nullptr, heap);
@@ -213,13 +214,18 @@ TEST_CASE("a head that says of a block that it goes on behind its slot is no hea
     }
     pieces.push_back(piece);
     bytes.insert(bytes.end(), medium, medium + sizeof medium);
+    iso_slot_t *slot = iso_slot_of(heap);
+    const uint32_t free_units = used ? 0 : UINT32_MAX;
+    const auto *mask = reinterpret_cast<const uint8_t *>(&free_units);
+    pieces.push_back({reinterpret_cast<uintptr_t>(&slot->free_units), sizeof free_units});
+    bytes.insert(bytes.end(), mask, mask + sizeof free_units);
     msg.flags = ISO_COMMIT_HEAD;
     msg.pieces = pieces.data();
     msg.piece_count = static_cast<uint32_t>(pieces.size());
     msg.piece_bytes = bytes.data();
     CHECK(iso_inline_land(hold, &msg) == ISO_OK);
     CHECK(std::memcmp(&span[2], &end, sizeof end) == 0);
-    CHECK(span[1].kind == (units >= 2 ? ISO_SPAN_REST : ISO_SPAN_FREE));
+    CHECK(span[1].kind == (used && units >= 2 ? ISO_SPAN_REST : ISO_SPAN_FREE));
     REQUIRE(land(hold, message) == ISO_OK); // the head as it was
     CHECK(span->kind == ISO_SPAN_FREE);
     iso_heap_thaw(hold);

@@ -2,6 +2,7 @@
 // connects to, and how a peer leaves; the rest is true of every network transport (network_test.cpp).
 #include "tests/unit/no_memory.hpp"
 #include "tests/unit/ucx.hpp"
+#include "transport/common/hash.h"
 
 TEST_CASE("ucx says what it is and what it can do", "[ucx]")
 {
@@ -70,6 +71,38 @@ TEST_CASE("ucx says what makes an address smaller, and knows one whose message i
     ucx().disconnect(ep);
     address[24]++;
     CHECK(rank.connect(1, address, &ep) == ISO_ERR_INVALID);
+}
+
+TEST_CASE("ucx: a peer of this host whose queues in shared memory are others is refused", "[ucx]")
+{
+    if (is_rdma(lanes()[0]))
+        return;
+    const size_t hash_at = 16, body_at = 24, queues_at = 28,
+                 boot_id_at = 48; // ux_address.c, blob.h
+    const std::string over = use(GENERATE("posix,cma,self", "sysv,cma,self", "tcp,self"));
+    UcxRank rank(0, 2), peer(1, 2);
+    iso_endpoint_t *ep = nullptr;
+    std::string address = peer.address();
+    const auto sealed = [&] {
+        const uint64_t hash = hash_bytes(HASH_START, &address[body_at], address.size() - body_at);
+        memcpy(&address[hash_at], &hash, sizeof hash);
+        return address;
+    };
+    const char queues = address[queues_at];
+    CHECK((queues == 0) == (over == "tcp,self"));
+    const char others =
+        GENERATE(1, 3, 5); // ux_queues_t: as a context of a program's, or with other settings
+    address[queues_at] = others;
+    if (queues == 0) {
+        REQUIRE(rank.connect(1, sealed(), &ep) == ISO_OK); // never by shared memory
+        ucx().disconnect(ep);
+        return;
+    }
+    CHECK(rank.connect(1, sealed(), &ep) == ISO_ERR_INVALID);
+    CHECK(rank.said("UCX_POSIX_FIFO_ELEM_SIZE"));
+    address[boot_id_at]++; // another host's
+    REQUIRE(rank.connect(1, sealed(), &ep) == ISO_OK);
+    ucx().disconnect(ep);
 }
 
 TEST_CASE("ucx: a peer that leaves and lives is unreachable, not dead", "[ucx]")

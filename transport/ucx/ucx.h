@@ -233,6 +233,14 @@ typedef struct ux_devices {
     char names[256]; /* of the transports, blanks between, for people */
 } ux_devices_t;
 
+/* What is known of UCX's queues in shared memory: how large their elements, and the fragments that these lead to, are. UCX takes it that
+ * its peers' are as its own, and does not ask: what it writes would be anywhere. Bits; 0: there are none. */
+typedef enum ux_queues {
+    UX_QUEUES = 1, /* as UCX has them, or the environment, or the program whose context it is */
+    UX_QUEUES_OUR_ELEMENTS = 2, /* but for these: see ux_context.c */
+    UX_QUEUES_OUR_FRAGMENTS = 4
+} ux_queues_t;
+
 /* A mutex where a worker is shared with the program, whose threads it calls back in. A worker of our own calls back
  * only from our calls of it, one at a time: there it is none, which a small heap's migration is faster for. */
 typedef struct ux_lock {
@@ -281,6 +289,7 @@ struct iso_transport {
     ucp_context_h context;
     ucp_worker_h worker;
     bool shares_context, shares_worker; /* they are the program's */
+    unsigned queues;                    /* ux_queues_t */
     unsigned am_id;
     ux_devices_t devices;
     process_place_t place;

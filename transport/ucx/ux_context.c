@@ -22,6 +22,12 @@
 #define STRING_OF(value) #value
 #define STRING(value) STRING_OF(value)
 
+#define POSIX_FRAGMENT "POSIX_SEG_SIZE"
+#define SYSV_FRAGMENT "SYSV_SEG_SIZE"
+#define POSIX_ELEMENT "POSIX_FIFO_ELEM_SIZE"
+#define SYSV_ELEMENT "SYSV_FIFO_ELEM_SIZE"
+#define ELEMENT "640"
+
 /* The parts of UCX that settings belong to. */
 enum {
     OF_UCP = 1,
@@ -45,14 +51,20 @@ static const struct {
     {"SYSV_ERROR_HANDLING", NAME("SYSV_ERROR_HANDLING", "MM_ERROR_HANDLING"), "y", OF_SYSV, NULL},
     /* Longer fragments, for own puts (see UX_SHARED_PIECE); and a quarter as many at a time, so that they take as much memory, which
      * UCX writes to all of at once. */
-    {"POSIX_SEG_SIZE", NAME("POSIX_SEG_SIZE", "MM_SEG_SIZE"), STRING(UX_SHARED_FRAGMENT), OF_POSIX,
-     "SYSV_SEG_SIZE"},
-    {"SYSV_SEG_SIZE", NAME("SYSV_SEG_SIZE", "MM_SEG_SIZE"), STRING(UX_SHARED_FRAGMENT), OF_SYSV,
-     "POSIX_SEG_SIZE"},
+    {POSIX_FRAGMENT, NAME("POSIX_SEG_SIZE", "MM_SEG_SIZE"), STRING(UX_SHARED_FRAGMENT), OF_POSIX,
+     SYSV_FRAGMENT},
+    {SYSV_FRAGMENT, NAME("SYSV_SEG_SIZE", "MM_SEG_SIZE"), STRING(UX_SHARED_FRAGMENT), OF_SYSV,
+     POSIX_FRAGMENT},
     {"POSIX_RX_BUFS_GROW", NAME("POSIX_RX_BUFS_GROW", "MM_RX_BUFS_GROW"), "128", OF_POSIX,
      "SYSV_RX_BUFS_GROW"},
     {"SYSV_RX_BUFS_GROW", NAME("SYSV_RX_BUFS_GROW", "MM_RX_BUFS_GROW"), "128", OF_SYSV,
      "POSIX_RX_BUFS_GROW"},
+    /* The COMMIT of a small heap fits an element of shared memory's queues (as UCX has it, 128 bytes), instead of a buffer that
+     * the element only leads to, whose cache lines both sides have to fetch as well. */
+    {POSIX_ELEMENT, NAME("POSIX_FIFO_ELEM_SIZE", "MM_FIFO_ELEM_SIZE"), ELEMENT, OF_POSIX,
+     SYSV_ELEMENT},
+    {SYSV_ELEMENT, NAME("SYSV_FIFO_ELEM_SIZE", "MM_FIFO_ELEM_SIZE"), ELEMENT, OF_SYSV,
+     POSIX_ELEMENT},
     /* The end of a process is noticed within about this time (20 s by default). */
     {"KEEPALIVE_INTERVAL", "KEEPALIVE_INTERVAL", "1s", OF_UCP, NULL},
     /* An idle connection is not given up because a cable is out for a while: how long to wait is the
@@ -188,6 +200,20 @@ static iso_status_t open_context(iso_transport_t *tp, unsigned parts)
     return opened == UCS_ERR_NO_MEMORY ? ISO_ERR_NO_MEMORY : ISO_ERR_SYSTEM;
 }
 
+/* Once it is known what there is. */
+static unsigned queues_of(const iso_transport_t *tp)
+{
+    const bool our_elements = !user_has(POSIX_ELEMENT) && !user_has(SYSV_ELEMENT);
+    const bool our_fragments = !user_has(POSIX_FRAGMENT) && !user_has(SYSV_FRAGMENT);
+
+    if (!tp->devices.posix && !tp->devices.sysv)
+        return 0;
+    if (tp->shares_context)
+        return UX_QUEUES;
+    return UX_QUEUES | (our_elements ? UX_QUEUES_OUR_ELEMENTS : 0u) |
+           (our_fragments ? UX_QUEUES_OUR_FRAGMENTS : 0u);
+}
+
 /* What the program has, in the place of ours. */
 static iso_status_t share(iso_transport_t *tp, const iso_ucx_shared_t *shared)
 {
@@ -205,6 +231,7 @@ static iso_status_t share(iso_transport_t *tp, const iso_ucx_shared_t *shared)
     const iso_status_t status = ux_devices_find(tp);
     if (status != ISO_OK)
         return status;
+    tp->queues = queues_of(tp);
     if (shared->worker == NULL) {
         ux_log(tp, ISO_LOG_INFO, "UCX's context is the program's, with its settings");
         return open_worker(tp);
@@ -239,6 +266,7 @@ iso_status_t ux_context_open(iso_transport_t *tp)
         if (status != ISO_OK)
             return status;
     }
+    tp->queues = queues_of(tp);
     if (status == ISO_OK)
         status = open_worker(tp);
     if (status != ISO_OK)
