@@ -44,7 +44,7 @@ inline std::string resealed(std::string blob)
 
 // The layout of address blob and inbox, see transport/loopback/loopback.h.
 namespace lo {
-constexpr size_t address_inbox_fd = 24, address_boot_id = 48;
+constexpr size_t address_inbox_fd = 24, address_start = 32, address_boot_id = 48;
 constexpr size_t control_bytes = 65536, ring_bytes = 65536, ring_header = 256;
 constexpr size_t ring_pid = 8, ring_head = 64, ring_tail = 128;
 constexpr size_t ring_data = ring_bytes - ring_header;

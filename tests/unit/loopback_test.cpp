@@ -166,8 +166,8 @@ TEST_CASE("a process that is gone or out of reach is refused", "[loopback]")
     {
         Rank peer(1);
         std::string address = peer.address();
-        address[16]++; // started one tick later
-        CHECK(rank.connect(1, address, &ep) == ISO_ERR_UNREACHABLE);
+        address[lo::address_start]++; // started one tick later
+        CHECK(rank.connect(1, resealed(address), &ep) == ISO_ERR_UNREACHABLE);
         CHECK(rank.said("has ended"));
     }
     SECTION("it has closed the instance")

@@ -101,7 +101,7 @@ struct Two {
 };
 
 struct Header { // see ofi.h
-    uint32_t magic = 0x6d69666f, version = 4, source = 1, len = 0;
+    uint32_t magic = 0x6d69666f, version = 5, source = 1, len = 0;
     uint64_t number = 0;
     unsigned char cookie[16];
 };
@@ -113,12 +113,12 @@ enum Kind : uint32_t {
     answer
 };
 
+constexpr size_t address_name = 176; // see of_address.c
+
 struct Bare {
     explicit Bare(NetRank &to, const char *provider) : to(to)
     {
         const std::string address = to.address();
-        uint32_t name_len;
-        memcpy(&name_len, &address[16], sizeof name_len); // see of_address.c
         fi_info *hints = FI(fi_dupinfo)(nullptr);
         hints->caps = FI_MSG | FI_RMA;
         hints->mode = FI_CONTEXT | FI_CONTEXT2;
@@ -140,7 +140,7 @@ struct Bare {
         REQUIRE(fi_ep_bind(ep, &av->fid, 0) == 0);
         REQUIRE(fi_ep_bind(ep, &cq->fid, FI_TRANSMIT | FI_RECV) == 0);
         REQUIRE(fi_enable(ep) == 0);
-        REQUIRE(fi_av_insert(av, &address[address.size() - name_len], 1, &peer, 0, nullptr) == 1);
+        REQUIRE(fi_av_insert(av, &address[address_name], 1, &peer, 0, nullptr) == 1);
     }
     ~Bare()
     {

@@ -72,7 +72,7 @@ TEST_CASE("own puts to what is not registered any more change nothing, and the f
     memcpy(&wrong[rkey_address], &address, sizeof address);
     memcpy(&wrong[rkey_length], &length, sizeof length);
     iso_rkey_t *right = way.rkey;
-    way.rkey = way.unpack(wrong);
+    way.rkey = way.unpack(resealed(wrong));
     REQUIRE(way.put_to(start - 1, 0, 100, outside) >= 0);
     REQUIRE(way.put_to(start + way.target.size - 50, 0, 51, across) >= 0);
     CHECK(way.flushed() == ISO_ERR_INVALID);

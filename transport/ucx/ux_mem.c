@@ -236,8 +236,9 @@ void ux_mem_free_gone(iso_transport_t *tp)
 }
 
 /* UCX may still read for an endpoint that was closed by force, and a device that reads what is not registered any more is
- * as wrong as UCX with a handle that is none. So a region stays UCX's until UCX has let go. What it sends meanwhile goes nowhere:
- * the way to that peer is closed, at both ends. */
+ * as wrong as UCX with a handle that is none. So a region stays UCX's until UCX has let go. What a device sends meanwhile may be
+ * bytes of the memory's next use: they land where the put went, in slots that the peer keeps for it as long as it has not heard of
+ * an end. */
 void ux_mem_deregister(iso_region_t *region)
 {
     iso_transport_t *tp = region->tp;
