@@ -30,7 +30,7 @@ programs=$(mktemp -d)
 trap 'rm -rf "$programs"' EXIT
 printf '#!/bin/sh\nexit 1\n' >"$programs/iso_run" && chmod +x "$programs/iso_run" && ln -s iso_run "$programs/iso_perftest"
 prints "programs of $programs\$" env PATH="$programs:$PATH" timeout 5 sh -c "'$source/perf/bounds' -q | head -n 1"
-for program in iso_run iso_info iso_demo iso_perftest iso_mallocbench iso_bounds compare-ucx compare-ofi iso_plot iso_stencil; do
+for program in iso_run iso_info iso_demo iso_perftest iso_mallocbench iso_bounds compare-ucx compare-ofi iso_plot iso_startup iso_stencil; do
     prints "^[Uu]sage: .*$program" "$bin/$program" --help
     prints "^[Uu]sage: .*$program" "$bin/$program" -h
 done
