@@ -83,7 +83,7 @@ static const char *const thread_level_names[] = {"single", "serialized", "multip
         "between their calls; callbacks run in it: y or n")                                      \
     ROW(DUMP_SIGNAL, dump_signal, COUNT, NULL, "0",                                              \
         "number of a signal at which the rank writes to stderr what it is doing, such as 12 "    \
-        "(SIGUSR2); 0: none")                                                                    \
+        "(SIGUSR2, which iso_run and mpirun pass on); 0: none")                                  \
     ROW(VERIFY_HANDOVER, verify_handover, BOOL, NULL, "n",                                       \
         "look for damage in all metadata of a heap also before a handover, whose cost then "     \
         "grows with the heap (before puts it is always done): y or n")                           \

@@ -22,7 +22,7 @@ const char *iso_param_accepted(const iso_param_field_t *field, char *buf, size_t
     case ISO_PARAM_COUNT:
         return "a number from 0 to 4294967295";
     case ISO_PARAM_SECONDS:
-        return "seconds, more than 0, such as 10 or 0.5";
+        return "seconds in digits, more than 0, such as 10 or 0.5";
     case ISO_PARAM_BOOL:
         return "y, yes, on, 1, n, no, off or 0";
     case ISO_PARAM_NAME:

@@ -83,13 +83,15 @@ static iso_status_t try_holes(iso_job_t *job, uint64_t size)
 
 static iso_status_t no_memory_object(const iso_job_t *job, uint64_t size, int error)
 {
+    bool forbidden = error == EPERM || error == EACCES || error == ENOSYS;
     iso_log(&job->logger, ISO_LOG_ERROR,
-            "cannot create the memory object of the iso space (%s): %s; set %s", ISO_SIZE(size),
+            "cannot create the memory object of the iso space (%s): %s; %s", ISO_SIZE(size),
             strerror(error),
-            error == EFBIG                       ? "ulimit -f unlimited, or ISO_SPACE_SIZE to less"
-            : error == EMFILE || error == ENFILE ? "ulimit -n to more"
-                                                 : "ISO_SPACE_SIZE to less");
-    return ISO_ERR_LIMIT;
+            forbidden        ? "allow memfd_create (in a container, its seccomp profile)"
+            : error == EFBIG ? "set ulimit -f unlimited, or ISO_SPACE_SIZE to less"
+            : error == EMFILE || error == ENFILE ? "set ulimit -n to more"
+                                                 : "set ISO_SPACE_SIZE to less");
+    return forbidden ? ISO_ERR_SYSTEM : ISO_ERR_LIMIT;
 }
 
 /* The leader makes what the node shares. */
@@ -126,8 +128,11 @@ static iso_status_t open_backing(iso_job_t *job, uint64_t size, const place_t *l
     error =
         iso_os_memfd_open_of(iso_node_pid(&job->node, job->node.leader), leader->backing_fd, fd_p);
     if (error) {
-        iso_log(&job->logger, ISO_LOG_ERROR, "cannot open the memory object of the iso space: %s",
-                strerror(error));
+        iso_log(&job->logger, ISO_LOG_ERROR,
+                "cannot open the memory object of the iso space at rank %" PRIu32
+                ": %s; ranks of a node must be processes of one user that can see each other; "
+                "ISO_NODE_SIZE=1 makes every rank a node of its own",
+                job->node.leader, strerror(error));
         return ISO_ERR_SYSTEM;
     }
     return ISO_OK;

@@ -110,6 +110,10 @@ iso_rdma_command_test("the transport alone" 600 ENV ISO_TEST_UCX_TLS=rc_v,self U
     COMMAND ${CMAKE_SOURCE_DIR}/tests/unit/each.sh $<TARGET_FILE:unit_tests> [ucx],[network],[.rdma])
 iso_rdma_command_test("an older kernel" 200 ENV ISO_LOG_LEVEL=warn COMMAND unit_tests [guard],[os])
 
+# Debian's kernel has Yama, which not every kernel has, and in the guest its setting is nobody else's.
+iso_rdma_command_test("anonymous memory where Yama forbids" 300 ENV ISO_LOG_LEVEL=warn
+    COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/yama.sh $<TARGET_FILE:iso_run> $<TARGET_FILE:protocol>)
+
 # The same device by libfabric: what it asks for of registration (FI_MR_LOCAL, VIRT_ADDR, ALLOCATED, PROV_KEY) no
 # software provider does.
 if(TARGET isomalloc-ofi)

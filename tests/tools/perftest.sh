@@ -286,6 +286,8 @@ ofi() { # libfabric alone, and both together
     refused '-s 0: not a number' ofi_put -s 0
     refused 'usage: ' ofi_put -e
     fails 'no such provider' env ISO_OFI_PROVIDER=nonsense ofi_put -n 5
+    fails 'copies messages of 512 bytes at most, 1024 are needed: set FI_OFI_RXM_BUFFER_SIZE' \
+        env ISO_OFI_PROVIDER=tcp FI_OFI_RXM_BUFFER_SIZE=512 iso_run -n 2 iso_perftest -x ofi -n 2
     prints '^usage: compare-ofi' compare-ofi -h
     refused 'compare-ofi: -s 0: not a size' compare-ofi -s 0
     prints '^ratio [0-9.]+ at 4K$' env ISO_OFI_PROVIDER=shm compare-ofi -s 4K -o "$work/pairs"
@@ -314,6 +316,8 @@ ucx() { # UCX alone, and both together
         fails 'no transport .?ucx' env UCX_TLS=posix,cma,self compare-ucx -s 4K
         return
     fi
+    # what the library sets for UCX, the environment may set otherwise: without that, shared memory is left out
+    fails 'ERROR ucx: UCX has no way to rank 1' env UCX_TLS=posix,cma,self UCX_POSIX_ERROR_HANDLING=n iso_run -n 2 iso_perftest -x ucx -n 2
     prints '^ratio [0-9.]+ at 4K$' env UCX_TLS=posix,cma,self compare-ucx -s 4K -o "$work/pairs"
     prints '^ratio [0-9.]+ at 16$' env UCX_TLS=posix,cma,self compare-ucx -L -o "$work/pairs"
     prints '^bandwidth +ucp_put_bw' iso_plot -o "$work/picture" "$work/pairs"

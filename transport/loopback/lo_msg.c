@@ -58,7 +58,10 @@ iso_status_t lo_inbox_create(iso_transport_t *tp)
     if (tp->inbox_fd < 0 && errno == EINVAL)
         tp->inbox_fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (tp->inbox_fd < 0) {
-        lo_log(tp, ISO_LOG_ERROR, "memfd_create for the inbox: %s", strerror(errno));
+        lo_log(tp, ISO_LOG_ERROR,
+               "memfd_create for the inbox: %s; a container must allow the call (seccomp), and "
+               "ulimit -n enough files",
+               strerror(errno));
         return ISO_ERR_SYSTEM;
     }
     /* Sparse: 64 KiB of offsets a rank of the job, and memory only where one has written. */
