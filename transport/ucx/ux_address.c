@@ -10,7 +10,7 @@ static const blob_kind_t address_kind = {
 
 typedef struct address_body {
     uint32_t am_id;
-    uint32_t queues; /* ux_queues_t */
+    uint32_t queues; /* UX_QUEUES */
     process_id_t process;
     process_place_t place;
 } address_body_t;
@@ -60,8 +60,8 @@ iso_status_t ux_address_read(iso_transport_t *tp, uint32_t rank, const void *add
         ux_log(tp, ISO_LOG_ERROR,
                "UCX's queues in shared memory are not the same at rank %u and here: one of them "
                "shares the program's UCX context, or has another environment; set "
-               "UCX_POSIX_FIFO_ELEM_SIZE, UCX_SYSV_FIFO_ELEM_SIZE, UCX_POSIX_SEG_SIZE and "
-               "UCX_SYSV_SEG_SIZE alike everywhere",
+               "UCX_POSIX_FIFO_SIZE, UCX_POSIX_FIFO_ELEM_SIZE and UCX_POSIX_SEG_SIZE, and those of "
+               "UCX_SYSV_, alike everywhere",
                rank);
         return ISO_ERR_INVALID;
     }

@@ -22,12 +22,6 @@
 #define STRING_OF(value) #value
 #define STRING(value) STRING_OF(value)
 
-#define POSIX_FRAGMENT "POSIX_SEG_SIZE"
-#define SYSV_FRAGMENT "SYSV_SEG_SIZE"
-#define POSIX_ELEMENT "POSIX_FIFO_ELEM_SIZE"
-#define SYSV_ELEMENT "SYSV_FIFO_ELEM_SIZE"
-#define ELEMENT "640"
-
 /* The parts of UCX that settings belong to. */
 enum {
     OF_UCP = 1,
@@ -43,42 +37,47 @@ static const struct {
     const char *variable, *name, *value;
     unsigned of;
     const char *other; /* that is the user's as well: inside of UCX both have one name */
+    unsigned alike;    /* of UX_QUEUES: peers in shared memory must have the same */
 } settings[] = {
     /* Shared memory takes endpoints with error handling only if told so; UCX silently does without
      * shared memory otherwise. */
-    {"POSIX_ERROR_HANDLING", NAME("POSIX_ERROR_HANDLING", "MM_ERROR_HANDLING"), "y", OF_POSIX,
-     NULL},
-    {"SYSV_ERROR_HANDLING", NAME("SYSV_ERROR_HANDLING", "MM_ERROR_HANDLING"), "y", OF_SYSV, NULL},
-    /* Longer fragments, for own puts (see UX_SHARED_PIECE); and a quarter as many at a time, so that they take as much memory, which
-     * UCX writes to all of at once. */
-    {POSIX_FRAGMENT, NAME("POSIX_SEG_SIZE", "MM_SEG_SIZE"), STRING(UX_SHARED_FRAGMENT), OF_POSIX,
-     SYSV_FRAGMENT},
-    {SYSV_FRAGMENT, NAME("SYSV_SEG_SIZE", "MM_SEG_SIZE"), STRING(UX_SHARED_FRAGMENT), OF_SYSV,
-     POSIX_FRAGMENT},
-    {"POSIX_RX_BUFS_GROW", NAME("POSIX_RX_BUFS_GROW", "MM_RX_BUFS_GROW"), "128", OF_POSIX,
-     "SYSV_RX_BUFS_GROW"},
-    {"SYSV_RX_BUFS_GROW", NAME("SYSV_RX_BUFS_GROW", "MM_RX_BUFS_GROW"), "128", OF_SYSV,
-     "POSIX_RX_BUFS_GROW"},
+    {"POSIX_ERROR_HANDLING", NAME("POSIX_ERROR_HANDLING", "MM_ERROR_HANDLING"), "y", OF_POSIX, NULL,
+     0},
+    {"SYSV_ERROR_HANDLING", NAME("SYSV_ERROR_HANDLING", "MM_ERROR_HANDLING"), "y", OF_SYSV, NULL,
+     0},
+    /* Longer fragments, for own puts (see UX_SHARED_PIECE), and fewer of them: they go round, and have to stay in the caches. UCX writes to all
+     * that it makes at a time. */
+    {"POSIX_SEG_SIZE", NAME("POSIX_SEG_SIZE", "MM_SEG_SIZE"), STRING(UX_SHARED_FRAGMENT), OF_POSIX,
+     "SYSV_SEG_SIZE", 2},
+    {"SYSV_SEG_SIZE", NAME("SYSV_SEG_SIZE", "MM_SEG_SIZE"), STRING(UX_SHARED_FRAGMENT), OF_SYSV,
+     "POSIX_SEG_SIZE", 2},
+    {"POSIX_FIFO_SIZE", NAME("POSIX_FIFO_SIZE", "MM_FIFO_SIZE"), "16", OF_POSIX, "SYSV_FIFO_SIZE",
+     4},
+    {"SYSV_FIFO_SIZE", NAME("SYSV_FIFO_SIZE", "MM_FIFO_SIZE"), "16", OF_SYSV, "POSIX_FIFO_SIZE", 4},
+    {"POSIX_RX_BUFS_GROW", NAME("POSIX_RX_BUFS_GROW", "MM_RX_BUFS_GROW"), "64", OF_POSIX,
+     "SYSV_RX_BUFS_GROW", 0},
+    {"SYSV_RX_BUFS_GROW", NAME("SYSV_RX_BUFS_GROW", "MM_RX_BUFS_GROW"), "64", OF_SYSV,
+     "POSIX_RX_BUFS_GROW", 0},
     /* The COMMIT of a small heap fits an element of shared memory's queues (as UCX has it, 128 bytes), instead of a buffer that
      * the element only leads to, whose cache lines both sides have to fetch as well. */
-    {POSIX_ELEMENT, NAME("POSIX_FIFO_ELEM_SIZE", "MM_FIFO_ELEM_SIZE"), ELEMENT, OF_POSIX,
-     SYSV_ELEMENT},
-    {SYSV_ELEMENT, NAME("SYSV_FIFO_ELEM_SIZE", "MM_FIFO_ELEM_SIZE"), ELEMENT, OF_SYSV,
-     POSIX_ELEMENT},
+    {"POSIX_FIFO_ELEM_SIZE", NAME("POSIX_FIFO_ELEM_SIZE", "MM_FIFO_ELEM_SIZE"), "640", OF_POSIX,
+     "SYSV_FIFO_ELEM_SIZE", 8},
+    {"SYSV_FIFO_ELEM_SIZE", NAME("SYSV_FIFO_ELEM_SIZE", "MM_FIFO_ELEM_SIZE"), "640", OF_SYSV,
+     "POSIX_FIFO_ELEM_SIZE", 8},
     /* The end of a process is noticed within about this time (20 s by default). */
-    {"KEEPALIVE_INTERVAL", "KEEPALIVE_INTERVAL", "1s", OF_UCP, NULL},
+    {"KEEPALIVE_INTERVAL", "KEEPALIVE_INTERVAL", "1s", OF_UCP, NULL, 0},
     /* An idle connection is not given up because a cable is out for a while: how long to wait is the
      * library's to say, and a connection that was given up does not come back. */
-    {"TCP_KEEPIDLE", NAME("TCP_KEEPIDLE", "KEEPIDLE"), "inf", OF_TCP, NULL},
+    {"TCP_KEEPIDLE", NAME("TCP_KEEPIDLE", "KEEPIDLE"), "inf", OF_TCP, NULL, 0},
     /* A cache of registrations, which a put of our memory finds in it: see ux_mem.c. "direct": where what is deregistered
      * could not be taken out of it. */
     {"IB_REG_METHODS", NAME("IB_REG_METHODS", "REG_METHODS"),
-     UX_HAVE_UNMAP_EVENT ? "rcache,direct" : "direct", OF_IB, NULL},
+     UX_HAVE_UNMAP_EVENT ? "rcache,direct" : "direct", OF_IB, NULL, 0},
     /* Where only the wire-up goes over ud, UCX does not get over its failure (see ux_ep.c). */
-    {"UD_VERBS_TIMEOUT", NAME("UD_VERBS_TIMEOUT", "UD_TIMEOUT"), "60m", OF_UD_VERBS, NULL},
-    {"UD_MLX5_TIMEOUT", NAME("UD_MLX5_TIMEOUT", "UD_TIMEOUT"), "60m", OF_UD_MLX5, NULL},
+    {"UD_VERBS_TIMEOUT", NAME("UD_VERBS_TIMEOUT", "UD_TIMEOUT"), "60m", OF_UD_VERBS, NULL, 0},
+    {"UD_MLX5_TIMEOUT", NAME("UD_MLX5_TIMEOUT", "UD_TIMEOUT"), "60m", OF_UD_MLX5, NULL, 0},
     /* What comes first from a peer is looked for in progress, not by UCX's own thread some time. */
-    {"ADAPTIVE_PROGRESS", "ADAPTIVE_PROGRESS", "n", OF_UCP, NULL},
+    {"ADAPTIVE_PROGRESS", "ADAPTIVE_PROGRESS", "n", OF_UCP, NULL, 0},
 };
 
 static bool user_has(const char *name)
@@ -203,15 +202,13 @@ static iso_status_t open_context(iso_transport_t *tp, unsigned parts)
 /* Once it is known what there is. */
 static unsigned queues_of(const iso_transport_t *tp)
 {
-    const bool our_elements = !user_has(POSIX_ELEMENT) && !user_has(SYSV_ELEMENT);
-    const bool our_fragments = !user_has(POSIX_FRAGMENT) && !user_has(SYSV_FRAGMENT);
+    const unsigned parts = parts_of(&tp->devices) & (OF_POSIX | OF_SYSV);
+    unsigned queues = parts != 0 ? UX_QUEUES : 0;
 
-    if (!tp->devices.posix && !tp->devices.sysv)
-        return 0;
-    if (tp->shares_context)
-        return UX_QUEUES;
-    return UX_QUEUES | (our_elements ? UX_QUEUES_OUR_ELEMENTS : 0u) |
-           (our_fragments ? UX_QUEUES_OUR_FRAGMENTS : 0u);
+    for (size_t i = 0; !tp->shares_context && i < sizeof settings / sizeof *settings; i++)
+        if ((settings[i].of & parts) != 0 && !is_users(i))
+            queues |= settings[i].alike;
+    return queues;
 }
 
 /* What the program has, in the place of ours. */
