@@ -243,7 +243,7 @@ bool iso_module_loads(const iso_logger_t *logger, iso_log_level_t level, const i
 {
     char *path = iso_module_folders(params), file[PATH_MAX];
     iso_module_t module;
-    reason_t reason;
+    reason_t reason = {""};
     bool loads = false;
 
     if (path != NULL && find_file(path, name, file)) {

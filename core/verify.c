@@ -225,7 +225,7 @@ static void verify_spans(const iso_heap_t *heap, const iso_slot_t *slot, sums_t 
         const iso_span_t *span = &slot->spans[unit];
         const unsigned run = free_run(slot, unit);
         if (run > 0) {
-            free |= UINT32_MAX >> (ISO_UNITS_PER_SLOT - run) << unit;
+            free |= (uint32_t)((UINT64_C(1) << (unit + run)) - (UINT64_C(1) << unit));
             unit += run - 1;
             continue;
         }

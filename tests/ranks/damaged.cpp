@@ -7,13 +7,13 @@
 namespace {
 
 constexpr size_t size = 64;
+constexpr uintptr_t page = 4096; // of tiny blocks, whatever the OS page is
 
 // The first of a heap's tiny blocks is the last of its page: what is written past its end is the next page's beginning, of which
 // the root is a block. Allocation has gone on to a later page, so that nothing but a look at all metadata comes there.
 iso_heap_t *damaged(const Job &job)
 {
-    const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-    const auto page_of = [&](const void *at) { return reinterpret_cast<uintptr_t>(at) / page; };
+    const auto page_of = [](const void *at) { return reinterpret_cast<uintptr_t>(at) / page; };
     iso_heap_t *heap = job.heap();
     char *first = static_cast<char *>(iso_malloc(heap, size)), *block = first;
     for (int i = 0; page_of(block) < page_of(first) + 3; i++) {

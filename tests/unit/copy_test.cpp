@@ -1,4 +1,5 @@
-// Copies to memory that a peer reads: every byte of the range, and none beside it, whatever the alignment and length.
+// Copies to memory that a peer reads: every byte of the range, and none beside it, whatever the way,
+// the alignment and the length.
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstdint>
@@ -29,12 +30,22 @@ class Ground {
                       [&] { return static_cast<unsigned char>(random()); });
         target_ = before_;
     }
-    // Copies once, says what is wrong, and makes the target what it was.
+    // Copies in each way that this processor has, says what is wrong, and makes the target what it was.
     std::string wrong_after(size_t to, size_t from, size_t len)
+    {
+        for (const bool lines : {false, true})
+            if (const std::string wrong = wrong_after(lines, to, from, len); !wrong.empty())
+                return wrong + (lines ? ", by lines" : ", by parts of lines");
+        return {};
+    }
+
+  private:
+    std::string wrong_after(bool lines, size_t to, size_t from, size_t len)
     {
         unsigned char *const at = aligned(target_) + to;
         const unsigned char *const source = aligned(source_) + from;
-        copy_to_peer(at, source, len);
+        if (!copy_to_peer_by(lines, at, source, len))
+            return {};
         const size_t start = static_cast<size_t>(at - target_.data());
         const bool inside = memcmp(at, source, len) == 0;
         const bool outside =
@@ -48,7 +59,6 @@ class Ground {
                std::to_string(to) + (inside ? ": bytes beside them" : ": other bytes");
     }
 
-  private:
     static constexpr size_t room = longest + 2 * margin + line;
     static unsigned char *aligned(std::vector<unsigned char> &bytes)
     {

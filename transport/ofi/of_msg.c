@@ -6,7 +6,8 @@
  * has no room for waits in its buffer, at most OF_SENDS to one peer. A piece costs some microseconds over tcp, a message
  * in one next to nothing. So what is said within progress, in answer to what came, goes together at its end; of what is
  * said elsewhere the first message after a call of progress goes at once, and others together with the next call
- * of progress, or arm.
+ * of progress, or arm. Over shm a piece costs half a microsecond, and OF_TOGETHER messages go without waiting for more: the
+ * peer takes them while this rank puts the next heap, or answers the next message.
  *
  * A piece is at most what shm, or ofi_rxm, copies at once, and longer messages are cut. Longer pieces they would leave where
  * they are, for the receiver to fetch and answer; see of_cma.c for what becomes of answers when a peer dies of shm.
@@ -121,6 +122,16 @@ static bool fits(const iso_endpoint_t *ep, size_t len)
            ep->last_waiting->header.len + record_size(len) <= ep->tp->message_room;
 }
 
+/* A message has been said: do those that wait go before the next call of progress? */
+static bool goes_now(iso_endpoint_t *ep)
+{
+    const iso_transport_t *tp = ep->tp;
+
+    if (!tp->in_progress && ep->turn != tp->turn)
+        return true;
+    return tp->is_shm && ++ep->together >= OF_TOGETHER;
+}
+
 iso_status_t of_send(iso_endpoint_t *ep, const void *data, size_t len)
 {
     iso_transport_t *tp = ep->tp;
@@ -149,8 +160,9 @@ iso_status_t of_send(iso_endpoint_t *ep, const void *data, size_t len)
         add_record(ep->last_waiting, more ? OF_BEGUN : OF_WHOLE, (const char *)data + at,
                    more ? part : len - at);
     }
-    if (!tp->in_progress && ep->turn != tp->turn) {
+    if (goes_now(ep)) {
         ep->turn = tp->turn;
+        ep->together = 0;
         of_sends_advance(ep);
     }
     of_ep_busy(ep);

@@ -40,7 +40,8 @@
 #define OF_SENDS 32u               /* messages that libfabric has not let go of yet, to one peer */
 #define OF_RECVS 64u               /* buffers that wait for messages, of all peers */
 #define OF_QUEUE 128u              /* operations that libfabric has to have room for, each way */
-#define OF_LEAST_PIECE 1024u       /* of messages: one of OF_MAX_SEND has to go in OF_SENDS */
+#define OF_TOGETHER 2u       /* messages that wait for each other, where a piece costs little */
+#define OF_LEAST_PIECE 1024u /* of messages: one of OF_MAX_SEND has to go in OF_SENDS */
 #define OF_EARLY 1024u       /* pieces of a peer that are kept until their turn comes, at most */
 #define OF_ROUNDS 1024u      /* of a peer's writes that no note has told of yet, at most */
 #define OF_DRAIN_TURNS 256u  /* of completions asked for, to hear what a dead process had sent */
@@ -191,6 +192,7 @@ struct iso_endpoint {
     of_op_t *unsent, *last_unsent;       /* puts, in order */
     of_buffer_t *waiting, *last_waiting; /* messages that it has not got yet, in order */
     unsigned turn;                       /* the last tp->turn in which one went at once */
+    unsigned together;                   /* messages that were said since something went */
     of_buffer_t *sent;                   /* messages in its hands */
     bool refused;                        /* a put was refused, and no flush has said so yet */
     iso_endpoint_t *next_busy; /* in tp->busy while there is something unsent or waiting */
