@@ -14,11 +14,11 @@ static int32_t rank_of_process(void)
     for (int i = 0; i < ISO_JOBS_MAX; i++) {
         const iso_job_t *job = iso_job_table[i].job;
 
-        if (!job || job->logger.rank < 0)
+        if (!job)
             continue;
-        if (rank >= 0 && rank != job->logger.rank)
+        if (rank >= 0 && rank != (int32_t)job->rank)
             return -1;
-        rank = job->logger.rank;
+        rank = (int32_t)job->rank;
     }
     return rank;
 }
