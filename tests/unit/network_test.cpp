@@ -353,7 +353,7 @@ TEST_CASE("network: what a peer had said is heard before its death", "[network]"
     CAPTURE(over);
     // By turns it is heard meanwhile, or when it has been dead for long: that much must have room.
     const auto is_late = [](unsigned round) { return round % 2 == 1; };
-    const auto messages = [&](unsigned round) { return is_late(round) ? 50 : 500 + 100 * round; };
+    const auto messages = [&](unsigned round) { return is_late(round) ? 12 : 500 + 100 * round; };
     // All are forked before there is an instance here: one may leave a thread of UCX's, and what that has
     // locked when a child is forked, it never unlocks there.
     std::vector<std::unique_ptr<Child>> children;
