@@ -152,12 +152,14 @@ static void walk_run(walk_t *walk, const iso_slot_t *slot, uint32_t slots)
         visit(walk, slot, (char *)(uintptr_t)slot + slot->run_offset, slot->run_stack);
 }
 
+/* Units that the slot calls free are passed over: that no stack is in one of them is verified where the heap is. */
 static void walk_slot(walk_t *walk, const iso_slot_t *slot)
 {
-    for (unsigned unit = 1; unit < ISO_UNITS_PER_SLOT; unit++) {
+    uint32_t used = iso_slot_used(slot) & ~1u;
+    while (used && !walk->stopped && !walk->unsound) {
+        const unsigned unit = (unsigned)__builtin_ctz(used);
         const iso_span_t *span = &slot->spans[unit];
-        if (walk->stopped || walk->unsound)
-            return;
+        used &= used - 1;
         if (span->kind != ISO_SPAN_MEDIUM)
             continue;
         if (!(walk->all ? iso_medium_is_sound(slot, unit) : iso_medium_is_inside(slot, unit))) {
@@ -166,7 +168,8 @@ static void walk_slot(walk_t *walk, const iso_slot_t *slot)
         }
         if (span->stack)
             visit(walk, span, iso_unit_base(slot, unit), span->stack);
-        unit += span->units - 1u;
+        const unsigned next = unit + span->units;
+        used = next < ISO_UNITS_PER_SLOT ? used >> next << next : 0;
     }
 }
 
