@@ -107,7 +107,10 @@ ISO_API unsigned iso_call_depth(void);
  * execution, as with programs that have capabilities or are set-user-ID (ISO_ERR_SYSTEM, logged).
  * The variable ISO_RESTARTED_WITHOUT_ASLR is its own: it is set for the time from one execution to
  * the other. Call it first of all: before MPI_Init, before threads, before anything is open that
- * must not be twice. */
+ * must not be twice. What is loaded later lies where there is room then, which other threads and
+ * mappings decide: of an MPI with plug-ins, not even without randomisation always at the same
+ * addresses. Where MPI_Init comes after iso_init, its plug-ins are not compared: those are not on
+ * the stack of a thread that migrates. */
 ISO_API iso_status_t iso_restart_without_aslr(char **argv);
 
 #ifdef __cplusplus

@@ -76,10 +76,13 @@ int main(int argc, char **argv)
     iso_heap_t *heap;
     const iso_thread_attr_t attr = {.struct_size = sizeof attr, .detached = true};
     iso_thread_t *thread;
-    if (!as_started)
+    if (!as_started) { /* the job first: where MPI's plug-ins come to lie differs from run to run */
         CHECK(iso_restart_without_aslr(argv) == ISO_OK);
+        CHECK(iso_init(NULL, &job) == ISO_OK);
+    }
     MPI_Init(&argc, &argv);
-    CHECK(iso_mpi_init(MPI_COMM_WORLD, NULL, &job) == ISO_OK);
+    if (as_started)
+        CHECK(iso_mpi_init(MPI_COMM_WORLD, NULL, &job) == ISO_OK);
     CHECK(iso_threads_open(job, NULL) == ISO_OK);
     CHECK(iso_size(job) > 1 && iso_size(job) <= RANKS);
     CHECK(iso_heap_create(job, &heap) == ISO_OK);
