@@ -13,8 +13,8 @@
  * instead of polling (without it the library polls a thousand times a second). Its settings are the
  * program's: those that the transport would make (README, UCX) are not, so that over shared memory
  * UCX_POSIX_ERROR_HANDLING=y and UCX_SYSV_ERROR_HANDLING=y have to be in the environment or its config. If other
- * ranks of the host do not share theirs, UCX_POSIX_FIFO_ELEM_SIZE and UCX_SYSV_FIFO_ELEM_SIZE have to be in the
- * environment of all (640, as they have it): ranks that differ there refuse each other.
+ * ranks of the host do not share theirs, UCX_POSIX_FIFO_SIZE, UCX_POSIX_FIFO_ELEM_SIZE and UCX_POSIX_SEG_SIZE, or
+ * those of UCX_SYSV_, have to be in the environment of all: ranks that differ there refuse each other.
  *
  * Both stay the program's. They must live until iso_finalize has returned; the struct, until iso_init has.
  *
