@@ -45,8 +45,8 @@ static const struct {
      0},
     {"SYSV_ERROR_HANDLING", NAME("SYSV_ERROR_HANDLING", "MM_ERROR_HANDLING"), "y", OF_SYSV, NULL,
      0},
-    /* Longer fragments, for own puts (see UX_SHARED_PIECE), and fewer of them: they go round, and have to stay in the caches. UCX writes to all
-     * that it makes at a time. */
+    /* Longer fragments, for own puts (see UX_SHARED_PIECE), and fewer of them: they go round, and have
+     * to stay in the caches. UCX writes to all that it makes at a time. */
     {"POSIX_SEG_SIZE", NAME("POSIX_SEG_SIZE", "MM_SEG_SIZE"), STRING(UX_SHARED_FRAGMENT), OF_POSIX,
      "SYSV_SEG_SIZE", 2},
     {"SYSV_SEG_SIZE", NAME("SYSV_SEG_SIZE", "MM_SEG_SIZE"), STRING(UX_SHARED_FRAGMENT), OF_SYSV,
